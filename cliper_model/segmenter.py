@@ -1,0 +1,236 @@
+"""Three steps, every method: observe the image, score the words, decide the masks.
+
+    observe(image) -> ImageState        the network looks once; never sees a word
+    score(state, vocabulary) -> Scores  cheap; runs again when words or thresholds change
+    decide(scores, decision) -> Segmentation   plain numpy; never runs the network
+
+Nothing is remembered between calls: whatever the next step needs travels in the value.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from .errors import EmptyVocabulary, IncompatibleState
+from .shapes import Image
+
+REST_NAMES = frozenset({"background", "other", "void", "unlabeled", "unlabelled", "ignore"})
+
+
+def canonical_word(word: str) -> str:
+    """One spelling per word: lower case, single blanks, no surrounding blanks."""
+    return " ".join(word.lower().split())
+
+
+@dataclass(frozen=True)
+class Label:
+    """One thing to look for: the name shown to people, and the words that describe it.
+
+    `words` are synonyms; any of them may match. Without words the name itself is the word.
+    A label named Background, Other, Void, Unlabeled or Ignore is never looked for; it
+    stands for the rest of the picture.
+    """
+
+    name: str
+    words: tuple[str, ...] = ()
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """Distinct words in the order given; case and extra blanks do not make a new word."""
+        given = self.words or (self.name,)
+        return tuple({canonical_word(word): " ".join(word.split()) for word in reversed(given)}.values())[::-1]
+
+    @property
+    def is_rest(self) -> bool:
+        return canonical_word(self.name) in REST_NAMES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """Labels as text rows, ready to be compared with patches.
+
+    `rows` holds one row per distinct word of every label, then one per background word;
+    `row_class` says which label a foreground row belongs to. `mean_row` is the generic
+    "some object of the list" row, or None where it would only repeat a single label.
+    `preset` names the numbers the rows were made for.
+    """
+
+    labels: tuple[str, ...]
+    preset: str
+    rows: Float[Tensor, "rows embed"]
+    row_class: tuple[int, ...]
+    mean_row: Float[Tensor, " embed"] | None
+    background: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()  # background words too close to a label
+    rest: str | None = None  # the label that means everything else
+
+    def __post_init__(self) -> None:
+        if not self.labels:
+            raise EmptyVocabulary
+
+
+@dataclass(frozen=True)
+class ImageState:
+    """What one look at an image leaves behind; depends on the image and the model only.
+
+    Subclasses name their tensors as fields. Serialised as safetensors, never pickle.
+    """
+
+    kind: ClassVar[str] = "image-state"
+
+    size_hw: tuple[int, int]
+
+    def to_bytes(self) -> bytes:
+        raise NotImplementedError
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        raise IncompatibleState("unknown", cls.kind)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """How much each label claims each place, on the model's own grid (`h w`), and presence.
+
+    `maps` are not limited to [0, 1]; `strength` is the published per-class score
+    (specification §9 step 1); `presence` is its monotone map to [0, 1], where 0.5 is the
+    preset's published threshold. `size_hw` is the size of the image in pixels.
+    """
+
+    labels: tuple[str, ...]
+    maps: Float[np.ndarray, "classes h w"]
+    strength: Float[np.ndarray, " classes"]
+    presence: Float[np.ndarray, " classes"]
+    size_hw: tuple[int, int]
+    rest: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """Every number that turns scores into masks; changing one never runs the network.
+
+    `presence_threshold` and `mask_threshold` may be one number or one per label.
+    `mask_threshold` is relative to the label's own maximum, 0 leaves the preset's rule alone.
+    `background` is the published rule: "threshold" (branch A: pixels whose best score is
+    below `background_threshold` are background), "quadratic" (branch B: background scores
+    (1 - max)²), or "none" (every pixel gets the best label that is present).
+    """
+
+    presence_threshold: float | tuple[float, ...] = 0.5
+    mask_threshold: float | tuple[float, ...] = 0.0
+    background: str = "threshold"
+    background_threshold: float = 0.3
+    normalise: bool = False  # stretch each map to [0, 1] first (published for VOC only)
+    overlap: bool = False  # True: each label is thresholded on its own; masks may overlap
+    min_area: float = 0.0  # regions smaller than this share of the image are dropped
+
+    def __post_init__(self) -> None:
+        if self.background not in ("threshold", "quadratic", "none"):
+            raise ValueError(
+                f"background must be 'threshold', 'quadratic' or 'none', got {self.background!r}"
+            )
+        for name in ("presence_threshold", "mask_threshold"):
+            value = getattr(self, name)
+            for number in value if isinstance(value, tuple) else (value,):
+                if not 0.0 <= number <= 1.0:
+                    raise ValueError(f"{name} must be in [0, 1], got {number}")
+        if not 0.0 <= self.min_area < 1.0:
+            raise ValueError(f"min_area must be in [0, 1), got {self.min_area}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmentation:
+    """Masks of one image. Labels that were not found have an empty mask.
+
+    `label_map` holds 0 where no label claims the pixel, else index of the label + 1.
+    `layers` is given only for overlapping masks; `label_map` then shows the strongest one.
+    """
+
+    labels: tuple[str, ...]
+    label_map: Int[np.ndarray, "height width"]
+    confidence: Float[np.ndarray, " classes"]  # mean inside the mask, 0 without a mask
+    presence: Float[np.ndarray, " classes"]
+    rest: str | None = None
+    layers: Bool[np.ndarray, "classes height width"] | None = None
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        return self.label_map.shape[0], self.label_map.shape[1]
+
+    def mask(self, index: int) -> Bool[np.ndarray, "height width"]:
+        """Where label number `index` is."""
+        return self.label_map == index + 1 if self.layers is None else self.layers[index]
+
+    @property
+    def rest_mask(self) -> Bool[np.ndarray, "height width"]:
+        """Pixels no label claims."""
+        return self.label_map == 0
+
+    @property
+    def areas(self) -> Int[np.ndarray, " classes"]:
+        """Pixels per label."""
+        if self.layers is not None:
+            return self.layers.sum(axis=(1, 2))
+        return np.bincount(self.label_map.ravel(), minlength=len(self.labels) + 1)[1:]
+
+    @property
+    def region_scores(self) -> Float[np.ndarray, " classes"]:
+        """Presence times mean in-mask confidence, per label."""
+        return self.presence * self.confidence
+
+    @property
+    def score(self) -> float:
+        """Area-weighted mean of the region scores; without a region 1 - highest presence."""
+        areas = self.areas.astype(np.float64)
+        if areas.sum() == 0:
+            return float(1.0 - self.presence.max(initial=0.0))
+        return float((areas * self.region_scores).sum() / areas.sum())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """What masks depend on besides words and decisions; feeds the model version."""
+
+    method: str
+    revision: int  # raised whenever the method's masks change
+    profile: str
+    weights: Mapping[str, str] = field(default_factory=dict)  # file -> SHA-256
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Segmenter(Protocol):
+    """What every method offers. Instances are immutable and may be shared between threads."""
+
+    @property
+    def identity(self) -> Identity: ...
+
+    def read(
+        self, labels: Sequence[str | Label], *, background: Sequence[str] | None = None,
+        preset: str | None = None,
+    ) -> Vocabulary:
+        """Encode words. `background` None = the preset's own words; () = none.
+
+        `preset` None picks `objects`, or `whole-scene` when `background` is empty but given.
+        Raises EmptyVocabulary, UnknownPreset, UntrainedWords.
+        """
+        ...
+
+    def observe(self, image: Image) -> ImageState: ...
+
+    def score(self, state: ImageState, vocabulary: Vocabulary) -> Scores: ...
+
+    def decision(self, preset: str) -> Decision:
+        """The preset's own decision numbers for this method and these weights."""
+        ...
+
+    def segment(
+        self, image: Image, labels: Sequence[str | Label], *,
+        background: Sequence[str] | None = None, preset: str | None = None,
+        decision: Decision | None = None,
+    ) -> Segmentation:
+        """observe, score and decide in one call."""
+        ...
