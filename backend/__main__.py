@@ -1,0 +1,84 @@
+"""`cliper` and `python -m backend`: one subcommand per file of `backend/cli`.
+
+A subcommand's module is imported only when it is named, so that `--help` stays instant.
+Each offers `HELP: str`, `configure(parser) -> None` and `run(args) -> int`.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from .errors import ServiceError
+
+COMMANDS = {
+    "serve": "answer Label Studio over HTTP",
+    "segment": "segment picture files with a list of words",
+    "scenes": "draw storybook scenes with exact masks",
+    "train-demo": "train the demo weights from nothing",
+    "weights": "list, fetch and verify model weights",
+    "demo": "show everything at work: Label Studio, the service, and a report",
+}
+
+
+class Command(Protocol):
+    """What every module of `backend.cli` offers."""
+
+    HELP: str
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """Add the subcommand's own arguments."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do the work; the value is the exit status."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit status.
+
+    An expected error ends as one sentence on standard error and status 2, an interrupt
+    with status 130.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="cliper", description="Open-vocabulary segmentation for Label Studio."
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    chosen = next((word for word in arguments if not word.startswith("-")), None)
+    command: Command | None = None
+    for name, summary in COMMANDS.items():
+        subparser = commands.add_parser(name, help=summary)
+        if name == chosen:
+            command = _load(name)
+            subparser.description = command.HELP
+            command.configure(subparser)
+
+    parsed = parser.parse_args(arguments)
+    assert command is not None  # the parser refuses unknown and missing names
+    try:
+        return command.run(parsed)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if not _is_expected(error):
+            raise
+        print(f"cliper: {error}", file=sys.stderr)
+        return 2
+
+
+def _load(name: str) -> Command:
+    module = importlib.import_module(f"{__package__}.cli.{name.replace('-', '_')}")
+    return cast(Command, module)
+
+
+def _is_expected(error: Exception) -> bool:
+    """Errors with a sentence for the user; the model's own exist only once it is imported."""
+    if isinstance(error, ServiceError):
+        return True
+    model = sys.modules.get("cliper_model.errors")
+    return model is not None and isinstance(error, model.CliperError)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""What can go wrong in the service, each with one sentence; status codes live in `api/errors.py`.
+
+ServiceError
+├── BadSetting             an environment variable or option with an impossible value
+├── CannotListen           the address or port is not to be had
+├── BadRequest             a request that does not speak Label Studio's dialect
+├── ConfigError            a label config without anything we can pre-label
+├── ModelNotReady
+│   ├── ModelLoading       the weights are still on their way into memory
+│   └── ModelFailed        the model cannot be loaded
+├── Busy                   too many predictions wait already
+├── BadMask                a region whose mask cannot be read
+└── CouldNotPredict        one task got no answer this time; it may be asked again
+    ├── BudgetSpent        the request's time was over before the task's turn
+    ├── OutOfMemory        the picture is too much for the device
+    ├── TaskDataMissing    the task carries no picture under the config's key
+    └── ImageError
+        ├── AddressRefused     an address we do not go to
+        ├── ImageMissing       nothing there
+        ├── Unreachable        nobody answers, or not in time
+        ├── TokenRefused       Label Studio does not accept our token
+        ├── ImageTooLarge      more bytes or pixels than allowed
+        └── ImageBroken        empty, truncated, or not a picture at all
+"""
+
+
+class ServiceError(Exception):
+    """Root of everything the service raises on purpose."""
+
+
+class BadSetting(ServiceError):
+    """An environment variable or option has an impossible value."""
+
+    def __init__(self, variable: str, problem: str) -> None:
+        super().__init__(f"{variable} {problem}")
+        self.variable = variable
+
+
+class CannotListen(ServiceError):
+    """The address or port is not to be had."""
+
+
+class BadRequest(ServiceError):
+    """The request does not speak Label Studio's dialect."""
+
+
+class ConfigError(ServiceError):
+    """The label config has nothing we can pre-label, or says something we cannot follow."""
+
+
+class ModelNotReady(ServiceError):
+    """There is no model to ask, now."""
+
+
+class ModelLoading(ModelNotReady):
+    """The weights are still on their way into memory."""
+
+    def __init__(self, percent: int) -> None:
+        super().__init__(f"Model is loading ({percent} %), try again in a minute")
+        self.percent = percent
+
+
+class ModelFailed(ModelNotReady):
+    """The model cannot be loaded; the reason says what to do."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"Model could not be loaded: {reason}")
+        self.reason = reason
+
+
+class Busy(ServiceError):
+    """So many predictions wait already that one more would silence `/health`."""
+
+    def __init__(self, waiting: int) -> None:
+        super().__init__(f"Busy with {waiting} prediction requests, try again in a minute")
+        self.waiting = waiting
+
+
+class BadMask(ServiceError):
+    """A region whose mask cannot be read."""
+
+
+class CouldNotPredict(ServiceError):
+    """One task got no answer this time; nothing is stored, and it may be asked again."""
+
+
+class BudgetSpent(CouldNotPredict):
+    """The request's time was over before the task was done."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"the request's {seconds:g} s were over before this task was done; "
+            "retrieve predictions again to go on"
+        )
+
+
+class OutOfMemory(CouldNotPredict):
+    """The picture is too much for the device."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "not enough memory for this picture; use a smaller profile, a smaller picture or DEVICE=cpu"
+        )
+
+
+class TaskDataMissing(CouldNotPredict):
+    """The task carries no picture under the config's key."""
+
+    def __init__(self, key: str, present: tuple[str, ...]) -> None:
+        found = ", ".join(repr(name) for name in present) or "nothing"
+        super().__init__(f"the task has no picture address under {key!r}; its data holds {found}")
+        self.key, self.present = key, present
+
+
+class ImageError(CouldNotPredict):
+    """The picture of a task cannot be had."""
+
+
+class AddressRefused(ImageError):
+    """An address we do not go to."""
+
+
+class ImageMissing(ImageError):
+    """There is nothing at the address."""
+
+
+class Unreachable(ImageError):
+    """Nobody answers, not in time, or not with success."""
+
+
+class TokenRefused(ImageError):
+    """Label Studio does not accept our token."""
+
+
+class ImageTooLarge(ImageError):
+    """More bytes or pixels than the settings allow."""
+
+
+class ImageBroken(ImageError):
+    """Empty, truncated, or not a picture at all."""
