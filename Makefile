@@ -1,0 +1,44 @@
+# Every target sets up what it needs; the second time there is nothing left to do.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup label-studio browser demo test check serve bench prove
+
+PYTHON := .venv/bin/python
+QUICK := $(wildcard $(addprefix tests/,unit contract http architecture parity adapter))
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+setup: .venv/.ready ## install the project and its tools into .venv
+
+label-studio: .venv-label-studio/.ready ## install Label Studio into .venv-label-studio
+
+browser: ## see that Chromium and Redis, which the tests start, are there
+	@scripts/debian.sh chromium:chromium chromedriver:chromium-driver redis-server:redis-server
+
+demo: setup label-studio ## the whole chain on storybook scenes; ONCE=1 ends after the report
+	$(PYTHON) -m backend demo $(if $(ONCE),--once) $(ARGS)
+
+test: setup label-studio browser ## every test, with a real Label Studio and a real Chromium
+	$(PYTHON) -m pytest tests $(ARGS)
+
+check: setup ## style, types and the quick tests
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy
+	$(PYTHON) -m pytest $(QUICK) $(ARGS)
+
+serve: setup ## answer Label Studio on PORT (9090) with PROFILE
+	$(PYTHON) -m backend serve $(ARGS)
+
+bench: setup ## time and memory, written to benchmarks/results
+	$(PYTHON) -m benchmarks.bench $(ARGS)
+
+prove: setup label-studio browser ## full-size proofs, written to benchmarks/results/proof-*.json
+	$(PYTHON) -m benchmarks.prove $(ARGS)
+
+.venv/.ready: pyproject.toml constraints.txt
+	@scripts/venv.sh .venv -c constraints.txt -e '.[all,dev]'
+
+.venv-label-studio/.ready: constraints-label-studio.txt
+	@scripts/venv.sh .venv-label-studio -r constraints-label-studio.txt
