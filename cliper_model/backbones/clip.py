@@ -1,0 +1,202 @@
+"""A frozen open_clip model, read the way the methods need it: every layer, unfused attention.
+
+The forward passes are written out over the model's own modules, so nothing is hooked or
+changed and one instance serves any number of threads.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from ..stages import attention as attend
+from ..stages.resize import resize_positions
+
+ATTENTION_TYPES = ("fused-attn", "q-q", "k-k", "v-v", "vanilla", "identity")
+TEXT_BATCH = 256  # prompts encoded at once
+
+
+class Tokenizer(Protocol):
+    """Sentences -> token ids, padded with zeros to the context length."""
+
+    def __call__(self, texts: list[str]) -> Int[Tensor, "prompts context"]: ...
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the plain blocks saw (specification §4.1).
+
+    `inputs[l]` is what enters block `l`, after that block's own first LayerNorm; for the
+    last block it is the raw input. `accumulated` sums the attention of all plain blocks.
+    """
+
+    inputs: Float[Tensor, "layers n width"]
+    accumulated: Float[Tensor, "heads n n"]
+    grid_hw: tuple[int, int]
+
+
+def _per_head(tokens: Float[Tensor, "*batch n width"], heads: int) -> Float[Tensor, "*batch heads n d"]:
+    return tokens.unflatten(-1, (heads, -1)).transpose(-3, -2)
+
+
+class ClipBackbone:
+    """Tokens, attention and text of one CLIP model on one device."""
+
+    def __init__(self, model: Any, tokenizer: Tokenizer) -> None:
+        """`model` is an open_clip CLIP with a plain ViT; put it on its device and dtype first."""
+        self._model = model.eval().requires_grad_(False)
+        self._tokenizer = tokenizer
+
+    @property
+    def _vision(self) -> Any:
+        return self._model.visual
+
+    @property
+    def patch(self) -> int:
+        """Patch side in pixels."""
+        return int(self._vision.conv1.kernel_size[0])
+
+    @property
+    def layers(self) -> int:
+        return len(self._vision.transformer.resblocks)
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self._vision.conv1.weight.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = self._vision.conv1.weight.dtype
+        return dtype
+
+    # -- pictures ---------------------------------------------------------------------
+
+    @torch.no_grad()
+    def look(self, pixels: Float[Tensor, "1 3 height width"], *, half_positions: bool = False) -> Seen:
+        """Run every block but the last; keep each block's normalised input and all attention."""
+        vision = self._vision
+        patches = vision.conv1(pixels.to(self.device, self.dtype))
+        grid_hw = (int(patches.shape[-2]), int(patches.shape[-1]))
+        tokens = torch.cat([vision.class_embedding[None], patches.flatten(2)[0].T])
+        tokens = tokens + self.positions(grid_hw, half=half_positions)
+        tokens = vision.ln_pre(tokens)
+
+        inputs, accumulated = [], None
+        for block in vision.transformer.resblocks[:-1]:
+            normed = block.ln_1(tokens)
+            inputs.append(normed)
+            mixed, weights = self._attend(block.attn, normed)
+            accumulated = weights if accumulated is None else accumulated.add_(weights)
+            tokens = tokens + mixed
+            tokens = tokens + block.mlp(block.ln_2(tokens))
+        assert accumulated is not None, "a vision transformer with at least two blocks is needed"
+        return Seen(torch.stack([*inputs, tokens]), accumulated, grid_hw)
+
+    def positions(self, grid_hw: tuple[int, int], *, half: bool = False) -> Float[Tensor, "n width"]:
+        table = self._vision.positional_embedding
+        return resize_positions(table, grid_hw=grid_hw, half=half)
+
+    def _attend(
+        self, layer: Any, tokens: Float[Tensor, "n width"]
+    ) -> tuple[Float[Tensor, "n width"], Float[Tensor, "heads n n"]]:
+        """Self-attention of one block; the weights come back per head in float32."""
+        projected = functional.linear(tokens, layer.in_proj_weight, layer.in_proj_bias)
+        queries, keys, values = (_per_head(t, layer.num_heads) for t in projected.chunk(3, dim=-1))
+        weights = attend.self_similarity(queries.float(), keys.float())
+        mixed = weights.to(values.dtype) @ values
+        return layer.out_proj(mixed.transpose(-3, -2).flatten(-2)), weights
+
+    def layer_weights(
+        self, seen: Seen, *, attention_type: str, epsilon: float
+    ) -> Iterator[Float[Tensor, "heads n n"]]:
+        """For every layer the map that mixes its values in the last block (specification §4.2, §4.3)."""
+        block = self._vision.transformer.resblocks[-1]
+        heads, accumulated = block.attn.num_heads, seen.accumulated
+        for layer in seen.inputs:
+            if attention_type == "fused-attn":
+                accumulated = attend.column_row_normalise(accumulated, epsilon=epsilon)
+                yield attend.sharpen(accumulated, epsilon=epsilon)
+            elif attention_type == "identity":
+                yield torch.eye(layer.shape[0], device=layer.device).expand(heads, -1, -1)
+            else:
+                projected = functional.linear(
+                    block.ln_1(layer), block.attn.in_proj_weight, block.attn.in_proj_bias
+                )
+                queries, keys, values = (
+                    _per_head(t.float(), heads) for t in projected.chunk(3, dim=-1)
+                )
+                left, right = {
+                    "q-q": (queries, queries),
+                    "k-k": (keys, keys),
+                    "v-v": (values, values),
+                    "vanilla": (queries, keys),
+                }[attention_type]
+                yield attend.self_similarity(left, right)
+
+    @torch.no_grad()
+    def last_block(
+        self, inputs: Float[Tensor, "layers n width"], weights: Iterator[Float[Tensor, "heads n n"]]
+    ) -> tuple[Float[Tensor, "layers n embed"], Float[Tensor, "heads n n"]]:
+        """Pass all layers through the last block's value path at once; also its last map.
+
+        Only the value third of the input projection is used; no residual, no MLP. `weights`
+        is consumed one map at a time. Source: specification §4.2 steps 5 and 6, §13 form 4.
+        """
+        vision, block = self._vision, self._vision.transformer.resblocks[-1]
+        third = inputs.shape[-1]
+        values = functional.linear(
+            block.ln_1(inputs),
+            block.attn.in_proj_weight[2 * third :],
+            block.attn.in_proj_bias[2 * third :],
+        )
+        mixed = []
+        for layer_values, layer_weights in zip(values, weights, strict=True):
+            per_head = _per_head(layer_values, block.attn.num_heads)
+            mixed.append((layer_weights.to(per_head.dtype) @ per_head).transpose(-3, -2).flatten(-2))
+        embedded = vision.ln_post(block.attn.out_proj(torch.stack(mixed))) @ vision.proj
+        return embedded.float(), layer_weights
+
+    # -- words ------------------------------------------------------------------------
+
+    def tokenize(self, prompts: Sequence[str]) -> Int[Tensor, "prompts context"]:
+        return self._tokenizer(list(prompts))
+
+    @torch.no_grad()
+    def encode_text(self, tokens: Int[Tensor, "prompts context"]) -> Float[Tensor, "prompts embed"]:
+        """L2-normalised prompt embeddings.
+
+        Prompts are cut to the longest of their batch, which is exact under the causal mask.
+        """
+        model = self._model
+        parts = []
+        for batch in tokens.split(TEXT_BATCH):
+            ends = batch.argmax(dim=-1)
+            length = int(ends.max()) + 1
+            ids = batch[:, :length].to(self.device)
+            hidden = model.token_embedding(ids) + model.positional_embedding[:length]
+            mask = torch.full((length, length), -torch.inf, device=self.device, dtype=hidden.dtype)
+            mask = mask.triu(1)
+            for block in model.transformer.resblocks:
+                hidden = block(hidden, attn_mask=mask)
+            hidden = model.ln_final(hidden)
+            last = hidden[torch.arange(len(ids), device=self.device), ends.to(self.device)]
+            projection = model.text_projection
+            embedded = projection(last) if callable(projection) else last @ projection
+            parts.append(functional.normalize(embedded.float(), dim=-1))
+        return torch.cat(parts)
+
+    def encode_words(
+        self, words: Sequence[str], templates: Sequence[str]
+    ) -> Float[Tensor, "words embed"]:
+        """One row per word: embeddings of all filled templates, averaged, L2-normalised again.
+
+        Source: specification §3.
+        """
+        prompts = [template.format(word) for word in words for template in templates]
+        embedded = self.encode_text(self.tokenize(prompts))
+        means = embedded.view(len(words), len(templates), -1).mean(dim=1)
+        return functional.normalize(means, dim=-1)

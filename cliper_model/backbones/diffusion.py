@@ -1,0 +1,141 @@
+"""Self-attention of a diffusion U-Net for one image (specification §7).
+
+Only what the two tapped layers need is run: VAE encoder, down blocks, middle block, the up
+blocks, and the last up block until the queries and keys of its second attention.
+"""
+
+from typing import Any
+
+import torch
+from diffusers.models.attention_processor import AttnProcessor
+from jaxtyping import Float
+from torch import Tensor
+
+from ..shapes import Image
+from ..stages.resize import to_diffusion_square
+
+
+class DiffusionBackbone:
+    """VAE encoder and truncated U-Net of the Stable Diffusion family on one device."""
+
+    def __init__(
+        self,
+        vae: Any,
+        unet: Any,
+        *,
+        empty_prompt: Float[Tensor, "1 tokens width"],
+        side: int,
+        timestep: int,
+        noise_share: tuple[float, float],
+        noise_seed: int | None = 0,
+    ) -> None:
+        """`vae` and `unet` follow diffusers' modules; decoder and output layers may be missing.
+
+        side         pixels of the square the picture is stretched to (512 for SD 2.1-base)
+        noise_share  (√ᾱ, √(1 - ᾱ)) at `timestep`
+        noise_seed   None draws fresh noise for every image, as published
+        """
+        self._vae = vae.eval().requires_grad_(False)
+        self._unet = unet.eval().requires_grad_(False)
+        # Fused attention would move the second tap's input by 1e-6 and flip links at the threshold.
+        self._unet.up_blocks[-1].attentions[0].transformer_blocks[0].attn1.set_processor(
+            AttnProcessor()
+        )
+        self._empty_prompt = empty_prompt
+        self._side, self._timestep = side, timestep
+        self._signal, self._noise = noise_share
+        self._noise_seed = noise_seed
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self._unet.conv_in.weight.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = self._unet.conv_in.weight.dtype
+        return dtype
+
+    @torch.no_grad()
+    def links(
+        self, image: Image
+    ) -> tuple[Float[Tensor, "heads n width"], Float[Tensor, "heads n width"]]:
+        """Queries and keys of the tapped heads: second attention of the last block, then first.
+
+        `n` counts latent positions row by row over the square grid.
+        """
+        latent = self.encode(to_diffusion_square(image, side=self._side))
+        return self.taps(self.add_noise(latent, self.draw_noise(tuple(latent.shape))))
+
+    def encode(self, pixels: Float[Tensor, "1 3 side side"]) -> Float[Tensor, "1 4 h w"]:
+        """Mean of the posterior times the scaling factor; nothing is sampled."""
+        vae = self._vae
+        moments = vae.encoder(pixels.to(self.device, self.dtype))
+        if getattr(vae, "quant_conv", None) is not None:
+            moments = vae.quant_conv(moments)
+        return moments.chunk(2, dim=1)[0] * vae.config.scaling_factor
+
+    def draw_noise(self, shape: tuple[int, ...]) -> Float[Tensor, "1 4 h w"]:
+        generator = torch.Generator()
+        if self._noise_seed is None:
+            generator.seed()
+        else:
+            generator.manual_seed(self._noise_seed)
+        return torch.randn(shape, generator=generator)
+
+    def add_noise(
+        self, latent: Float[Tensor, "1 4 h w"], noise: Float[Tensor, "1 4 h w"]
+    ) -> Float[Tensor, "1 4 h w"]:
+        return self._signal * latent + self._noise * noise.to(latent.device, latent.dtype)
+
+    @torch.no_grad()
+    def taps(
+        self, latent: Float[Tensor, "1 4 h w"]
+    ) -> tuple[Float[Tensor, "heads n width"], Float[Tensor, "heads n width"]]:
+        """One U-Net pass that ends at the second attention of the last up block."""
+        unet = self._unet
+        prompt = self._empty_prompt.to(latent.device, latent.dtype)
+        time = torch.tensor([self._timestep], device=latent.device)
+        embedding = unet.time_embedding(unet.time_proj(time).to(latent.dtype))
+
+        hidden = unet.conv_in(latent)
+        skips = [hidden]
+        for block in unet.down_blocks:
+            extra = {"encoder_hidden_states": prompt} if hasattr(block, "attentions") else {}
+            hidden, outputs = block(hidden_states=hidden, temb=embedding, **extra)
+            skips.extend(outputs)
+        hidden = unet.mid_block(hidden, embedding, encoder_hidden_states=prompt)
+        for block in unet.up_blocks[:-1]:
+            used = len(block.resnets)
+            passed, skips = tuple(skips[-used:]), skips[:-used]
+            extra = {"encoder_hidden_states": prompt} if hasattr(block, "attentions") else {}
+            hidden = block(
+                hidden_states=hidden, res_hidden_states_tuple=passed, temb=embedding, **extra
+            )
+
+        last = unet.up_blocks[-1]
+        hidden = last.resnets[0](torch.cat([hidden, skips[-1]], dim=1), embedding)
+        first = _queries_and_keys(last.attentions[0], hidden)
+        hidden = last.attentions[0](hidden, encoder_hidden_states=prompt, return_dict=False)[0]
+        hidden = last.resnets[1](torch.cat([hidden, skips[-2]], dim=1), embedding)
+        second = _queries_and_keys(last.attentions[1], hidden)
+        queries, keys = (torch.cat(pair) for pair in zip(second, first, strict=True))
+        return queries, keys
+
+
+def _queries_and_keys(
+    transformer: Any, hidden: Float[Tensor, "1 channels h w"]
+) -> tuple[Float[Tensor, "heads n width"], Float[Tensor, "heads n width"]]:
+    """What the first self-attention of a spatial transformer compares, per head."""
+    block = transformer.transformer_blocks[0]
+    normed = transformer.norm(hidden)
+    if transformer.use_linear_projection:
+        tokens = transformer.proj_in(normed.flatten(2).transpose(1, 2))
+    else:
+        tokens = transformer.proj_in(normed).flatten(2).transpose(1, 2)
+    tokens = block.norm1(tokens)[0]
+    attention = block.attn1
+    queries, keys = (
+        project(tokens).unflatten(-1, (attention.heads, -1)).transpose(0, 1).contiguous()
+        for project in (attention.to_q, attention.to_k)
+    )
+    return queries, keys
