@@ -6,7 +6,7 @@ ServiceError
 ├── BadRequest             a request that does not speak Label Studio's dialect
 ├── ConfigError            a label config without anything we can pre-label
 ├── ModelNotReady
-│   ├── ModelLoading       the weights are still on their way into memory
+│   ├── ModelLoading       the weights are still on their way to the disk or into memory
 │   └── ModelFailed        the model cannot be loaded
 ├── Busy                   too many predictions wait already
 ├── BadMask                a region whose mask cannot be read
@@ -53,11 +53,12 @@ class ModelNotReady(ServiceError):
 
 
 class ModelLoading(ModelNotReady):
-    """The weights are still on their way into memory."""
+    """The weights are still on their way to the disk or into memory."""
 
-    def __init__(self, percent: int) -> None:
-        super().__init__(f"Model is loading ({percent} %), try again in a minute")
-        self.percent = percent
+    def __init__(self, percent: int, *, downloading: bool = False) -> None:
+        what = "Model weights are downloading" if downloading else "Model is loading"
+        super().__init__(f"{what} ({percent} %), try again in a minute")
+        self.percent, self.downloading = percent, downloading
 
 
 class ModelFailed(ModelNotReady):
@@ -99,7 +100,7 @@ class OutOfMemory(CouldNotPredict):
 
     def __init__(self) -> None:
         super().__init__(
-            "not enough memory for this picture; use a smaller profile, a smaller picture or DEVICE=cpu"
+            "not enough memory for this picture; use a smaller profile or picture, or DEVICE=cpu"
         )
 
 

@@ -1,0 +1,21 @@
+"""`POST /predict`: masks for a batch of tasks."""
+
+from flask import Blueprint, Response, request
+from flask.typing import ResponseReturnValue
+
+from ..labelstudio.tasks import PredictRequest
+from . import services
+
+bp = Blueprint("predict", __name__)
+
+
+@bp.post("/predict")
+def predict() -> ResponseReturnValue:
+    """Pre-label tasks; one entry per task, in the same order.
+
+    Entries are printed one by one: a long answer printed at once would hold up `/health`.
+    """
+    wanted = PredictRequest.from_json(request.get_json(force=True))
+    outcomes = services().predictor.predict(wanted)
+    body = ",".join(outcome.to_json() for outcome in outcomes)
+    return Response(f'{{"results":[{body}]}}', mimetype="application/json")

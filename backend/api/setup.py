@@ -1,0 +1,16 @@
+"""`POST /setup`: check the label config and name the version; runs no model."""
+
+from flask import Blueprint, request
+from flask.typing import ResponseReturnValue
+
+from ..labelstudio.tasks import setup_config
+from . import services
+
+bp = Blueprint("setup", __name__)
+
+
+@bp.post("/setup")
+def setup() -> ResponseReturnValue:
+    """The version string that predictions for this config will carry."""
+    config = setup_config(request.get_json(force=True))
+    return {"model_version": services().predictor.setup(config)}

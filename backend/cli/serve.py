@@ -1,0 +1,118 @@
+"""`cliper serve`: gunicorn, one process, threads. One process because one model fits once."""
+
+import argparse
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import CannotListen
+from ..settings import Settings
+
+HELP = "Answer Label Studio over HTTP. Options go before environment variables of the same name."
+OPTIONS = {  # option -> environment variable
+    "host": "HOST",
+    "port": "PORT",
+    "profile": "PROFILE",
+    "device": "DEVICE",
+    "dtype": "DTYPE",
+    "threads": "THREADS",
+    "log-level": "LOG_LEVEL",
+}
+GRACE = 8  # seconds a running request has after SIGTERM; Docker waits 10
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    for option, variable in OPTIONS.items():
+        parser.add_argument(f"--{option}", metavar=variable, help=f"like {variable}")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until a signal ends it. Raises BadSetting, CannotListen, UnknownProfile."""
+    settings = Settings.from_environ({**os.environ, **_given(args)})
+    if settings.profile is not None:
+        from cliper_model import profiles
+
+        profiles.get(settings.profile)
+    with listen(settings.host, settings.port) as listener:
+        host, port = listener.getsockname()[:2]
+        print(f"cliper: listening on http://{host}:{port}", flush=True)
+        _serve(settings, listener)
+    return 0
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises CannotListen when somebody else has the port."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        if error.errno == 98 or "in use" in str(error):
+            raise CannotListen(
+                f"port {port} is in use by another program; stop it or choose another PORT"
+            ) from None
+        raise CannotListen(
+            f"cannot listen on {host}:{port} ({error.strerror or error}); check HOST and PORT"
+        ) from None
+    return listener
+
+
+def _given(args: argparse.Namespace) -> Mapping[str, str]:
+    chosen = vars(args)
+    values = {name: chosen[option.replace("-", "_")] for option, name in OPTIONS.items()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _serve(settings: Settings, listener: socket.socket) -> None:
+    from gunicorn.app.base import BaseApplication
+
+    class Server(BaseApplication):  # type: ignore[misc]
+        """Gunicorn fed from Settings; the app is built in the worker, after the fork."""
+
+        def load_config(self) -> None:
+            for name, value in gunicorn_options(settings, listener.fileno()).items():
+                if name in self.cfg.settings:  # newer versions know more
+                    self.cfg.set(name, value)
+
+        def load(self) -> Any:
+            return build_app(settings)
+
+    try:
+        Server().run()
+    except SystemExit as end:
+        if end.code not in (0, None):
+            raise
+
+
+def gunicorn_options(settings: Settings, fd: int) -> Mapping[str, Any]:
+    """What gunicorn is told; `fd` is the listening socket."""
+    return {
+        "bind": f"fd://{fd}",
+        "workers": 1,
+        "worker_class": "gthread",
+        "threads": settings.threads,
+        "timeout": 0,  # a prediction may take longer than any watchdog likes
+        "graceful_timeout": GRACE,
+        "preload_app": False,  # CUDA does not survive a fork
+        "loglevel": settings.log_level.lower(),
+        "control_socket_disable": True,
+        "proc_name": "cliper",
+    }
+
+
+def build_app(settings: Settings) -> Any:
+    """The WSGI app with its model on the way."""
+    logging.basicConfig(
+        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    from ..app import create_app
+    from ..wiring import build
+
+    services = build(settings)
+    services.start()
+    return create_app(services)

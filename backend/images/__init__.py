@@ -1,0 +1,1 @@
+"""Pictures of tasks: one source, one file; one guarded way out of the house."""

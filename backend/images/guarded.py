@@ -1,0 +1,298 @@
+"""HTTP with a leash: where we may go, how much we take, how long we wait.
+
+Every hop of a redirect is checked again, the address that was checked is the address that
+is connected to, and credentials never follow to another server.
+"""
+
+import http.client
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urljoin, urlsplit
+
+import certifi
+
+from ..errors import AddressRefused, ImageTooLarge, Unreachable
+
+Address = tuple[str, int]
+Origin = tuple[str, str, int]  # scheme, host, port
+Resolve = Callable[[str, int], list[str]]
+Connect = Callable[[Address, float], socket.socket]
+
+MOST_REDIRECTS = 5
+CHUNK = 1 << 16
+REDIRECTS = (301, 302, 303, 307, 308)
+PORTS = {"http": 80, "https": 443}
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server said in the end; `url` is where, after redirects."""
+
+    status: int
+    content_type: str
+    body: bytes
+    url: str
+
+
+def origin(url: str) -> Origin:
+    """Scheme, host and port in one spelling. Raises AddressRefused."""
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").rstrip(".").encode("idna").decode().lower()
+        port = parts.port
+    except ValueError:  # UnicodeError is one
+        raise AddressRefused(f"{shown(url)!r} is not a proper address") from None
+    if parts.scheme not in PORTS:
+        raise AddressRefused(
+            f"{parts.scheme or 'no scheme'}:// is not fetched; known are uploads, local files, "
+            "http://, https:// and data:"
+        )
+    if not host:
+        raise AddressRefused(f"{shown(url)!r} names no server")
+    return parts.scheme, host, PORTS[parts.scheme] if port is None else port
+
+
+def shown(url: str) -> str:
+    """An address fit for a log: without credentials and signatures, not too long."""
+    bare = url.split("?", 1)[0].split("#", 1)[0]
+    scheme, divider, rest = bare.partition("://")
+    if divider:
+        host, slash, path = rest.partition("/")
+        bare = scheme + divider + host.rpartition("@")[2] + slash + path
+    return bare if len(bare) <= 120 else bare[:117] + "..."
+
+
+class GuardedHttp:
+    """Fetches from public servers, and from one trusted server wherever it stands."""
+
+    def __init__(
+        self,
+        *,
+        trusted: str | None,
+        max_bytes: int,
+        verify_tls: bool = True,
+        resolve: Resolve | None = None,
+        connect: Connect = socket.create_connection,
+    ) -> None:
+        """`trusted` is the address of the one server that may be private."""
+        self._trusted = origin(trusted) if trusted else None
+        self._max_bytes = max_bytes
+        self._verify_tls = verify_tls
+        self._resolve, self._connect = resolve or _resolve, connect
+
+    def get(
+        self,
+        url: str,
+        *,
+        timeout: float,
+        headers: Callable[[str], Mapping[str, str]] = lambda url: {},
+    ) -> Answer:
+        """Follow redirects to the end; `headers(url)` is asked again for every hop.
+
+        Raises AddressRefused, Unreachable, ImageTooLarge.
+        """
+        deadline = time.monotonic() + timeout
+        for _ in range(MOST_REDIRECTS + 1):
+            answer, location = self._hop("GET", url, headers(url), None, deadline)
+            if location is None:
+                return answer
+            url = urljoin(url, location)
+        raise Unreachable(f"{shown(url)} redirects more than {MOST_REDIRECTS} times")
+
+    def post_json(self, url: str, body: bytes, *, timeout: float) -> Answer:
+        """Send JSON; redirects are not followed. Raises as `get` does."""
+        headers = {"Content-Type": "application/json"}
+        deadline = time.monotonic() + timeout
+        return self._hop("POST", url, headers, body, deadline)[0]
+
+    def _hop(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, deadline: float
+    ) -> tuple[Answer, str | None]:
+        where = origin(url)
+        address = self._checked_address(where)
+        connection = self._open(where, address, max(deadline - time.monotonic(), 0.001))
+        alarm = _Alarm(connection, deadline)
+        try:
+            connection.request(
+                method,
+                _target(url),
+                body=body,
+                headers={"Accept-Encoding": "identity", "User-Agent": "cliper", **headers},
+            )
+            response = connection.getresponse()
+            location = response.headers.get("Location") if response.status in REDIRECTS else None
+            content = b"" if location else self._read(response, url)
+            kind = response.headers.get("Content-Type", "").split(";")[0].strip().lower()
+            if alarm.rang:
+                raise TimeoutError
+            return Answer(response.status, kind, content, url), location
+        except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
+            # a socket cut by the alarm may fail in many ways
+            if alarm.rang or isinstance(error, TimeoutError):
+                raise Unreachable(f"{_server(where)} did not answer in time") from None
+            raise Unreachable(f"{_server(where)} cannot be reached: {_reason(error)}") from None
+        finally:
+            alarm.stop()
+            connection.close()
+
+    def _checked_address(self, where: Origin) -> Address:
+        _, host, port = where
+        try:
+            candidates = self._resolve(host, port)
+        except (OSError, UnicodeError):
+            candidates = []
+        if not candidates:
+            raise Unreachable(f"the name {host!r} cannot be resolved")
+        if where == self._trusted:
+            return candidates[0], port
+        for candidate in candidates:
+            if not is_public(candidate):
+                raise AddressRefused(
+                    f"{host!r} is a private or reserved address; of those only "
+                    "LABEL_STUDIO_URL's own server is visited"
+                )
+        return candidates[0], port
+
+    def _open(self, where: Origin, address: Address, timeout: float) -> http.client.HTTPConnection:
+        scheme, host, port = where
+        context = None
+        if scheme == "https":
+            lenient = where == self._trusted and not self._verify_tls
+            context = _tls_context(verify=not lenient)
+        return _Pinned(host, port, address, self._connect, context, timeout)
+
+    def _read(self, response: http.client.HTTPResponse, url: str) -> bytes:
+        """The body, unpacked, as long as it is not too much."""
+        announced = response.headers.get("Content-Length", "")
+        if announced.isdigit() and int(announced) > self._max_bytes:
+            raise self._too_large(url)
+        packing = response.headers.get("Content-Encoding", "identity").strip().lower()
+        if packing not in ("", "identity", "gzip", "deflate"):
+            raise Unreachable(f"{shown(url)} answers in an unknown packing {packing!r}")
+        unpack = zlib.decompressobj(47) if packing in ("gzip", "deflate") else None
+        body = bytearray()
+        while chunk := response.read1(CHUNK):
+            while chunk:
+                piece = unpack.decompress(chunk, CHUNK) if unpack else chunk
+                chunk = unpack.unconsumed_tail if unpack else b""
+                body += piece
+                if len(body) > self._max_bytes:
+                    raise self._too_large(url)
+        if announced.isdigit() and unpack is None and len(body) < int(announced):
+            raise http.client.IncompleteRead(bytes(body[:0]), int(announced) - len(body))
+        return bytes(body)
+
+    def _too_large(self, url: str) -> ImageTooLarge:
+        limit = self._max_bytes / 1_000_000
+        return ImageTooLarge(f"{shown(url)} has more than {limit:g} MB (MAX_IMAGE_MB)")
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address belongs to the open internet, also when wrapped in IPv6."""
+    ip = ipaddress.ip_address(address.split("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+        if ip in NAT64:
+            inner = ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)
+        if inner is not None:
+            return is_public(str(inner))
+    return ip.is_global and not ip.is_multicast
+
+
+class _Pinned(http.client.HTTPConnection):
+    """Connects to the address that was checked, whatever the name resolves to by now."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        address: Address,
+        connect: Connect,
+        context: ssl.SSLContext | None,
+        timeout: float,
+    ) -> None:
+        super().__init__(host, port, timeout=timeout)
+        self.default_port = PORTS["https" if context else "http"]  # for the Host header
+        self._address, self._open, self._context = address, connect, context
+        self._seconds = timeout
+
+    def connect(self) -> None:
+        raw = self._open(self._address, self._seconds)
+        if self._context is None:
+            self.sock = raw
+            return
+        try:
+            self.sock = self._context.wrap_socket(raw, server_hostname=self.host)
+        except BaseException:
+            raw.close()
+            raise
+
+
+class _Alarm:
+    """Cuts a connection at its deadline, also one that drips byte after byte."""
+
+    def __init__(self, connection: http.client.HTTPConnection, deadline: float) -> None:
+        self.rang = False
+        self._connection = connection
+        self._timer = threading.Timer(max(deadline - time.monotonic(), 0.0), self._ring)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _ring(self) -> None:
+        self.rang = True
+        sock: Any = self._connection.sock
+        if sock is not None:
+            try:
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            except OSError:
+                return
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+
+def _resolve(host: str, port: int) -> list[str]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(entry[4][0]) for entry in found]
+
+
+def _tls_context(*, verify: bool) -> ssl.SSLContext:
+    """Trusts the system's authorities and certifi's."""
+    context = ssl.create_default_context()
+    if verify:
+        context.load_verify_locations(certifi.where())
+    else:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _target(url: str) -> str:
+    parts = urlsplit(url)
+    path = quote(parts.path or "/", safe="%/:@!$&'()*+,;=~-._")
+    query = quote(parts.query, safe="%/:@!$&'()*+,;=~-._?")
+    return f"{path}?{query}" if query else path
+
+
+def _server(where: Origin) -> str:
+    scheme, host, port = where
+    name = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{name}" + ("" if port == PORTS[scheme] else f":{port}")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "its certificate is not trusted"
+    if isinstance(error, http.client.IncompleteRead):
+        return "the answer ended too early"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return type(error).__name__

@@ -1,0 +1,1 @@
+"""Label Studio's dialect as pure functions over dicts: no Flask, no torch."""

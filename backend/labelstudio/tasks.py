@@ -1,0 +1,78 @@
+"""Requests and tasks as Label Studio spells them (protocol notes §1.2, §1.3)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from ..errors import BadRequest, TaskDataMissing
+
+Region = dict[str, Any]
+
+UNNAMED_KEY = "$undefined$"  # data key of files uploaded before the project had a config
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to label: its number and its data (`{"image": "/data/upload/..."}`)."""
+
+    id: int | str | None
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    def image_address(self, key: str) -> str:
+        """The picture's address under the config's data key. Raises TaskDataMissing."""
+        for name in (key, UNNAMED_KEY):
+            address = self.data.get(name)
+            if isinstance(address, str) and address.strip():
+                return address.strip()
+        raise TaskDataMissing(key, tuple(self.data))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictRequest:
+    """Tasks to pre-label under one config; `context` holds an annotator's prompt, if any."""
+
+    tasks: tuple[Task, ...]
+    label_config: str
+    context: Mapping[str, Any] | None = None
+
+    @classmethod
+    def from_json(cls, body: object) -> Self:
+        """Read the body of `POST /predict`. Raises BadRequest."""
+        fields = _fields(body)
+        tasks = fields.get("tasks")
+        if not isinstance(tasks, list):
+            raise BadRequest("the request has no list of tasks")
+        params = fields.get("params")
+        context = params.get("context") if isinstance(params, dict) else None
+        if context is not None and not isinstance(context, dict):
+            raise BadRequest("params.context is neither null nor an object")
+        return cls(
+            tasks=tuple(_task(item) for item in tasks),
+            label_config=_text(fields, "label_config"),
+            context=context,
+        )
+
+
+def setup_config(body: object) -> str:
+    """The label config in the body of `POST /setup`. Raises BadRequest."""
+    return _text(_fields(body), "schema")
+
+
+def _fields(body: object) -> dict[str, Any]:
+    if not isinstance(body, dict):
+        raise BadRequest("the request body is not a JSON object")
+    return body
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str):
+        raise BadRequest(f"the request has no label config under {name!r}")
+    return value
+
+
+def _task(item: object) -> Task:
+    data = item.get("data") if isinstance(item, dict) else None
+    if not isinstance(item, dict) or not isinstance(data, dict):
+        raise BadRequest("a task in the request is not an object with data")
+    return Task(item.get("id"), data)

@@ -1,0 +1,198 @@
+"""The environment, read once, as one frozen value. Nobody else reads it.
+
+Names follow the ecosystem (protocol notes §3); a blank value counts as unset.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from .errors import BadSetting
+
+Value = TypeVar("Value")
+
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+DTYPES = ("float32", "float16", "bfloat16")
+SPARE_THREADS = 2  # stay free of predictions, so that /health and /setup always answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything an administrator can choose. Raises BadSetting at birth.
+
+    `profile`, `device` and `dtype` None mean: choose by the hardware found.
+    """
+
+    host: str = "0.0.0.0"
+    port: int = 9090  # 0: any free port
+    threads: int = 8
+    log_level: str = "INFO"
+    basic_auth: tuple[str, str] | None = None  # user, password
+
+    label_studio_url: str | None = None
+    label_studio_api_key: str | None = None  # legacy token or personal access token
+    verify_ssl: bool = True
+    local_files_document_root: Path | None = None
+
+    profile: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    model_dir: Path | None = None
+    score_threshold: float | None = None  # presence a label needs; None: the preset's number
+
+    predict_budget: float = 80.0  # seconds; Label Studio hangs up at 100
+    fetch_timeout: float = 20.0  # seconds per picture
+    max_image_mb: float = 100.0  # megabytes per picture, as fetched
+    max_image_megapixels: float = 80.0
+    result_cache_mb: float = 64.0  # megabytes of finished results kept in memory
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
+        """Read the known variables. Raises BadSetting naming the variable."""
+        read = _Reader(environ)
+        return cls(
+            host=read.text("HOST") or cls.host,
+            port=read.number("PORT", cls.port, lowest=0, highest=65535, kind=int),
+            threads=read.number("THREADS", cls.threads, lowest=3, highest=256, kind=int),
+            log_level=read.choice("LOG_LEVEL", LOG_LEVELS) or cls.log_level,
+            basic_auth=read.basic_auth(),
+            label_studio_url=read.url("LABEL_STUDIO_URL", "LABEL_STUDIO_HOST"),
+            label_studio_api_key=read.text("LABEL_STUDIO_API_KEY", "LABEL_STUDIO_ACCESS_TOKEN"),
+            verify_ssl=read.switch("VERIFY_SSL", cls.verify_ssl),
+            local_files_document_root=read.folder("LOCAL_FILES_DOCUMENT_ROOT"),
+            profile=read.text("PROFILE"),
+            device=read.text("DEVICE"),
+            dtype=read.choice("DTYPE", DTYPES),
+            model_dir=read.path("MODEL_DIR"),
+            score_threshold=read.share("MODEL_SCORE_THRESHOLD", "SCORE_THRESHOLD"),
+            predict_budget=read.number(
+                "PREDICT_BUDGET", cls.predict_budget, lowest=1, highest=3600
+            ),
+            fetch_timeout=read.number("FETCH_TIMEOUT", cls.fetch_timeout, lowest=1, highest=600),
+            max_image_mb=read.number("MAX_IMAGE_MB", cls.max_image_mb, lowest=0.001, highest=2000),
+            max_image_megapixels=read.number(
+                "MAX_IMAGE_MEGAPIXELS", cls.max_image_megapixels, lowest=0.001, highest=170
+            ),
+            result_cache_mb=read.number(
+                "RESULT_CACHE_MB", cls.result_cache_mb, lowest=0, highest=100_000
+            ),
+        )
+
+    @property
+    def waiting_predictions(self) -> int:
+        """How many `/predict` requests may wait at the same time."""
+        return self.threads - SPARE_THREADS
+
+
+class _Reader:
+    """Typed access to the environment; the first name set wins, older names come later."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def _first(self, *names: str) -> tuple[str, str | None]:
+        for name in names:
+            value = self._environ.get(name, "").strip()
+            if value:
+                return name, value
+        return names[0], None
+
+    def text(self, *names: str) -> str | None:
+        return self._first(*names)[1]
+
+    def _parsed(self, parse: Callable[[str], Value], problem: str, *names: str) -> Value | None:
+        name, value = self._first(*names)
+        if value is None:
+            return None
+        try:
+            return parse(value)
+        except ValueError:
+            raise BadSetting(name, f"{problem}, got {value!r}") from None
+
+    def number(
+        self,
+        name: str,
+        default: Value,
+        *,
+        lowest: float,
+        highest: float,
+        kind: Callable[[str], float] = float,
+    ) -> Value:
+        word = "a whole number" if kind is int else "a number"
+
+        def parse(text: str) -> float:
+            value = kind(text)
+            if not lowest <= value <= highest:
+                raise ValueError
+            return value
+
+        value = self._parsed(parse, f"must be {word} from {lowest:g} to {highest:g}", name)
+        return default if value is None else value  # type: ignore[return-value]
+
+    def share(self, *names: str) -> float | None:
+        def parse(text: str) -> float:
+            value = float(text)
+            if not 0.0 <= value <= 1.0:
+                raise ValueError
+            return value
+
+        return self._parsed(parse, "must be a number from 0 to 1", *names)
+
+    def choice(self, name: str, allowed: tuple[str, ...]) -> str | None:
+        def parse(text: str) -> str:
+            return next(word for word in allowed if word.lower() == text.lower())
+
+        try:
+            return self._parsed(parse, "", name)
+        except StopIteration:
+            given = self.text(name)
+            raise BadSetting(name, f"must be one of {', '.join(allowed)}, got {given!r}") from None
+
+    def switch(self, name: str, default: bool) -> bool:
+        words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+        name, value = self._first(name)
+        if value is None:
+            return default
+        if value.lower() not in words:
+            raise BadSetting(name, f"must be true or false, got {value!r}")
+        return words[value.lower()]
+
+    def url(self, *names: str) -> str | None:
+        name, value = self._first(*names)
+        if value is None:
+            return None
+        try:
+            parts = urlsplit(value)
+            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable or parts.username or parts.query:
+            raise BadSetting(
+                name, f"must look like http://label-studio.example:8080, got {value!r}"
+            )
+        return value.rstrip("/")
+
+    def path(self, name: str) -> Path | None:
+        value = self.text(name)
+        return None if value is None else Path(value).expanduser()
+
+    def folder(self, name: str) -> Path | None:
+        path = self.path(name)
+        if path is not None and not path.is_dir():
+            raise BadSetting(name, f"must be an existing folder, got {str(path)!r}")
+        return path
+
+    def basic_auth(self) -> tuple[str, str] | None:
+        user_name, user = self._first("BASIC_AUTH_USER", "ML_SERVER_BASIC_AUTH_USER")
+        pass_name, password = self._first("BASIC_AUTH_PASS", "ML_SERVER_BASIC_AUTH_PASS")
+        if user is None and password is None:
+            return None
+        if user is None:
+            raise BadSetting(user_name, f"must be set too, since {pass_name} is")
+        if password is None:
+            raise BadSetting(pass_name, f"must be set too, since {user_name} is")
+        if ":" in user:
+            raise BadSetting(user_name, "must not hold a colon")
+        return user, password

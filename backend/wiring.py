@@ -1,0 +1,105 @@
+"""Settings -> Services: the one place that picks concrete classes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cliper_model import profiles
+from cliper_model.segmenter import Identity, Segmenter
+
+from .images.fetch import ImageFetcher, Reach
+from .images.guarded import GuardedHttp
+from .images.label_studio import LabelStudioFiles
+from .model_host import ModelHost, ModelSource, Progress
+from .predictor import Predictor
+from .services import Services
+from .settings import Settings
+
+__all__ = ["Services", "build", "pictures", "real_model"]
+
+MEGA = 1_000_000
+
+
+def build(settings: Settings, *, source: ModelSource | None = None) -> Services:
+    """The object graph of one process; nothing runs until `start()`.
+
+    `source` replaces the real model. Raises UnknownProfile for a profile not shipped.
+    """
+    if settings.profile is not None:
+        profiles.get(settings.profile)
+    model = ModelHost(source or real_model(settings))
+    predictor = Predictor(
+        model,
+        pictures(settings),
+        budget=settings.predict_budget,
+        fetch_timeout=settings.fetch_timeout,
+        waiting=settings.waiting_predictions,
+        cache_bytes=int(settings.result_cache_mb * MEGA),
+        score_threshold=settings.score_threshold,
+    )
+    return Services(model=model, predictor=predictor, basic_auth=settings.basic_auth)
+
+
+def pictures(settings: Settings) -> ImageFetcher:
+    """Where pictures come from."""
+    max_bytes = int(settings.max_image_mb * MEGA)
+    url = settings.label_studio_url
+    http = GuardedHttp(trusted=url, max_bytes=max_bytes, verify_tls=settings.verify_ssl)
+    studio = LabelStudioFiles(url, settings.label_studio_api_key, http) if url else None
+    reach = Reach(
+        http=http,
+        label_studio=studio,
+        document_root=settings.local_files_document_root,
+        max_bytes=max_bytes,
+    )
+    return ImageFetcher(reach=reach, max_pixels=int(settings.max_image_megapixels * MEGA))
+
+
+def real_model(settings: Settings) -> ModelSource:
+    """CLIPer on the profile the settings name, or the one the hardware suggests."""
+
+    def profile() -> str:
+        if settings.profile is not None:
+            return settings.profile
+        import torch
+
+        wants_cpu = (settings.device or "cuda").startswith("cpu")
+        return "standard" if torch.cuda.is_available() and not wants_cpu else "fast"
+
+    def fetch(name: str, progress: Progress) -> None:
+        from cliper_model.backbones import weights
+
+        weights.fetch(name, settings.model_dir, lambda told: progress(told.share))
+
+    def identify(name: str) -> Identity:
+        import cliper_model
+
+        return cliper_model.identity(name, settings.model_dir)
+
+    def load(name: str, progress: Progress) -> Segmenter:
+        import cliper_model
+
+        return cliper_model.load(
+            name,
+            device=settings.device,
+            dtype=settings.dtype,
+            weights_dir=settings.model_dir,
+            progress=progress,
+        )
+
+    return ModelSource(
+        profile=profile,
+        fetch=fetch,
+        identify=identify,
+        load=load,
+        describe=_describe,
+        check_words=profiles.check_words,
+    )
+
+
+def _describe(segmenter: Segmenter) -> Mapping[str, Any]:
+    """Where and how the model runs, as far as it tells."""
+    return {
+        "device": str(getattr(segmenter, "device", "")) or None,
+        "dtype": str(getattr(segmenter, "dtype", "")).removeprefix("torch.") or None,
+        "fallbacks": [str(note) for note in getattr(segmenter, "fallbacks", ())],
+    }
