@@ -28,12 +28,14 @@ class DiffusionBackbone:
         timestep: int,
         noise_share: tuple[float, float],
         noise_seed: int | None = 0,
+        differences: tuple[str, ...] = (),
     ) -> None:
         """`vae` and `unet` follow diffusers' modules; decoder and output layers may be missing.
 
         side         pixels of the square the picture is stretched to (512 for SD 2.1-base)
         noise_share  (√ᾱ, √(1 - ᾱ)) at `timestep`
         noise_seed   None draws fresh noise for every image, as published
+        differences  sentences about a checkpoint configured otherwise than SD 2.1-base
         """
         self._vae = vae.eval().requires_grad_(False)
         self._unet = unet.eval().requires_grad_(False)
@@ -45,6 +47,7 @@ class DiffusionBackbone:
         self._side, self._timestep = side, timestep
         self._signal, self._noise = noise_share
         self._noise_seed = noise_seed
+        self.differences = differences
 
     @property
     def device(self) -> torch.device:
