@@ -1,0 +1,589 @@
+"""Weight files: where they are, where they come from, and whether they are whole.
+
+`locate` finds what is on this machine, `fetch` gets what is not (resuming, one mirror after
+the other), `checksums` names files by content, `verify` reads them again. Nothing is
+downloaded unless `fetch` is called, and nothing at all while HF_HUB_OFFLINE is set.
+
+Environment, read at the moment of the call, in the hub's own words:
+    MODEL_DIR       where weights are kept (default: cliper/weights in the user's cache)
+    HF_HUB_OFFLINE  1 forbids every download
+    HF_ENDPOINT     another address of the hub
+    HF_HUB_CACHE, HF_HOME   the hub's cache, where files of earlier downloads are found
+"""
+
+import contextlib
+import hashlib
+import http.client
+import json
+import logging
+import os
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from safetensors import safe_open
+
+from .. import profiles
+from ..errors import WeightsCorrupt, WeightsError, WeightsMissing
+from ..profiles import MIB, Component, File, Profile, Source, Variant
+
+logger = logging.getLogger(__name__)
+
+EMPTY_PROMPT: Final = "empty_prompt.safetensors"
+SIDECAR: Final = ".checksums.json"
+BLOCK: Final = 1 << 20  # bytes read at once
+SPARE: Final = 64 * MIB  # disk space left over after a download
+ATTEMPTS: Final = 5  # connections in a row without a new byte before a mirror is given up
+TIMEOUT: Final = 30.0  # seconds without an answer
+
+
+class DiskFull(WeightsError):
+    """There is not enough room for the files to download."""
+
+    def __init__(self, folder: Path, needed: int, free: int) -> None:
+        super().__init__(
+            f"{folder} has {free // MIB} MiB free, {-(-needed // MIB)} MiB are needed; make room "
+            "or set MODEL_DIR to a folder on a larger disk"
+        )
+        self.folder, self.needed, self.free = str(folder), needed, free
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a fetch has come, in bytes of all files it has to get."""
+
+    file: str  # relative to the weights folder
+    source: str
+    done: int
+    total: int
+
+    @property
+    def share(self) -> float:
+        """From 0 to 1."""
+        return min(1.0, self.done / self.total) if self.total else 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What `verify` found about one file: `ok`, `unpinned` (no recorded checksum),
+    `damaged` or `missing`."""
+
+    file: str
+    path: Path
+    state: str
+    sha256: str | None = None
+    wanted: str | None = None
+
+
+Report = Callable[[Progress], None]
+
+
+def default_folder() -> Path:
+    """Where weights are kept when nobody says otherwise."""
+    chosen = os.environ.get("MODEL_DIR")
+    return Path(chosen).expanduser() if chosen else _user_cache() / "cliper" / "weights"
+
+
+def is_offline() -> bool:
+    """Whether HF_HUB_OFFLINE forbids downloads."""
+    return os.environ.get("HF_HUB_OFFLINE", "").strip().lower() in {"1", "true", "yes", "on"}
+
+
+def locate(profile: str | Profile, weights_dir: str | Path | None = None) -> dict[str, Path]:
+    """Find a profile's weights: part (`clip`, `diffusion`) -> file or folder to load.
+
+    Looks into `weights_dir/<component>` first, then into the hub's cache. The shipped demo
+    model is one folder for both parts. Raises WeightsMissing, which says what to do.
+    """
+    chosen = _profile(profile)
+    if chosen.shipped:
+        folder = profiles.demo_folder()
+        if not (folder / "demo.json").is_file():
+            raise WeightsMissing(
+                "the demo model's weights",
+                [folder],
+                "reinstall the package, or train the demo model with 'cliper train-demo'",
+            )
+        return {"clip": folder, "diffusion": folder}
+
+    root = _root(weights_dir)
+    found = {}
+    for component in chosen.components:
+        place = _place(component, root)
+        if place is None:
+            raise _missing(chosen, component, root)
+        folder, variant = place
+        single = len(variant.files) == 1
+        found[component.part] = folder / variant.files[0].path if single else folder
+    return found
+
+
+def checksums(profile: str | Profile, weights_dir: str | Path | None = None) -> Mapping[str, str]:
+    """SHA-256 of every weight file a profile's masks depend on: `component/file` -> digest.
+
+    The text encoder stands for the stored empty-prompt embedding that was made with it, so
+    that keeping either gives the same answer. Files are streamed; digests are kept in a
+    small file beside the weights and reused while size and modification time are the same.
+
+    Raises WeightsMissing.
+    """
+    chosen = _profile(profile)
+    if chosen.shipped:
+        folder = locate(chosen)["clip"]
+        files = sorted(folder.glob("*.safetensors"))
+        return {f"demo/{file.name}": sha256(file) for file in files}
+
+    root = _root(weights_dir)
+    notes = _Sidecar(root / SIDECAR)
+    digests = {}
+    for component in chosen.components:
+        place = _place(component, root)
+        if place is None:
+            raise _missing(chosen, component, root)
+        folder, variant = place
+        for file in variant.files:
+            path = folder / file.path
+            if not _holds_tensors(file.path) or file.path.startswith("text_encoder/"):
+                continue
+            digests[f"{component.name}/{file.path}"] = notes.sha256(path)
+        if component.part == "diffusion":
+            digests[f"{component.name}/text_encoder"] = _text_encoder(folder, variant, notes)
+    notes.save()
+    return digests
+
+
+def verify(profile: str | Profile, weights_dir: str | Path | None = None) -> list[Verdict]:
+    """Read every file of a profile again and compare it with its recorded checksum."""
+    chosen = _profile(profile)
+    if chosen.shipped:
+        folder = locate(chosen)["clip"]
+        return [
+            Verdict(file=f"demo/{path.name}", path=path, state="unpinned", sha256=sha256(path))
+            for path in sorted(folder.glob("*.safetensors"))
+        ]
+    root = _root(weights_dir)
+    verdicts = []
+    for component in chosen.components:
+        place = _place(component, root)
+        folder, variant = place or (root / component.name, component.variants[0])
+        verdicts += [
+            _judge(component, file, folder / file.path)
+            for file in variant.files
+            if (folder / file.path).is_file() or _needed(file, folder)
+        ]
+    return verdicts
+
+
+def fetch(
+    profile: str | Profile,
+    weights_dir: str | Path | None = None,
+    progress: Report | None = None,
+    *,
+    free_bytes: Callable[[Path], int] | None = None,
+    pause: Callable[[float], None] = time.sleep,
+) -> dict[str, Path]:
+    """Download what a profile misses and return what `locate` returns.
+
+    A cut connection goes on where it stopped, also in a later call; sources are tried in
+    order; every file with a recorded checksum is compared with it before it gets its name.
+    Two fetches into one folder wait for each other.
+
+    Raises WeightsMissing (offline, or no source has the files), WeightsCorrupt, DiskFull.
+    """
+    chosen = _profile(profile)
+    if chosen.shipped:
+        return locate(chosen)
+    root = _root(weights_dir)
+    with contextlib.suppress(WeightsMissing):
+        return locate(chosen, root)
+    if is_offline():
+        return locate(chosen, root)  # raises with what to do
+
+    root.mkdir(parents=True, exist_ok=True)
+    with _alone(root):
+        absent = [part for part in chosen.components if _place(part, root) is None]
+        _check_space(absent, root, free_bytes or (lambda folder: shutil.disk_usage(folder).free))
+        total = sum(
+            file.bytes for part in absent for file in _wanted(part.variants[0], root / part.name)
+        )
+        meter = _Meter(total, progress)
+        for component in absent:
+            _fetch_component(component, root / component.name, meter, pause)
+    return locate(chosen, root)
+
+
+def sha256(path: Path) -> str:
+    """Digest of a file of any size, read block by block."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def hub_snapshots(repository: str, revision: str | None = None) -> list[Path]:
+    """Folders of a hub repository in the hub's own cache, the newest first."""
+    folder = _hub_cache() / f"models--{repository.replace('/', '--')}" / "snapshots"
+    if revision is not None:
+        return [folder / revision] if (folder / revision).is_dir() else []
+    if not folder.is_dir():
+        return []
+    return sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+# --- finding ---------------------------------------------------------------------------------
+
+
+def _profile(profile: str | Profile) -> Profile:
+    return profiles.get(profile) if isinstance(profile, str) else profile
+
+
+def _root(weights_dir: str | Path | None) -> Path:
+    return default_folder() if weights_dir is None else Path(weights_dir).expanduser()
+
+
+def _user_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def _hub_cache() -> Path:
+    if cache := os.environ.get("HF_HUB_CACHE"):
+        return Path(cache).expanduser()
+    home = os.environ.get("HF_HOME")
+    return (Path(home).expanduser() if home else _user_cache() / "huggingface") / "hub"
+
+
+def _hub_endpoint() -> str:
+    return os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+
+
+def _needed(file: File, folder: Path) -> bool:
+    return file.unless is None or not (folder / file.unless).is_file()
+
+
+def _wanted(variant: Variant, folder: Path) -> list[File]:
+    """Files of `variant` that `folder` still lacks."""
+    return [
+        file
+        for file in variant.files
+        if _needed(file, folder) and not (folder / file.path).is_file()
+    ]
+
+
+def _place(component: Component, root: Path) -> tuple[Path, Variant] | None:
+    """The first folder that holds every file of one variant."""
+    own = root / component.name
+    for variant in component.variants:
+        cached = [
+            snapshot
+            for source in variant.sources
+            if source.hub is not None
+            for snapshot in hub_snapshots(source.hub, source.revision)
+        ]
+        for folder in (own, *cached):
+            if folder.is_dir() and not _wanted(variant, folder):
+                return folder, variant
+    return None
+
+
+def _missing(profile: Profile, component: Component, root: Path) -> WeightsMissing:
+    folder = root / component.name
+    variant = component.variants[0]
+    wanted = _wanted(variant, folder)
+    size = max(1, round(sum(file.bytes for file in wanted) / MIB))
+    addresses = _addresses(variant.sources[0], wanted)
+    by_hand = (
+        f"download {addresses} on a machine with a connection and put "
+        f"{_listed([file.path for file in wanted])} into {folder} "
+        "(or set MODEL_DIR to the folder that has "
+        f"{component.name}/{wanted[0].path if wanted else ''})"
+    )
+    remedy = (
+        f"downloads are switched off by HF_HUB_OFFLINE: unset it and run 'cliper weights fetch "
+        f"{profile.name}' ({size} MiB), or {by_hand}"
+        if is_offline()
+        else f"run 'cliper weights fetch {profile.name}' ({size} MiB); without a connection, "
+        f"{by_hand}"
+    )
+    return WeightsMissing(f"{component.title} for the profile {profile.name!r}", [folder], remedy)
+
+
+def _addresses(source: Source, files: Sequence[File]) -> str:
+    if source.hub is not None and len(files) > 1:
+        return f"{_hub_endpoint()}/{source.hub}/tree/{source.revision}"
+    return _listed([source.address(file.path, hub_endpoint=_hub_endpoint()) for file in files])
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)
+
+
+# --- checksums -------------------------------------------------------------------------------
+
+
+def _holds_tensors(path: str) -> bool:
+    return path.endswith((".safetensors", ".pt"))
+
+
+def _judge(component: Component, file: File, path: Path) -> Verdict:
+    name = f"{component.name}/{file.path}"
+    if not path.is_file():
+        return Verdict(file=name, path=path, state="missing", wanted=file.sha256)
+    found = sha256(path)
+    state = "unpinned" if file.sha256 is None else "ok" if found == file.sha256 else "damaged"
+    return Verdict(file=name, path=path, state=state, sha256=found, wanted=file.sha256)
+
+
+def _text_encoder(folder: Path, variant: Variant, notes: "_Sidecar") -> str:
+    """Digest of the text encoder, or of the one the stored empty prompt was made with."""
+    for file in variant.files:
+        path = folder / file.path
+        if file.path.startswith("text_encoder/") and _holds_tensors(file.path) and path.is_file():
+            return notes.sha256(path)
+    stored = folder / EMPTY_PROMPT
+    with safe_open(str(stored), "pt") as tensors:
+        metadata = tensors.metadata() or {}
+    return str(metadata.get("text_encoder_sha256") or notes.sha256(stored))
+
+
+class _Sidecar:
+    """Digests by path, size and modification time, kept in one small JSON file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._changed = False
+        self._known: dict[str, dict[str, object]] = {}
+        with contextlib.suppress(OSError, ValueError):
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            self._known = stored if isinstance(stored, dict) else {}
+
+    def sha256(self, path: Path) -> str:
+        stat = path.stat()
+        stamp = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+        entry = self._known.get(str(path.resolve()))
+        if isinstance(entry, dict) and {**entry, **stamp} == entry and "sha256" in entry:
+            return str(entry["sha256"])
+        digest = sha256(path)
+        self._known[str(path.resolve())] = {**stamp, "sha256": digest}
+        self._changed = True
+        return digest
+
+    def save(self) -> None:
+        if not self._changed:
+            return
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            draft = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+            draft.write_text(json.dumps(self._known, indent=1, sort_keys=True), encoding="utf-8")
+            draft.replace(self._path)
+        except OSError as error:
+            logger.warning(
+                "cannot keep checksums in %s (%s): they are computed again at each start",
+                self._path,
+                error.strerror,
+            )
+
+
+# --- downloading -----------------------------------------------------------------------------
+
+
+class _Failed(Exception):
+    """One source could not deliver a file; the next one may."""
+
+
+class _Meter:
+    """Adds up the bytes of all files and tells the caller."""
+
+    def __init__(self, total: int, report: Report | None) -> None:
+        self._total, self._report = total, report
+        self._finished = 0
+
+    def at(self, file: str, source: str, done: int) -> None:
+        if self._report is not None:
+            self._report(
+                Progress(file=file, source=source, done=self._finished + done, total=self._total)
+            )
+
+    def finish(self, expected: int, actual: int) -> None:
+        """The file is complete; sizes on record may be rounded."""
+        self._finished += actual
+        self._total += actual - expected
+
+
+def _check_space(absent: Sequence[Component], root: Path, free: Callable[[Path], int]) -> None:
+    needed = 0
+    for component in absent:
+        folder = root / component.name
+        for file in _wanted(component.variants[0], folder):
+            part = _part(folder / file.path, file, component.variants[0].sources[0])
+            needed += max(0, file.bytes - (part.stat().st_size if part.is_file() else 0))
+    available = free(root)
+    if needed + SPARE > available:
+        raise DiskFull(root, needed + SPARE, available)
+
+
+def _fetch_component(
+    component: Component, folder: Path, meter: _Meter, pause: Callable[[float], None]
+) -> None:
+    """Get the first variant that some source can deliver completely."""
+    reasons: list[str] = []
+    for variant in component.variants:
+        try:
+            for file in _wanted(variant, folder):
+                _fetch_file(component, variant, file, folder, meter, pause)
+            return
+        except _Failed as failure:
+            reasons.append(str(failure))
+    raise WeightsMissing(
+        component.title,
+        [str(source) for variant in component.variants for source in variant.sources],
+        f"{'; '.join(dict.fromkeys(reasons))}: try again later, or put the files into {folder}",
+    )
+
+
+def _fetch_file(
+    component: Component,
+    variant: Variant,
+    file: File,
+    folder: Path,
+    meter: _Meter,
+    pause: Callable[[float], None],
+) -> None:
+    target = folder / file.path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    reasons: list[str] = []
+    damaged: WeightsCorrupt | None = None
+    for source in variant.sources:
+        part = _part(target, file, source)
+        address = source.address(file.path, hub_endpoint=_hub_endpoint())
+        name = f"{component.name}/{file.path}"
+
+        def told(done: int, name: str = name, source: Source = source) -> None:
+            meter.at(name, str(source), done)
+
+        try:
+            _download(address, part, told, pause)
+        except _Failed as failure:
+            reasons.append(str(failure))
+            continue
+        found = sha256(part)
+        if file.sha256 is not None and found != file.sha256:
+            part.unlink()
+            damaged = WeightsCorrupt(f"the download from {address}", file.sha256, found)
+            logger.warning("%s", damaged)
+            continue
+        meter.finish(file.bytes, part.stat().st_size)
+        part.replace(target)
+        return
+    if damaged is not None:
+        raise damaged
+    raise _Failed("; ".join(reasons))
+
+
+def _part(target: Path, file: File, source: Source) -> Path:
+    """Where the unfinished download lies.
+
+    Bytes of different mirrors may be joined only where a checksum guards the result.
+    """
+    key = file.sha256 or hashlib.sha256(str(source).encode()).hexdigest()
+    return target.with_name(f".{target.name}.{key[:12]}.part")
+
+
+def _download(
+    address: str, part: Path, told: Callable[[int], None], pause: Callable[[float], None]
+) -> None:
+    """Get one file into `part`, going on where an earlier attempt stopped."""
+    if not address.startswith(("https://", "http://")):
+        raise _Failed(f"{address} is not an http address")
+    idle = 0
+    while True:
+        before = part.stat().st_size if part.is_file() else 0
+        try:
+            if _receive(address, part, before, told):
+                return
+            reason = "the connection was cut"
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code == 416 and before:  # what we have does not belong to that file
+                part.unlink()
+                reason = "the file there is shorter than what was downloaded before"
+            elif error.code < 500 and error.code not in (408, 425, 429):
+                raise _Failed(f"{address} answered {error.code} {error.reason}") from None
+            else:
+                reason = f"answered {error.code} {error.reason}"
+        except urllib.error.URLError as error:
+            reason = f"cannot be reached ({error.reason})"
+        except _Cut as cut:
+            reason = f"the connection was cut ({cut})"
+        except (OSError, http.client.HTTPException) as error:
+            reason = f"gave no proper answer ({error or type(error).__name__})"
+        after = part.stat().st_size if part.is_file() else 0
+        idle = 0 if after > before else idle + 1
+        if idle >= ATTEMPTS:
+            raise _Failed(f"{address}: {reason}")
+        pause(min(0.5 * 2**idle, 8.0))
+
+
+def _receive(address: str, part: Path, offset: int, told: Callable[[int], None]) -> bool:
+    """One connection; True when the file is complete."""
+    request = urllib.request.Request(address, headers={"User-Agent": "cliper"})
+    if offset:
+        request.add_header("Range", f"bytes={offset}-")
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+        resumed = answer.status == 206 and _starts_at(answer.headers, offset)
+        if answer.status == 206 and not resumed:
+            raise _Failed(f"{address} answered with another part than asked for")
+        size = offset if resumed else 0
+        length = answer.headers.get("Content-Length")
+        whole = size + int(length) if length is not None else None
+        with _writing(part), part.open("ab" if resumed else "wb") as stream:
+            told(size)
+            while block := _read_from(answer):
+                stream.write(block)
+                size += len(block)
+                told(size)
+    return whole is None or size == whole
+
+
+class _Cut(Exception):
+    """The connection ended early; told apart from errors of the disk."""
+
+
+def _read_from(answer: http.client.HTTPResponse) -> bytes:
+    try:
+        return answer.read(BLOCK)
+    except (OSError, http.client.HTTPException) as error:
+        raise _Cut(str(error) or type(error).__name__) from error
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise WeightsError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _starts_at(headers: Mapping[str, str], offset: int) -> bool:
+    return headers.get("Content-Range", "").startswith(f"bytes {offset}-")
+
+
+@contextlib.contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Hold the folder's lock: a second fetch waits for the first."""
+    with (root / ".fetch.lock").open("a") as handle:
+        try:
+            import fcntl
+        except ImportError:  # no such lock on this system; checksums still guard the result
+            yield
+            return
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(handle, fcntl.LOCK_UN)

@@ -1,0 +1,220 @@
+"""Profiles: a name for a choice of weights, with its price and what was published for it.
+
+The numbers live in `data/profiles/*.json`, the places weights come from in
+`data/weights/*.json`. Nothing here imports torch, so a list of profiles costs nothing.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from .errors import UnknownProfile, UntrainedWords, WeightsMissing
+
+if TYPE_CHECKING:
+    from .segmenter import Label
+
+ORDER: Final = ("demo", "fast", "standard", "best")  # from the smallest to the largest
+MIB: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class File:
+    """One file of a component. `bytes` is its size as far as known, for disk space and display.
+
+    `sha256` is None where nobody pinned it (small configuration files). A file with
+    `unless` is not needed where that other file exists.
+    """
+
+    path: str  # relative to the component's folder
+    bytes: int
+    sha256: str | None = None
+    unless: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One place to download from: a hub repository at a fixed revision, or a plain address."""
+
+    hub: str | None = None
+    revision: str = "main"
+    url: str | None = None  # `{path}` stands for the file's path
+
+    def __post_init__(self) -> None:
+        if (self.hub is None) == (self.url is None):
+            raise ValueError("a source has either a hub repository or a url")
+
+    def address(self, path: str, *, hub_endpoint: str) -> str:
+        """Where `path` can be downloaded."""
+        if self.url is not None:
+            return self.url.format(path=path)
+        return f"{hub_endpoint.rstrip('/')}/{self.hub}/resolve/{self.revision}/{path}"
+
+    def __str__(self) -> str:
+        return f"{self.hub} at {self.revision[:8]}" if self.hub else str(self.url)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One complete way to have a component: these files, from the first source that has them."""
+
+    files: tuple[File, ...]
+    sources: tuple[Source, ...]
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.bytes for file in self.files)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """A network's weights: `part` says which half of a method they are (`clip`, `diffusion`)."""
+
+    name: str
+    part: str
+    title: str
+    licence: str
+    variants: tuple[Variant, ...]  # the first is what `fetch` gets; any complete one is used
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """A named choice of weights. Memory figures are None until somebody measured them.
+
+    `published_miou` (percent) are the authors' figures for this encoder, with or without
+    refinement and windows as in the profile, on their data sets; they were not measured here.
+    `known_words` is None where any word may be asked for.
+    """
+
+    name: str
+    summary: str
+    method: str
+    clip: str  # model name in open_clip's spelling, or `demo`
+    diffusion: str | None  # component name, or None without refinement
+    window: int  # pixels of the sliding crop; 0 looks once at the whole image
+    short_side: int  # pixels
+    components: tuple[Component, ...]
+    licence: str
+    ram_mib: int | None
+    vram_mib: int | None
+    published_miou: Mapping[str, float] | None
+    known_words: frozenset[str] | None = None
+
+    @property
+    def shipped(self) -> bool:
+        """True where the weights come with the package."""
+        return not self.components
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Places the weights come from, in the order they are tried."""
+        return tuple(
+            str(source) for component in self.components for source in component.variants[0].sources
+        )
+
+    @property
+    def download_mib(self) -> int:
+        """What a fetch into an empty folder downloads."""
+        return round(sum(part.variants[0].bytes for part in self.components) / MIB)
+
+
+def names() -> tuple[str, ...]:
+    """Every profile, from the smallest to the largest."""
+    return ORDER
+
+
+def get(name: str) -> Profile:
+    """Read one profile. Raises UnknownProfile."""
+    if name not in ORDER:
+        raise UnknownProfile(name, ORDER)
+    data = _read("profiles", name)
+    words = demo_card().get("words") if name == "demo" else None
+    return Profile(
+        name=name,
+        components=tuple(component(part) for part in data.pop("components")),
+        known_words=frozenset(words) if words is not None else None,
+        **data,
+    )
+
+
+def component(name: str) -> Component:
+    """Read where one network's weights come from."""
+    data = _read("weights", name)
+    variants = tuple(
+        Variant(
+            files=tuple(File(**file) for file in variant["files"]),
+            sources=tuple(Source(**source) for source in variant["sources"]),
+        )
+        for variant in data["variants"]
+    )
+    return Component(
+        name=name,
+        part=data["part"],
+        title=data["title"],
+        licence=data["licence"],
+        variants=variants,
+    )
+
+
+def demo_folder() -> Path:
+    """Where the weights that ship with the package lie."""
+    return Path(str(resources.files("cliper_model"))) / "demo_weights"
+
+
+def demo_card() -> Mapping[str, Any]:
+    """The shipped model's own description (`demo.json`), empty where it was left out."""
+    path = demo_folder() / "demo.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def check_words(profile_name: str, labels: "Sequence[str | Label]") -> None:
+    """Refuse words the shipped text tower was never trained on; other profiles take any word.
+
+    Every word of every prompt must be in the list of trained words, in any case; words are
+    what blanks and hyphens separate. A plural counts only where it was trained as such: the
+    tower has never seen the token of another one. Labels that mean the rest are not asked for.
+
+    Raises UntrainedWords, or WeightsMissing where the shipped weights were left out.
+    """
+    if profile_name != "demo":
+        return
+    card = demo_card()
+    if not card:
+        raise WeightsMissing(
+            "the demo model's description demo.json",
+            [demo_folder()],
+            "reinstall the package, or train the demo model with 'cliper train-demo'",
+        )
+    unknown = untrained(labels, known=card["words"])
+    if unknown:
+        raise UntrainedWords(unknown, tuple(card.get("labels", ())) or sorted(card["words"]))
+
+
+def untrained(labels: "Sequence[str | Label]", *, known: Iterable[str]) -> tuple[str, ...]:
+    """Words of the labels' prompts that are not in `known`, once each, in order."""
+    from .segmenter import Label  # the only name here that needs torch
+
+    trained = {word.lower() for word in known}
+    asked = [label if isinstance(label, Label) else Label(label) for label in labels]
+    words = (
+        word
+        for label in asked
+        if not label.is_rest
+        for prompt in label.prompts
+        for word in re.split(r"[\s\-]+", prompt.lower())
+        if word
+    )
+    return tuple(dict.fromkeys(word for word in words if word not in trained))
+
+
+def _data_folder() -> Traversable:
+    return resources.files("cliper_model") / "data"
+
+
+def _read(folder: str, name: str) -> dict[str, Any]:
+    path = _data_folder() / folder / f"{name}.json"
+    return dict(json.loads(path.read_text(encoding="utf-8")))
