@@ -1,0 +1,66 @@
+"""`LabelStudioMLBase` on top, the same predictor underneath (protocol notes §4).
+
+The SDK's server makes a new instance for every request, so nothing is kept in one: model
+and caches live in `Services`, which `create_app` binds to a class of its own. Answers are
+those of our own server with the limits of the SDK's: errors come as status 500 without a
+readable reason, and there is no `/versions`.
+"""
+
+import json
+from typing import Any, ClassVar
+
+from flask import Flask
+from label_studio_ml.api import init_app
+from label_studio_ml.model import LabelStudioMLBase
+
+from ..labelstudio.tasks import PredictRequest
+from ..services import Services
+
+
+class CliperBackend(LabelStudioMLBase):  # type: ignore[misc]  # the SDK is not typed
+    """One request's worth of the SDK's interface."""
+
+    services: ClassVar[Services]
+
+    def __init__(self, project_id: str | None = None, label_config: str | None = None) -> None:
+        # The SDK stores the config per project, where another request may replace it.
+        self._request_config = label_config
+        super().__init__(project_id, label_config)
+
+    def setup(self) -> None:
+        """Name the version of this config's predictions; checks the config, runs no model.
+
+        Raises ConfigError, ModelLoading, ModelFailed.
+        """
+        if self._request_config is not None:
+            self.set("model_version", self.services.predictor.setup(self._request_config))
+
+    def predict(
+        self, tasks: list[dict[str, Any]], context: dict[str, Any] | None = None, **kwargs: Any
+    ) -> list[dict[str, Any]]:
+        """One entry per task, in order; a task that could not be predicted has no `result`.
+
+        A plain list, because the SDK's `ModelResponse` takes no such entry.
+        Raises BadRequest, ConfigError, ModelLoading, ModelFailed, Busy.
+        """
+        request = PredictRequest.from_json(
+            {
+                "tasks": tasks,
+                "label_config": self._request_config,
+                "params": {"context": context or None},
+            }
+        )
+        outcomes = self.services.predictor.predict(request)
+        return [json.loads(outcome.to_json()) for outcome in outcomes]
+
+    def fit(self, event: str, data: dict[str, Any], **additional_params: Any) -> dict[str, str]:
+        """Acknowledge only: the annotator's Submit waits for this answer, for a second at most."""
+        return {"event": event}
+
+
+def create_app(services: Services) -> Flask:
+    """The SDK's Flask app around these services. One per process: the app belongs to the SDK."""
+    bound = type(CliperBackend.__name__, (CliperBackend,), {"services": services})
+    user, password = services.basic_auth or (None, None)
+    app: Flask = init_app(bound, basic_auth_user=user, basic_auth_pass=password)
+    return app
