@@ -22,9 +22,8 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from cliper_model import Identity, Segmentation, Segmenter, Vocabulary, decide
 from cliper_model.errors import CliperError, WeightsError
-from cliper_model.segmenter import Identity, Segmentation, Segmenter, Vocabulary
-from cliper_model.stages.decide import decide
 
 from .device import DeviceQueue, Ticket
 from .errors import (

@@ -98,8 +98,10 @@ def real_model(settings: Settings) -> ModelSource:
 
 def _describe(segmenter: Segmenter) -> Mapping[str, Any]:
     """Where and how the model runs, as far as it tells."""
+    backbone = getattr(segmenter, "clip", None)
+    diffusion = getattr(segmenter, "diffusion", None)
     return {
-        "device": str(getattr(segmenter, "device", "")) or None,
-        "dtype": str(getattr(segmenter, "dtype", "")).removeprefix("torch.") or None,
-        "fallbacks": [str(note) for note in getattr(segmenter, "fallbacks", ())],
+        "device": str(backbone.device) if backbone else None,
+        "dtype": str(backbone.dtype).removeprefix("torch.") if backbone else None,
+        "fallbacks": [str(note) for note in getattr(diffusion, "differences", ())],
     }

@@ -9,6 +9,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ..errors import ImageBroken, ImageError, ImageTooLarge
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "MPO")
+SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
 PAPER = (255, 255, 255)  # what shines through transparent pixels
 
 
@@ -28,7 +29,7 @@ def decode(data: bytes, *, max_pixels: int) -> UInt8[np.ndarray, "height width 3
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageTooLarge("the picture has far too many pixels to be opened safely") from None
     except UnidentifiedImageError:
-        raise ImageBroken(f"the file is not a picture ({_guess(data)})") from None
+        raise ImageBroken(_why_unknown(data)) from None
     except MemoryError:
         raise
     except Exception as error:  # decoders of damaged files raise whatever comes to them
@@ -65,8 +66,9 @@ def _too_large(width: int, height: int, max_pixels: int) -> ImageTooLarge:
     )
 
 
-def _guess(data: bytes) -> str:
-    start = data[:512].lstrip().lower()
-    if start.startswith((b"<!doctype html", b"<html")):
-        return "it is a web page: is LABEL_STUDIO_API_KEY right?"
-    return "its format is unknown"
+def _why_unknown(data: bytes) -> str:
+    if data.startswith(SIGNATURES):
+        return "the picture is truncated or damaged: its header is not complete"
+    if data[:512].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "the file is not a picture but a web page; is LABEL_STUDIO_API_KEY right?"
+    return "the file is not a picture of a known format"
