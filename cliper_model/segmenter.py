@@ -41,8 +41,10 @@ class Label:
     @property
     def prompts(self) -> tuple[str, ...]:
         """Distinct words in the order given; case and extra blanks do not make a new word."""
-        given = self.words or (self.name,)
-        return tuple({canonical_word(word): " ".join(word.split()) for word in reversed(given)}.values())[::-1]
+        distinct: dict[str, str] = {}
+        for word in self.words or (self.name,):
+            distinct.setdefault(canonical_word(word), " ".join(word.split()))
+        return tuple(distinct.values())
 
     @property
     def is_rest(self) -> bool:

@@ -1,6 +1,13 @@
-"""Options every suite shares."""
+"""Options and small nouns every suite shares."""
 
+import os
+from collections.abc import Callable
+
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach a hub
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -11,3 +18,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="directory of golden tensors with an index.json (default: tests/parity/golden)",
     )
+
+
+@pytest.fixture
+def picture() -> Callable[..., NDArray[np.uint8]]:
+    """A seeded picture of smooth colours: `picture(height, width, seed=0)`."""
+
+    def paint(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+        coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3))
+        rows = np.linspace(0, 3.99, height).astype(int)
+        columns = np.linspace(0, 4.99, width).astype(int)
+        return coarse[rows][:, columns].astype(np.uint8)
+
+    return paint

@@ -104,15 +104,16 @@ class CliperState(ImageState):
             for field in fields(self)
             if field.name not in tensors
         }
-        return bytes(save_safetensors(tensors, {"kind": self.kind, "plain": json.dumps(plain)}))
+        header = json.dumps({"kind": self.kind, **plain}, sort_keys=True)
+        return bytes(save_safetensors(tensors, {"state": header}))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Raises IncompatibleState for bytes of another kind."""
         length = int.from_bytes(data[:8], "little")
         try:
-            header = json.loads(data[8 : 8 + length])["__metadata__"]
-            kind, plain = header["kind"], json.loads(header["plain"])
+            plain = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["state"])
+            kind = plain["kind"]
         except (ValueError, KeyError, TypeError) as unreadable:
             raise IncompatibleState("unreadable bytes", cls.kind) from unreadable
         if kind != cls.kind:

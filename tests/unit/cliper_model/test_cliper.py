@@ -1,0 +1,169 @@
+"""The method as a whole, on toy networks: what is fixed by default and what `published` restores."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cliper_model import presets, prompts
+from cliper_model.backbones.tiny import tiny_clip, tiny_diffusion
+from cliper_model.methods.cliper import Cliper, CliperConfig
+from cliper_model.segmenter import Identity, Label
+
+IDENTITY = Identity(method="cliper", revision=1, profile="tiny")
+
+
+def build(diffusion: Any = None, **changes: Any) -> Cliper:
+    return Cliper(
+        tiny_clip(),
+        diffusion,
+        CliperConfig(**{"short_side": 64, **changes}),
+        presets=lambda name: presets.get(name, "tiny"),
+        identity=IDENTITY,
+    )
+
+
+def test_noise_is_fixed_by_default_and_fresh_as_published(picture: Any) -> None:
+    image = picture(50, 70)
+    fixed, fresh = tiny_diffusion(), tiny_diffusion(noise_seed=None)
+
+    assert torch.equal(fixed.links(image)[0], fixed.links(image)[0])
+    assert not torch.equal(fresh.links(image)[0], fresh.links(image)[0])
+
+
+def test_a_single_label_can_fill_the_picture_unless_published(picture: Any) -> None:
+    image = picture(50, 70)
+    ours, published = build(), build(published=True)
+
+    def strongest(method: Cliper) -> float:
+        vocabulary = method.read(["house"], background=())
+        maps = method.layer_probabilities(method.observe(image), vocabulary, scale=50)
+        return float(maps.max())
+
+    assert strongest(ours) == 1.0
+    assert strongest(published) == pytest.approx(0.5)
+
+
+def test_published_keeps_one_string_per_class() -> None:
+    label = Label("bird avian", ("bird", "parrot"))
+
+    assert len(build().read([label, "tree"], background=()).row_class) == 3
+    assert len(build(published=True).read([label, "tree"], background=()).row_class) == 2
+
+
+def test_the_mean_row_counts_every_label_once() -> None:
+    rows = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.5]])
+
+    mean = prompts.mean_of_classes(rows, (0, 1, 1), 2)
+
+    assert mean.tolist() == [0.5, 0.375]
+
+
+def test_a_background_word_close_to_a_label_in_text_space_is_dropped() -> None:
+    rows = torch.eye(3)[:2]
+    near = torch.tensor([[0.99, 0.14, 0.0], [0.0, 0.5, 0.87]])
+
+    assert prompts.too_close(near, rows, cosine=0.95) == [True, False]
+
+
+def test_prompts_cut_to_their_longest_length_are_encoded_the_same() -> None:
+    clip = tiny_clip()
+    short, long = "a cat.", "a photo of a very small cat that sits on a red chair in the scene."
+
+    together = clip.encode_text(clip.tokenize([short, long]))
+
+    alone = clip.encode_text(clip.tokenize([short]))
+    torch.testing.assert_close(together[:1], alone, atol=1e-6, rtol=0)
+
+
+def test_text_equals_open_clip_s_own_encoder() -> None:
+    clip = tiny_clip()
+    tokens = clip.tokenize(["a cat.", "two dogs in the snow"])
+
+    theirs = clip._model.encode_text(tokens, normalize=True)
+
+    torch.testing.assert_close(clip.encode_text(tokens), theirs, atol=1e-6, rtol=0)
+
+
+def test_the_unet_stops_at_the_second_tapped_layer(picture: Any) -> None:
+    diffusion = tiny_diffusion()
+    expected = diffusion.links(picture(50, 70))
+    last = diffusion._unet.up_blocks[-1]
+    diffusion._unet.conv_out = diffusion._unet.conv_norm_out = None
+    last.attentions[1].transformer_blocks[0].attn1.to_v = None
+    last.attentions[1].transformer_blocks[0].ff = None
+    diffusion._vae.decoder = None
+
+    queries, keys = diffusion.links(picture(50, 70))
+
+    assert torch.equal(queries, expected[0])
+    assert torch.equal(keys, expected[1])
+
+
+def test_the_taps_equal_what_the_whole_unet_computes(picture: Any) -> None:
+    diffusion = tiny_diffusion()
+    seen: dict[int, torch.Tensor] = {}
+    for index, transformer in enumerate(diffusion._unet.up_blocks[-1].attentions):
+        attn1 = transformer.transformer_blocks[0].attn1
+        attn1.to_q.register_forward_hook(lambda _, __, out, i=index: seen.__setitem__(i, out))
+    latent = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+
+    diffusion._unet(latent, torch.tensor([101]), diffusion._empty_prompt)
+    whole = {index: out.clone() for index, out in seen.items()}
+    queries, _ = diffusion.taps(latent)
+
+    for part, index in ((queries[:2], 1), (queries[2:], 0)):
+        expected = whole[index][0].unflatten(-1, (2, -1)).transpose(0, 1)
+        torch.testing.assert_close(part, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("refinement", ["SFSA", "mean", "selection", "none"])
+def test_every_refinement_gives_finite_maps(refinement: str, picture: Any) -> None:
+    method = build(tiny_diffusion(), refinement=refinement)
+
+    scores = method.score(method.observe(picture(50, 70)), method.read(["a", "b"]))
+
+    assert scores.maps.shape[1:] == ((4, 6) if refinement == "none" else (16, 16))
+    assert np.isfinite(scores.maps).all()
+
+
+@pytest.mark.parametrize("kind", ["fused-attn", "q-q", "k-k", "v-v", "vanilla", "identity"])
+def test_every_attention_type_gives_its_own_maps(kind: str, picture: Any) -> None:
+    state = build(attention_type=kind).observe(picture(50, 70))
+    other = build(attention_type="q-q" if kind != "q-q" else "vanilla").observe(picture(50, 70))
+
+    assert torch.isfinite(state.patches).all()
+    assert not torch.equal(state.patches, other.patches)
+
+
+def test_presence_rises_with_strength_and_is_half_at_the_threshold() -> None:
+    preset = presets.get("objects", "ViT-B-16-quickgelu")
+
+    presence = preset.presence(np.array([0.0, 0.35, 0.7, 1.0, 9.0], np.float32))
+
+    assert presence[2] == pytest.approx(0.5)
+    assert (np.diff(presence) > 0).all()
+    assert presence[-1] == 1.0
+
+
+def test_every_preset_has_numbers_for_every_profile_s_encoder() -> None:
+    for clip in ("ViT-B-16-quickgelu", "ViT-L-14-quickgelu", "demo"):
+        for name in presets.NAMES:
+            assert presets.get(name, clip).templates
+
+
+def test_shipped_template_lists_have_their_published_lengths() -> None:
+    assert len(prompts.templates("15")) == 15
+    assert len(prompts.templates("80")) == 80
+    assert all("{}" in template for template in prompts.templates("15"))
+
+
+def test_wrong_settings_are_refused_at_birth() -> None:
+    with pytest.raises(ValueError, match="attention_type must be one of fused-attn"):
+        CliperConfig(attention_type="fused")
+    with pytest.raises(ValueError, match="only_layer must be negative"):
+        CliperConfig(only_layer=3)
+    with pytest.raises(ValueError, match="select_layer must be negative"):
+        replace(presets.get("objects", "tiny"), select_layer=0)
