@@ -31,10 +31,12 @@ class Pen:
         for x, y in points:
             across = 1 - x if self._mirrored else x
             dx, dy = (across - 0.5) * self._size_wh[0], (y - 0.5) * self._size_wh[1]
-            placed.append((
-                self._centre[0] + (dx * self._cos - dy * self._sin) * self._canvas.unit_x,
-                self._centre[1] + (dx * self._sin + dy * self._cos) * self._canvas.unit_y,
-            ))
+            placed.append(
+                (
+                    self._centre[0] + (dx * self._cos - dy * self._sin) * self._canvas.unit_x,
+                    self._centre[1] + (dx * self._sin + dy * self._cos) * self._canvas.unit_y,
+                )
+            )
         return placed
 
     def polygon(self, points: Sequence[Point], colour: Colour) -> None:

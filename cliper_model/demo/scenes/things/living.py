@@ -67,9 +67,7 @@ def cat(pen: Pen, rng: np.random.Generator, colour: Colour) -> None:
     for side in (-1, 1):
         for slope in (-0.03, 0.04):
             whisker_end = 0.4 + side * 0.3
-            pen.line(
-                0.4 + side * 0.08, 0.42, whisker_end, 0.42 + slope, 0.012, (245, 245, 245)
-            )
+            pen.line(0.4 + side * 0.08, 0.42, whisker_end, 0.42 + slope, 0.012, (245, 245, 245))
 
 
 def fish(pen: Pen, rng: np.random.Generator, colour: Colour) -> None:

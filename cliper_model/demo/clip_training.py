@@ -1,0 +1,259 @@
+"""Train the demo CLIP from nothing on storybook scenes.
+
+Losses of one step: contrastive (picture against caption), tags (is the word in the picture),
+patch words through CLIPer's own value path (the last layer, and one random earlier layer), colour
+phrases. The patch losses use the exact masks of the scenes: this is not CLIP-style pre-training.
+"""
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from open_clip.model import CLIP
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from .clip_batches import ClipBatch, crop_size, draw_batch
+from .clip_network import (
+    build_clip,
+    encode_text,
+    fused_map,
+    look,
+    normalise_pixels,
+    project_layer,
+    short_ids,
+    text_ends,
+    used_token_ids,
+)
+from .parallel import Team, work_together
+from .scene_store import SceneStore, draw_store, open_store
+from .schedule import (
+    Log,
+    RunningMeans,
+    learning_rate,
+    load_checkpoint,
+    prefetch,
+    save_checkpoint,
+    set_rate,
+)
+
+CHECKPOINT: Final = "clip.ckpt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipTraining:
+    """Everything that decides the result of the CLIP half."""
+
+    steps: int = 5000
+    scenes: int = 24_000
+    scene_seed: int = 1  # validation and test scenes have other seeds
+    processes: int = 2  # of one thread each; part of the result, since each has its own crops
+    batch: int = 32  # crops of 96 pixels per process; larger crops come in smaller batches
+    rate: float = 1.2e-3
+    weight_decay: float = 0.05
+    warm_up: int = 150  # steps
+    seed: int = 0
+    tag_weight: float = 8.0
+    patch_weight: float = 1.5
+    earlier_weight: float = 0.75
+    colour_weight: float = 6.0
+    through_fused: float = 0.8  # share of the steps; the others use the identity
+    log_every: int = 50
+    save_every: int = 250
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.scenes, self.batch) < 1:
+            raise ValueError("steps, scenes and batch must be at least 1")
+
+
+class DemoClip(nn.Module):
+    """The CLIP with a short token table, and scales that are used in training only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("used", used_token_ids())
+        self.clip: CLIP = build_clip(1 + len(self.used))
+        nn.init.normal_(self.clip.token_embedding.weight, std=0.02)
+        with torch.no_grad():
+            self.clip.token_embedding.weight[0] = 0  # every token that is never trained
+        self.patch_scale = nn.Parameter(torch.tensor(math.log(15.0)))
+        self.tag_scale = nn.Parameter(torch.tensor([math.log(10.0), -8.0]))
+        self.colour_scale = nn.Parameter(torch.tensor([math.log(10.0), -8.0]))
+
+    def text(self, texts: list[str]) -> Tensor:
+        """Unit embeddings `[T, E]`."""
+        return encode_text(self.clip, short_ids(texts, self.used), text_ends(texts))
+
+
+def train_clip(
+    config: ClipTraining, out: Path, *, resume: bool = False, progress: bool = True
+) -> Path:
+    """Train into `out` (checkpoint, log); returns the checkpoint.
+
+    Step `i` draws everything from the generator of `(seed, i, process)`, so a resumed run and an
+    uninterrupted one see the same batches.
+    """
+    draw_store(out / "scenes" / "train", count=config.scenes, seed=config.scene_seed)
+    work_together(_train, config.processes, config, out, resume, progress)
+    return out / CHECKPOINT
+
+
+def _train(team: Team, config: ClipTraining, out: Path, resume: bool, progress: bool) -> None:
+    """What every process of the training does."""
+    store = open_store(out / "scenes" / "train")
+    talks = team.leads and progress
+    log = Log(out / "train-clip.log", tqdm.write if talks else None, active=team.leads)
+    torch.manual_seed(config.seed)
+    model = DemoClip()
+    optimizer = _optimizer(model, config)
+    start = 0
+    if resume and (state := load_checkpoint(out / CHECKPOINT)) is not None:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        start = int(state["step"])
+    log(f"resumed at step {start}" if start else f"config {asdict(config)}")
+    means, began, seen = RunningMeans(), time.monotonic(), 0
+    bar = tqdm(total=config.steps, initial=start, desc="CLIP", unit="step", disable=not talks)
+    for step, batch in prefetch(partial(_batch, store, config, team), start, config.steps):
+        rate = learning_rate(step, config.steps, peak=config.rate, warm_up=config.warm_up)
+        set_rate(optimizer, rate)
+        rng = np.random.default_rng((config.seed, step, team.rank, 1))
+        with torch.autocast("cpu", torch.bfloat16):
+            losses = clip_losses(model, batch, config, rng)
+        optimizer.zero_grad(set_to_none=True)
+        torch.stack(list(losses.values())).sum().backward()
+        _descend(model, optimizer, team)
+        means.add({name: loss.item() for name, loss in losses.items()})
+        seen += len(batch.images) * team.size
+        bar.update()
+        done = step + 1
+        if done % config.log_every == 0 or done == config.steps:
+            elapsed = time.monotonic() - began
+            scale = model.patch_scale.exp().item()
+            log(
+                f"step {done}/{config.steps} {elapsed:.0f} s {seen} crops "
+                f"{seen / elapsed:.0f} crops/s rate {rate:.1e} patch scale {scale:.1f} {means}"
+            )
+        if team.leads and (done % config.save_every == 0 or done == config.steps):
+            save_checkpoint(
+                out / CHECKPOINT,
+                {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": done},
+            )
+    bar.close()
+
+
+def clip_losses(
+    model: DemoClip, batch: ClipBatch, config: ClipTraining, rng: np.random.Generator
+) -> dict[str, Tensor]:
+    """The weighted losses of one batch, by name."""
+    prompts = batch.class_prompts + batch.other_prompts + batch.colour_prompts
+    words = model.text(prompts)
+    classes, others, colours = words.split(
+        [len(batch.class_prompts), len(batch.other_prompts), len(batch.colour_prompts)]
+    )
+    seen = look(model.clip, normalise_pixels(batch.images))
+    fused = fused_map(seen.accumulated, rounds=len(seen.tokens)).to(seen.tokens[0].dtype)
+    last = len(seen.tokens) - 1
+    earlier = int(rng.integers(0, last))
+    losses = {
+        "contrast": _contrast(model, seen.image, model.text(batch.captions)),
+        "tags": config.tag_weight * _tags(model, seen.image, classes, others, batch.tags),
+    }
+    with_background = bool(rng.random() < 0.5)
+    rows, targets = _patch_task(batch, classes, others, with_background=with_background)
+    weights = _balance(targets)
+    for layer, weight in ((last, config.patch_weight), (earlier, config.earlier_weight)):
+        through = fused if rng.random() < config.through_fused else None
+        patches = project_layer(model.clip, seen, layer, through)
+        name = ("fused" if through is not None else "plain") + ("" if layer == last else " early")
+        losses[name] = weight * _patch_words(model, patches, rows, targets, weights)
+        if layer == last and len(colours):
+            scale, bias = model.colour_scale
+            logits = scale.exp() * patches @ colours.T + bias
+            losses["colours"] = config.colour_weight * F.binary_cross_entropy_with_logits(
+                logits.float(), batch.colour_masks
+            )
+    return losses
+
+
+def _contrast(model: DemoClip, images: Tensor, captions: Tensor) -> Tensor:
+    scale = model.clip.logit_scale.exp().clamp(max=60)
+    logits = (scale * images @ captions.T).float()
+    matching = torch.arange(len(logits))
+    return (F.cross_entropy(logits, matching) + F.cross_entropy(logits.T, matching)) / 2
+
+
+def _tags(model: DemoClip, images: Tensor, classes: Tensor, others: Tensor, tags: Tensor) -> Tensor:
+    """Is this word in the picture? Never, for unknown words."""
+    unknown = others[:-1]
+    scale, bias = model.tag_scale
+    logits = scale.exp() * images @ torch.cat([classes, unknown]).T + bias
+    wanted = torch.cat([tags, tags.new_zeros(len(tags), len(unknown))], 1)
+    return F.binary_cross_entropy_with_logits(logits.float(), wanted)
+
+
+def _patch_task(
+    batch: ClipBatch, classes: Tensor, others: Tensor, *, with_background: bool
+) -> tuple[Tensor, Tensor]:
+    """Text rows as at inference, and what every patch should choose among them.
+
+    Rows: classes, mean of the classes, unknown words, and the background word or not. An
+    unlabelled pixel belongs to the background word, without it to the mean row.
+    """
+    mean = F.normalize(classes.mean(0, keepdim=True), dim=-1)
+    rows = torch.cat([classes, mean, others if with_background else others[:-1]])
+    unlabelled, labelled = batch.patch_labels[..., :1], batch.patch_labels[..., 1:]
+    targets = labelled.new_zeros(*labelled.shape[:2], len(rows))
+    targets[..., : len(classes)] = labelled
+    targets[..., -1 if with_background else len(classes)] = unlabelled[..., 0]
+    return rows, targets
+
+
+def _balance(targets: Tensor) -> Tensor:
+    """Rare rows weigh more: square root of the inverse share, at most 4, `[rows]`."""
+    areas = targets.sum((0, 1)) + 20
+    return (areas.mean() / areas).sqrt().clamp(max=4)
+
+
+def _patch_words(
+    model: DemoClip, patches: Tensor, rows: Tensor, targets: Tensor, weights: Tensor
+) -> Tensor:
+    scale = model.patch_scale.exp().clamp(max=100)
+    log_scores = (scale * patches @ rows.T).float().log_softmax(-1)
+    weighted = targets * weights
+    return -(log_scores * weighted).sum() / weighted.sum()
+
+
+def _batch(store: SceneStore, config: ClipTraining, team: Team, step: int) -> ClipBatch:
+    """The crops of one step and process; all processes use the same crop size."""
+    size = crop_size(np.random.default_rng((config.seed, step)), step / config.steps)
+    count = max(2, min(round(config.batch * (96 / size) ** 2), config.batch * 4 // 3))
+    rng = np.random.default_rng((config.seed, step, team.rank, 0))
+    return draw_batch(store, rng, size=size, count=count)
+
+
+def _optimizer(model: DemoClip, config: ClipTraining) -> torch.optim.AdamW:
+    decayed, free = list[Tensor](), list[Tensor]()
+    for name, parameter in model.named_parameters():
+        matrix = parameter.ndim >= 2 and "embed" not in name
+        (decayed if matrix else free).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.rate, betas=(0.9, 0.98))
+
+
+def _descend(model: DemoClip, optimizer: torch.optim.Optimizer, team: Team) -> None:
+    table = model.clip.token_embedding.weight
+    assert table.grad is not None
+    table.grad[0] = 0  # the row of untrained tokens stays zero
+    team.average_gradients(model.parameters())
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
