@@ -30,8 +30,9 @@ def register(app: Flask) -> None:
 
 def reason_phrase(sentence: str) -> str:
     """A sentence made fit for a status line: one line, ASCII, below 200 characters."""
-    plain = unicodedata.normalize("NFKD", sentence).encode("ascii", "ignore").decode()
-    line = " ".join("".join(c if c.isprintable() else " " for c in plain).split())
+    split = unicodedata.normalize("NFKD", sentence)  # letters apart from their accents
+    letters = "".join(c if c.isprintable() else " " for c in split if not unicodedata.combining(c))
+    line = " ".join(letters.encode("ascii", "replace").decode().split())
     return line if len(line) <= LONGEST_PHRASE else f"{line[: LONGEST_PHRASE - 3]}..."
 
 

@@ -4,7 +4,7 @@ import argparse
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import CannotListen
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     with listen(settings.host, settings.port) as listener:
         host, port = listener.getsockname()[:2]
         print(f"cliper: listening on http://{host}:{port}", flush=True)
-        _serve(settings, listener)
+        serve(settings, listener)
     return 0
 
 
@@ -68,19 +68,40 @@ def _given(args: argparse.Namespace) -> Mapping[str, str]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _serve(settings: Settings, listener: socket.socket) -> None:
+def build_app(settings: Settings) -> Any:
+    """The WSGI app with its model on the way."""
+    from ..app import create_app
+    from ..wiring import build
+
+    services = build(settings)
+    services.start()
+    return create_app(services)
+
+
+def serve(
+    settings: Settings,
+    listener: socket.socket,
+    *,
+    build: Callable[[Settings], Any] = build_app,
+) -> None:
+    """Run gunicorn on a listening socket, which it then owns, until a signal ends it."""
     from gunicorn.app.base import BaseApplication
+
+    options = gunicorn_options(settings, listener.detach())
 
     class Server(BaseApplication):  # type: ignore[misc]
         """Gunicorn fed from Settings; the app is built in the worker, after the fork."""
 
         def load_config(self) -> None:
-            for name, value in gunicorn_options(settings, listener.fileno()).items():
+            for name, value in options.items():
                 if name in self.cfg.settings:  # newer versions know more
                     self.cfg.set(name, value)
 
         def load(self) -> Any:
-            return build_app(settings)
+            logging.basicConfig(
+                level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+            )
+            return build(settings)
 
     try:
         Server().run()
@@ -103,16 +124,3 @@ def gunicorn_options(settings: Settings, fd: int) -> Mapping[str, Any]:
         "control_socket_disable": True,
         "proc_name": "cliper",
     }
-
-
-def build_app(settings: Settings) -> Any:
-    """The WSGI app with its model on the way."""
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    from ..app import create_app
-    from ..wiring import build
-
-    services = build(settings)
-    services.start()
-    return create_app(services)

@@ -41,9 +41,7 @@ def test_every_task_gets_the_masks_of_its_own_picture_in_order(service: Service,
     assert first["score"] == pytest.approx(0.9, abs=1e-3)
 
 
-def test_nothing_found_is_an_answer_with_a_version_and_a_score(
-    service: Service, files: FileServer
-):
+def test_nothing_found_is_an_answer_with_a_version_and_a_score(service: Service, files: FileServer):
     files.put("/data/upload/1/a.png", striped_png("blue"))
 
     answer = service.predict(CONFIG, {"image": "/data/upload/1/a.png"})

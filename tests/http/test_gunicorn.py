@@ -1,0 +1,149 @@
+"""The service as it really runs: a gunicorn process on a port."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+
+from backend.__main__ import main
+
+from ..doubles.label_studio import FileServer
+from ..doubles.pictures import brush_config, encoded
+
+CHECKOUT = Path(__file__).parents[2]
+CONFIG = brush_config(["red"])
+
+
+@dataclass
+class Running:
+    process: subprocess.Popen[str]
+    url: str
+    began: int  # one byte can be read for every look that begins
+    gate: int  # one byte must be written for every look to end
+
+    def post(self, route: str, body: dict[str, Any]) -> requests.Response:
+        return requests.post(f"{self.url}{route}", json=body, timeout=120)
+
+
+@pytest.fixture
+def running(files: FileServer) -> Iterator[Running]:
+    began_read, began_write = os.pipe()
+    gate_read, gate_write = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.doubles.serve_colours", str(began_write), str(gate_read)],
+        cwd=CHECKOUT,
+        env={
+            "PATH": os.environ["PATH"],
+            "OMP_NUM_THREADS": "1",
+            "HOST": "127.0.0.1",
+            "PORT": "0",
+            "LABEL_STUDIO_URL": files.url,
+        },
+        pass_fds=(began_write, gate_read),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    for fd in (began_write, gate_read):
+        os.close(fd)
+    assert process.stdout is not None
+    try:
+        url = f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        while requests.get(f"{url}/health", timeout=60).json()["model"]["state"] != "ready":
+            threading.Event().wait(0.05)
+        yield Running(process, url, began_read, gate_write)
+    finally:
+        os.close(gate_write)
+        os.close(began_read)
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def sixty_tasks(files: FileServer) -> list[dict[str, Any]]:
+    tasks = []
+    for index in range(60):
+        pixels = np.full((4, 4 + index, 3), (255, 0, 0), np.uint8)
+        files.put(f"/data/upload/1/{index}.png", encoded(pixels))
+        tasks.append({"id": index, "data": {"image": f"/data/upload/1/{index}.png"}})
+    return tasks
+
+
+def test_health_and_setup_answer_while_sixty_tasks_are_predicted(
+    running: Running, files: FileServer
+):
+    answers: list[requests.Response] = []
+    body = {"tasks": sixty_tasks(files), "label_config": CONFIG}
+    predicting = threading.Thread(target=lambda: answers.append(running.post("/predict", body)))
+    predicting.start()
+    assert os.read(running.began, 1) == b"."  # the first look has begun and cannot end
+
+    for _ in range(20):
+        assert requests.get(f"{running.url}/health", timeout=60).status_code == 200
+        assert running.post("/setup", {"schema": CONFIG}).status_code == 200
+    assert predicting.is_alive()
+    assert answers == []
+
+    os.write(running.gate, b"." * 60)
+    predicting.join(120)
+
+    results = answers[0].json()["results"]
+    assert [entry["result"][0]["original_width"] for entry in results] == list(range(4, 64))
+
+
+def test_a_sentence_reaches_the_admin_through_the_real_server(running: Running):
+    answer = running.post("/setup", {"schema": "<View/>"})
+
+    assert answer.status_code == 422
+    assert answer.reason == "Config has no Image tag with a name"
+
+
+def test_sigterm_ends_the_service_cleanly(running: Running):
+    running.process.send_signal(signal.SIGTERM)
+
+    assert running.process.wait(60) == 0
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"{running.url}/health", timeout=5)
+
+
+def test_a_port_in_use_is_one_sentence(capsys: pytest.CaptureFixture[str]):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        status = main(["serve", "--host", "127.0.0.1", "--port", str(port)])
+
+    assert status == 2
+    assert capsys.readouterr().err == (
+        f"cliper: port {port} is in use by another program; stop it or choose another PORT\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--port", "nine"], "PORT must be a whole number from 0 to 65535, got 'nine'"),
+        (
+            ["--profile", "huge", "--port", "0"],
+            "unknown profile 'huge'; choose one of: demo, fast, standard, best",
+        ),
+        (
+            ["--host", "192.0.2.1", "--port", "0"],
+            "cannot listen on 192.0.2.1:0 (Cannot assign requested address); check HOST and PORT",
+        ),
+    ],
+)
+def test_a_wrong_option_is_one_sentence(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["serve", *arguments]) == 2
+    assert capsys.readouterr().err == f"cliper: {sentence}\n"
