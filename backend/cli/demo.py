@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
         servers.callback(api.close)
         # Unwinding starts here: an impatient second Ctrl-C must not leave a server behind.
         servers.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)
+        servers.callback(label_studio.ask_to_stop)
         lines = _show(api, service_url, args, out)
         passed = all(line.passed for line in lines)
         if args.once:

@@ -80,13 +80,14 @@ class LabelStudioServer(Server):
         self.account = account or Account()
         self.port = port or free_port()
         self.url = f"http://localhost:{self.port}"
+        self.local_files = local_files.absolute() if local_files else None
         self.template_built = False
         settings = _settings(self.data, self.account)
         if strict:
             settings[STRICT_PREDICTIONS] = "true"
-        if local_files is not None:
+        if self.local_files:
             settings["LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED"] = "true"
-            settings["LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT"] = str(local_files.absolute())
+            settings["LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT"] = str(self.local_files)
         super().__init__(
             "Label Studio",
             _command(installation, self.port),

@@ -44,7 +44,7 @@ class Server:
         folder: Path | None = None,
         patience: float = 300.0,
     ) -> None:
-        """`health` is the address that answers 200 once the server is up; `patience` in seconds."""
+        """`health` is an address that answers once the server is up; `patience` in seconds."""
         self.name, self.health, self.log = name, health, log
         self._command = [str(part) for part in command]
         self._environment = dict(environment)
@@ -76,6 +76,11 @@ class Server:
             self.stop()
             raise
         return self
+
+    def ask_to_stop(self) -> None:
+        """Only send the signal, so that several servers can end at the same time."""
+        if self._process is not None:
+            _signal_group(self._process.pid, signal.SIGTERM)
 
     def stop(self) -> None:
         """End the process and everything it started; asks first, then insists. Repeatable."""
@@ -116,7 +121,7 @@ class Server:
                     self.name, f"ended with status {process.returncode}", self.last_lines()
                 )
             with contextlib.suppress(requests.RequestException):
-                if requests.get(self.health, timeout=5).status_code == 200:
+                if requests.get(self.health, timeout=5).status_code < 500:
                     return
             time.sleep(0.2)
         raise ServerDidNotStart(

@@ -14,15 +14,18 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
-# Where the editor draws the picture, in page coordinates; None until it is drawn.
-PICTURE = """
-const picture = [...document.querySelectorAll('img')].find(
-  (img) => /data\\/upload|^blob:/.test(img.src) && img.naturalWidth > 0
-    && img.getBoundingClientRect().width > 100);
-const stage = document.querySelector('.konvajs-content canvas');
-if (!picture || !picture.complete || !stage) return null;
-const box = picture.getBoundingClientRect();
-return {x: box.left, y: box.top, width: box.width, height: box.height};
+# Where the picture lies, in page coordinates, and the window onto it: the editor may enlarge the
+# picture a little beyond its stage. Null until it is drawn.
+GEOMETRY = """
+const stage = document.querySelector('.konvajs-content');
+const picture = [...document.querySelectorAll('img')].find((img) =>
+  img.complete && img.naturalWidth && img.getBoundingClientRect().width > 200);
+if (!stage || !stage.querySelector('canvas') || !picture) return null;
+const box = (element) => {
+  const {left, top, right, bottom} = element.getBoundingClientRect();
+  return [left, top, right, bottom];
+};
+return {picture: box(picture), stage: box(stage)};
 """
 
 # The regions of the first prediction, with what the editor made of them; null until it is there.
@@ -98,13 +101,36 @@ class Browser:
                 return list(regions)
         raise AssertionError(f"the editor shows no prediction of task {task}: {self._state()}")
 
-    def painted_picture(self, size_hw: tuple[int, int]) -> np.ndarray:
-        """What is on screen where the task's picture is drawn, brought to `size_hw`, uint8 RGB."""
-        box = self._until(lambda: self._driver.execute_script(PICTURE), "the picture to be drawn")
+    def painted_picture(
+        self, size_hw: tuple[int, int], *, until: Callable[[np.ndarray], bool]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What is on screen where the task's picture is drawn, brought to `size_hw`, uint8 RGB.
+
+        With it which pixels are on screen, bool [H, W]. Painting goes on after the regions
+        are there: looks again until `until` is content, or for a minute.
+        """
+        shown = [self._picture_now(size_hw)]
+
+        def look() -> bool:
+            shown[0] = self._picture_now(size_hw)
+            return until(shown[0][0])
+
+        self._poll(look, 60)
+        return shown[0]
+
+    def _picture_now(self, size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        found = self._until(lambda: self._driver.execute_script(GEOMETRY), "the picture")
         shot = Image.open(io.BytesIO(self._driver.get_screenshot_as_png())).convert("RGB")
-        corner = (box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"])
-        cut = shot.crop(tuple(round(value) for value in corner))
-        return np.asarray(cut.resize(size_hw[::-1], Image.Resampling.BILINEAR))
+        left, top, right, bottom = found["picture"]
+        height, width = size_hw
+        image = shot.resize(
+            (width, height), Image.Resampling.BILINEAR, box=_inside(shot, found["picture"])
+        )
+        x = left + (np.arange(width) + 0.5) * (right - left) / width
+        y = top + (np.arange(height) + 0.5) * (bottom - top) / height
+        stage = found["stage"]
+        visible = np.outer((y > stage[1]) & (y < stage[3]), (x > stage[0]) & (x < stage[2]))
+        return np.asarray(image), visible
 
     def screenshot(self, path: Path) -> None:
         """Save the whole window as PNG."""
@@ -130,6 +156,15 @@ class Browser:
     def _state(self) -> str:
         console = [entry["message"] for entry in self._driver.get_log("browser")[-5:]]
         return json.dumps({"address": self._driver.current_url, "console": console})
+
+
+def _inside(shot: Image.Image, box: list[float]) -> tuple[float, float, float, float]:
+    """The box, which has to lie on the screenshot as a whole."""
+    left, top, right, bottom = box
+    assert min(left, top) >= 0, box
+    assert right <= shot.width, box
+    assert bottom <= shot.height, box
+    return left, top, right, bottom
 
 
 def _program(name: str) -> str:

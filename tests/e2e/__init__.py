@@ -1,0 +1,1 @@
+"""Through a real Label Studio and a real browser."""
