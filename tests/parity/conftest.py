@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from .unpack import opened
+
 HERE = Path(__file__).parent
 
 
@@ -29,8 +31,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def golden(request: pytest.FixtureRequest) -> Path:
-    return golden_directory(request.config)
+def golden(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with plain files; a packed one (the shipped subset) is unpacked first."""
+    return opened(golden_directory(request.config), tmp_path_factory.mktemp("golden"))
 
 
 @pytest.fixture(scope="session", autouse=True)
