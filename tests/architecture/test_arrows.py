@@ -1,0 +1,98 @@
+"""Who may lean on whom; the picture is in CONTRIBUTING.md."""
+
+import ast
+
+from .source import Module, imports, modules, parts_used, top_level
+
+HOUSE = modules()
+ERRORS = "backend.errors"  # the vocabulary of what can go wrong; everybody in backend speaks it
+
+CORE = {  # the use case and what it is made of
+    "backend.predictor",
+    "backend.model_host",
+    "backend.device",
+    "backend.result_cache",
+    "backend.vocabulary",
+    "backend.services",
+}
+LEAVES = {"backend.labelstudio", "backend.images", "backend.storage"}
+EVERYTHING = {  # may lean on anything
+    "backend.__main__",
+    "backend.adapter",
+    "backend.cli",
+    "backend.demo",
+    "backend.wiring",
+}
+
+ALLOWED: dict[str, set[str]] = {
+    "cliper_model": set(),
+    ERRORS: set(),
+    "backend.settings": {ERRORS},
+    **{leaf: {ERRORS} for leaf in LEAVES},
+    "backend.jobs": {ERRORS, "backend.storage"},
+    **{part: {ERRORS, "cliper_model", *LEAVES, *CORE} for part in CORE},
+    "backend.learning": {ERRORS, "backend.jobs", "backend.labelstudio", "backend.storage", *CORE},
+    "backend.api": {ERRORS, "backend.jobs", "backend.learning", "backend.labelstudio", *CORE},
+    "backend.overlay": {"cliper_model"},
+    "backend.app": {"backend.api", "backend.services"},
+}
+
+
+def test_every_part_of_the_house_has_its_arrows_drawn() -> None:
+    """A new part is drawn here and in CONTRIBUTING.md."""
+    parts = {module.part for module in HOUSE} - EVERYTHING - {"backend"}
+    assert parts <= set(ALLOWED)
+
+
+def test_arrows_only_point_one_way() -> None:
+    wrong = {
+        module.name: sorted(against)
+        for module in HOUSE
+        if module.part not in EVERYTHING
+        and (against := parts_used(module) - ALLOWED.get(module.part, {ERRORS}))
+    }
+    assert not wrong
+
+
+def importers(*libraries: str) -> set[str]:
+    return {
+        module.name
+        for module in HOUSE
+        if any(top_level(name) in libraries for name in imports(module))
+    }
+
+
+def test_the_model_has_never_heard_of_the_service() -> None:
+    strangers = importers(
+        "backend", "flask", "werkzeug", "gunicorn", "redis", "label_studio_ml", "label_studio_sdk"
+    )
+    assert not {name for name in strangers if name.startswith("cliper_model")}
+
+
+def test_one_file_imports_the_backend_sdk() -> None:
+    assert importers("label_studio_ml") == {"backend.adapter.model"}
+
+
+def test_only_the_rim_speaks_http() -> None:
+    flask = {name for name in importers("flask", "werkzeug") if "backend.api" not in name}
+    assert flask <= {"backend.app", "backend.adapter.model"}
+    assert importers("gunicorn") <= {"backend.cli.serve"}
+
+
+def test_inside_the_packages_imports_are_relative() -> None:
+    """`backend` is a name others use too; a relative import cannot land in theirs."""
+    scripts = {"backend.adapter._wsgi"}  # the SDK's tool runs it as a script
+    for module in HOUSE:
+        if module.name not in scripts and module.part != "cliper_model":
+            tops = {top_level(name) for name in absolute(module)}
+            assert "backend" not in tops, module.name
+
+
+def absolute(module: Module) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.add(node.module or "")
+    return names
