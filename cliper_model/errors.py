@@ -10,7 +10,7 @@ CliperError
 ├── IncompatibleState      an ImageState of another method, model or format
 └── WeightsError
     ├── WeightsMissing     files that are not on this machine
-    ├── WeightsMismatch    files that do not fit the model (layout, shape, activation, configuration)
+    ├── WeightsMismatch    files that do not fit the model (layout, shape, activation)
     └── WeightsCorrupt     files whose checksum is wrong
 """
 
@@ -80,7 +80,9 @@ class IncompatibleState(CliperError):
     """A stored ImageState does not belong to this method or format version."""
 
     def __init__(self, found: str, wanted: str) -> None:
-        super().__init__(f"this image state is of {found!r}, not {wanted!r}; observe the image again")
+        super().__init__(
+            f"this image state is of {found!r}, not {wanted!r}; observe the image again"
+        )
         self.found, self.wanted = found, wanted
 
 

@@ -30,7 +30,10 @@ def split_names(line: str) -> tuple[str, ...]:
 
 
 def least_similar(
-    bank: Float[Tensor, "bank embed"], label_rows: Float[Tensor, "labels embed"], *, step: int = 1500
+    bank: Float[Tensor, "bank embed"],
+    label_rows: Float[Tensor, "labels embed"],
+    *,
+    step: int = 1500,
 ) -> Int[Tensor, "labels picked"]:
     """For each label the bank rows at every `step`-th place, least similar first (§10)."""
     order = (label_rows @ bank.T).argsort(dim=1)

@@ -26,5 +26,3 @@ def builder(method: str) -> Callable[..., Segmenter]:
     if method not in BUILDERS:
         raise UnknownMethod(method, tuple(BUILDERS))
     return BUILDERS[method]
-
-

@@ -211,7 +211,10 @@ class Segmenter(Protocol):
     def identity(self) -> Identity: ...
 
     def read(
-        self, labels: Sequence[str | Label], *, background: Sequence[str] | None = None,
+        self,
+        labels: Sequence[str | Label],
+        *,
+        background: Sequence[str] | None = None,
         preset: str | None = None,
     ) -> Vocabulary:
         """Encode words. `background` None = the preset's own words; () = none.
@@ -230,8 +233,12 @@ class Segmenter(Protocol):
         ...
 
     def segment(
-        self, image: Image, labels: Sequence[str | Label], *,
-        background: Sequence[str] | None = None, preset: str | None = None,
+        self,
+        image: Image,
+        labels: Sequence[str | Label],
+        *,
+        background: Sequence[str] | None = None,
+        preset: str | None = None,
         decision: Decision | None = None,
     ) -> Segmentation:
         """observe, score and decide in one call."""

@@ -39,7 +39,9 @@ class Seen:
     grid_hw: tuple[int, int]
 
 
-def _per_head(tokens: Float[Tensor, "*batch n width"], heads: int) -> Float[Tensor, "*batch heads n d"]:
+def _per_head(
+    tokens: Float[Tensor, "*batch n width"], heads: int
+) -> Float[Tensor, "*batch heads n d"]:
     return tokens.unflatten(-1, (heads, -1)).transpose(-3, -2)
 
 
@@ -76,7 +78,9 @@ class ClipBackbone:
     # -- pictures ---------------------------------------------------------------------
 
     @torch.no_grad()
-    def look(self, pixels: Float[Tensor, "1 3 height width"], *, half_positions: bool = False) -> Seen:
+    def look(
+        self, pixels: Float[Tensor, "1 3 height width"], *, half_positions: bool = False
+    ) -> Seen:
         """Run every block but the last; keep each block's normalised input and all attention."""
         vision = self._vision
         patches = vision.conv1(pixels.to(self.device, self.dtype))
@@ -96,7 +100,9 @@ class ClipBackbone:
         assert accumulated is not None, "a vision transformer with at least two blocks is needed"
         return Seen(torch.stack([*inputs, tokens]), accumulated, grid_hw)
 
-    def positions(self, grid_hw: tuple[int, int], *, half: bool = False) -> Float[Tensor, "n width"]:
+    def positions(
+        self, grid_hw: tuple[int, int], *, half: bool = False
+    ) -> Float[Tensor, "n width"]:
         table = self._vision.positional_embedding
         return resize_positions(table, grid_hw=grid_hw, half=half)
 
@@ -113,7 +119,7 @@ class ClipBackbone:
     def layer_weights(
         self, seen: Seen, *, attention_type: str, epsilon: float
     ) -> Iterator[Float[Tensor, "heads n n"]]:
-        """For every layer the map that mixes its values in the last block (specification §4.2, §4.3)."""
+        """For every layer the map that mixes its values in the last block (§4.2, §4.3)."""
         block = self._vision.transformer.resblocks[-1]
         heads, accumulated = block.attn.num_heads, seen.accumulated
         for layer in seen.inputs:
@@ -156,7 +162,9 @@ class ClipBackbone:
         mixed = []
         for layer_values, layer_weights in zip(values, weights, strict=True):
             per_head = _per_head(layer_values, block.attn.num_heads)
-            mixed.append((layer_weights.to(per_head.dtype) @ per_head).transpose(-3, -2).flatten(-2))
+            mixed.append(
+                (layer_weights.to(per_head.dtype) @ per_head).transpose(-3, -2).flatten(-2)
+            )
         embedded = vision.ln_post(block.attn.out_proj(torch.stack(mixed))) @ vision.proj
         return embedded.float(), layer_weights
 

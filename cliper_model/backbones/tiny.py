@@ -21,10 +21,18 @@ def tiny_clip(seed: int = 0) -> ClipBackbone:
         model = CLIP(
             embed_dim=32,
             vision_cfg={
-                "image_size": 64, "layers": 4, "width": 64, "head_width": 32, "patch_size": 16,
+                "image_size": 64,
+                "layers": 4,
+                "width": 64,
+                "head_width": 32,
+                "patch_size": 16,
             },
             text_cfg={
-                "context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2,
+                "context_length": 77,
+                "vocab_size": 49408,
+                "width": 32,
+                "heads": 2,
+                "layers": 2,
             },
             quick_gelu=True,
         )

@@ -206,7 +206,7 @@ class Cliper:
     # -- pictures ---------------------------------------------------------------------
 
     def observe(self, image: Image) -> CliperState:
-        """CLIP over the whole picture and its windows, diffusion attention once (§2, §4, §6, §7)."""
+        """CLIP over the whole picture and its windows, diffusion attention once (§2 to §7)."""
         _check_image(image)
         pixels, grid_hw = resize.to_whole_patches(
             image, short_side=self.config.short_side, patch=self.clip.patch
@@ -253,9 +253,7 @@ class Cliper:
     ) -> tuple[Float[Tensor, "crops layers window_patches embed"], Float[Tensor, "n n"]]:
         if not plan:
             return torch.zeros(0, 0, 0, 0), torch.zeros(0, 0)
-        looks = [
-            self.look(pixels[:, :, w.top : w.bottom, w.left : w.right]) for w in plan
-        ]
+        looks = [self.look(pixels[:, :, w.top : w.bottom, w.left : w.right]) for w in plan]
         merged = windows.merge_links(
             [links for _, links in looks], plan, grid_hw=grid_hw, patch=self.clip.patch
         )
@@ -327,9 +325,7 @@ class Cliper:
         """Selected layer spread along the links, plus the mean of all layers (§5 steps 4 to 6)."""
         only = self.config.only_layer
         layer = preset.select_layer if only is None else only
-        cut = coarse.cut_selected_layer(
-            layer_maps, layer=layer, floor=preset.attention_floor
-        )
+        cut = coarse.cut_selected_layer(layer_maps, layer=layer, floor=preset.attention_floor)
         return coarse.combine(cut, state.links, layer=layer, with_mean=only is None)
 
     def refined(

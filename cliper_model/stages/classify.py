@@ -1,4 +1,4 @@
-"""Patch embeddings x text rows -> per-layer class probabilities (specification §5 steps 1 and 2)."""
+"""Patch embeddings x text rows -> per-layer class probabilities (specification §5)."""
 
 from collections.abc import Sequence
 

@@ -5,9 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def cut_weak(
-    maps: Float[Tensor, "classes h w"], *, floor: float
-) -> Float[Tensor, "classes h w"]:
+def cut_weak(maps: Float[Tensor, "classes h w"], *, floor: float) -> Float[Tensor, "classes h w"]:
     """Zero what is below `floor` times the class's own maximum (strictly)."""
     strongest = maps.amax(dim=(-2, -1), keepdim=True)
     return maps.masked_fill(maps < floor * strongest, 0.0)

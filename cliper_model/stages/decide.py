@@ -10,7 +10,9 @@ from ..segmenter import Decision, Scores, Segmentation
 BLOCK_VALUES = 8_000_000  # values held at once while upsampling: 32 MB of float32
 
 
-def _taps(small: int, large: int) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+def _taps(
+    small: int, large: int
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Neighbours and weight of bilinear sampling with half-pixel centres along one axis."""
     centres = np.maximum((np.arange(large) + 0.5) * (small / large) - 0.5, 0.0)
     lower = np.minimum(centres.astype(np.int64), small - 1)

@@ -22,9 +22,7 @@ def attention_map(
     return torch.softmax(products[0], dim=-1)
 
 
-def keep_strong_links(
-    attention: Float[Tensor, "n n"], *, floor: float
-) -> Float[Tensor, "n n"]:
+def keep_strong_links(attention: Float[Tensor, "n n"], *, floor: float) -> Float[Tensor, "n n"]:
     """Divide each key's column by its strongest query; cut what is below `floor`.
 
     Rows are not yet normalised (see `apply_rows`). Source: specification §8 steps 1 and 2.
@@ -58,7 +56,9 @@ def chain(
     Source: CLIPer, fine-grained compensation; specification §8 `SFSA`, §13 form 1.
     """
     for head in reversed(range(queries.shape[0])):
-        maps = apply_rows(keep_strong_links(attention_map(queries[head], keys[head]), floor=floor), maps)
+        maps = apply_rows(
+            keep_strong_links(attention_map(queries[head], keys[head]), floor=floor), maps
+        )
     return maps
 
 

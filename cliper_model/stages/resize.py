@@ -1,4 +1,4 @@
-"""Image -> whole-patch pixels for CLIP and a square for the diffusion model (specification §2, §7)."""
+"""Image -> whole-patch pixels for CLIP, and a square for diffusion (specification §2, §7)."""
 
 import math
 

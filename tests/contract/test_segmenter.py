@@ -132,7 +132,9 @@ def test_scores_have_a_map_and_a_presence_per_label(segmenter: Segmenter, pictur
     assert ((scores.presence >= 0) & (scores.presence <= 1)).all()
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     words=st.lists(st.sampled_from(["home", "cottage", "barn"]), min_size=1, max_size=3),
     repeats=st.lists(st.integers(0, 2), min_size=1, max_size=3),

@@ -50,7 +50,9 @@ class Golden:
         about = self.index["clips"][name]
         if about["activation"] != "QuickGELU":
             raise ValueError(f"{name} asks for {about['activation']}; the method is QuickGELU")
-        weights = {k: v.float() for k, v in self.tensors(about["file"]).items() if v.is_floating_point()}
+        weights = {
+            k: v.float() for k, v in self.tensors(about["file"]).items() if v.is_floating_point()
+        }
         ids = self.tensors(about["file"])["token_embedding.used_ids"]
         table = torch.zeros(about["vocab_size"], about["text_width"])
         table[ids] = weights.pop("token_embedding.used_rows")
@@ -125,7 +127,9 @@ def preset_of(config: dict[str, Any], templates: list[str]) -> Preset:
     )
 
 
-def method_of(case: dict[str, Any], clip: ClipBackbone, diffusion: DiffusionBackbone | None) -> Cliper:
+def method_of(
+    case: dict[str, Any], clip: ClipBackbone, diffusion: DiffusionBackbone | None
+) -> Cliper:
     config = case["config"]
     refinement = config["refinement"]
     return Cliper(

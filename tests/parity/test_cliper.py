@@ -81,7 +81,7 @@ def test_golden_diffusion(golden_image: str, bench: Golden) -> None:
     near("vae_input_row_200", pixels[0, :, 200], 1e-6)
     near("latent_mean_scaled", latent, close)
     near("latent_noisy", noisy, close)
-    rows = about["rows"] if "rows" in about else [777, 3000]
+    rows = about.get("rows", [777, 3000])
     for layer, part in ((-4, slice(0, heads)), (-6, slice(heads, None))):
         maps = torch.stack(
             [refine.attention_map(q, k) for q, k in zip(queries[part], keys[part], strict=True)]
@@ -162,7 +162,9 @@ def _published_path(
     near("accumulated_attention", seen.accumulated, t("attention_weights"))
     if "accumulated_after_each_layer" in theirs:
         _accumulated(near, seen, config["attn_type"], t("attention_weights"))
-    used = seen if method.config.only_layer is None else keep_one_layer(seen, method.config.only_layer)
+    used = (
+        seen if method.config.only_layer is None else keep_one_layer(seen, method.config.only_layer)
+    )
     weights = list(
         clip.layer_weights(used, attention_type=config["attn_type"], epsilon=method.config.epsilon)
     )
@@ -181,9 +183,7 @@ def _published_path(
     near("layer_logits", logits, t("layer_logits"))
     state = method.observe(image)
     preset = preset_of(config, case["templates"])
-    whole = classify.probabilities(
-        classify.to_grid(logits[:, 1:], grid_hw=grid_hw), classes=count
-    )
+    whole = classify.probabilities(classify.to_grid(logits[:, 1:], grid_hw=grid_hw), classes=count)
     near("layer_probs_full_image", whole, t("seg"))
     if config["sliding_crop_size"]:
         _windows(near, method, state, pixels, rows, config, clip, t)
@@ -250,8 +250,14 @@ def _accumulated(near: Any, seen: Seen, attention_type: str, tolerance: float) -
 
 
 def _windows(
-    near: Any, method: Cliper, state: CliperState, pixels: Tensor, rows: Tensor,
-    config: dict[str, Any], clip: Any, t: Any,
+    near: Any,
+    method: Cliper,
+    state: CliperState,
+    pixels: Tensor,
+    rows: Tensor,
+    config: dict[str, Any],
+    clip: Any,
+    t: Any,
 ) -> None:
     plan = windows.plan((pixels.shape[-2], pixels.shape[-1]), crop=config["sliding_crop_size"])
     assert tuple((w.top, w.left, w.bottom, w.right) for w in plan) == state.window_boxes

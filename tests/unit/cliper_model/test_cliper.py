@@ -1,4 +1,4 @@
-"""The method as a whole, on toy networks: what is fixed by default and what `published` restores."""
+"""The method on toy networks: what is fixed by default and what `published` restores."""
 
 from dataclasses import replace
 from typing import Any

@@ -270,9 +270,7 @@ def test_overlapping_masks_may_share_pixels() -> None:
 
 
 def test_scores_of_regions_and_of_the_task() -> None:
-    scores = _scores(
-        [[[1.0, 1.0, 0.0]], [[0.0, 0.0, 0.5]]], presence=[0.8, 0.6], size_hw=(1, 3)
-    )
+    scores = _scores([[[1.0, 1.0, 0.0]], [[0.0, 0.0, 0.5]]], presence=[0.8, 0.6], size_hw=(1, 3))
 
     decided = deciding.decide(scores, Decision(background="none"))
 

@@ -1,0 +1,38 @@
+"""Every full-size proof, one after the other: `make prove`.
+
+Each is a program of its own that writes `results/proof-*.json` with commit and date and
+ends 0 when what it proves holds.
+"""
+
+import argparse
+import subprocess
+import sys
+
+PROOFS = (
+    ("demo_accuracy", "the demo weights' figures on held-out scenes"),
+    ("demo_chain", "the whole chain through a real Label Studio"),
+    ("responsiveness", "health and setup while a batch is predicted"),
+    ("true_size", "ViT-B/16 and Stable Diffusion 2.1 at true size"),
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("only", nargs="*", help="names of proofs; without any, all of them")
+    chosen = parser.parse_args().only
+    unknown = set(chosen) - {name for name, _ in PROOFS}
+    if unknown:
+        parser.error(f"unknown proof {', '.join(sorted(unknown))}")
+    failed = []
+    for name, what in PROOFS:
+        if chosen and name not in chosen:
+            continue
+        print(f"== {name}: {what}", flush=True)
+        if subprocess.run([sys.executable, "-m", f"benchmarks.{name}"]).returncode:
+            failed.append(name)
+    print(f"failed: {', '.join(failed)}" if failed else "every proof holds")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
