@@ -1,0 +1,143 @@
+"""The environment, read once; each wrong value one sentence naming its variable."""
+
+from pathlib import Path
+
+import pytest
+
+from backend.errors import BadSetting
+from backend.settings import Settings
+
+
+def test_an_empty_environment_is_fine():
+    assert Settings.from_environ({}) == Settings()
+    assert Settings().port == 9090
+    assert Settings().host == "0.0.0.0"
+    assert Settings().predict_budget == 80.0
+    assert Settings().waiting_predictions == 6
+
+
+def test_blank_values_count_as_unset():
+    blank = {"PORT": " ", "BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": "", "DEVICE": "", "DTYPE": ""}
+
+    assert Settings.from_environ(blank) == Settings()
+
+
+def test_every_known_variable_is_read(tmp_path: Path):
+    settings = Settings.from_environ(
+        {
+            "HOST": "127.0.0.1",
+            "PORT": "9191",
+            "THREADS": "4",
+            "LOG_LEVEL": "debug",
+            "BASIC_AUTH_USER": "ls",
+            "BASIC_AUTH_PASS": "pw",
+            "LABEL_STUDIO_URL": "https://ls.example/sub/",
+            "LABEL_STUDIO_API_KEY": "key",
+            "VERIFY_SSL": "false",
+            "LOCAL_FILES_DOCUMENT_ROOT": str(tmp_path),
+            "PROFILE": "demo",
+            "DEVICE": "cuda:1",
+            "DTYPE": "float16",
+            "MODEL_DIR": "/models",
+            "MODEL_SCORE_THRESHOLD": "0.25",
+            "PREDICT_BUDGET": "50",
+            "FETCH_TIMEOUT": "7.5",
+            "MAX_IMAGE_MB": "10",
+            "MAX_IMAGE_MEGAPIXELS": "12",
+            "RESULT_CACHE_MB": "0",
+        }
+    )
+
+    assert settings == Settings(
+        host="127.0.0.1",
+        port=9191,
+        threads=4,
+        log_level="DEBUG",
+        basic_auth=("ls", "pw"),
+        label_studio_url="https://ls.example/sub",
+        label_studio_api_key="key",
+        verify_ssl=False,
+        local_files_document_root=tmp_path,
+        profile="demo",
+        device="cuda:1",
+        dtype="float16",
+        model_dir=Path("/models"),
+        score_threshold=0.25,
+        predict_budget=50.0,
+        fetch_timeout=7.5,
+        max_image_mb=10.0,
+        max_image_megapixels=12.0,
+        result_cache_mb=0.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("older", "newer", "name"),
+    [
+        ("LABEL_STUDIO_HOST", "LABEL_STUDIO_URL", "label_studio_url"),
+        ("LABEL_STUDIO_ACCESS_TOKEN", "LABEL_STUDIO_API_KEY", "label_studio_api_key"),
+    ],
+)
+def test_older_names_serve_where_the_newer_is_not_set(older: str, newer: str, name: str):
+    assert getattr(Settings.from_environ({older: "http://old"}), name) == "http://old"
+    both = Settings.from_environ({older: "http://old", newer: "http://new"})
+    assert getattr(both, name) == "http://new"
+
+
+def test_the_start_script_s_names_for_the_password_serve_too():
+    environ = {"ML_SERVER_BASIC_AUTH_USER": "a", "ML_SERVER_BASIC_AUTH_PASS": "b"}
+
+    assert Settings.from_environ(environ).basic_auth == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("PORT", "99999", "PORT must be a whole number from 0 to 65535, got '99999'"),
+        ("PORT", "http", "PORT must be a whole number from 0 to 65535, got 'http'"),
+        ("THREADS", "2", "THREADS must be a whole number from 3 to 256, got '2'"),
+        ("THREADS", "4.5", "THREADS must be a whole number from 3 to 256, got '4.5'"),
+        (
+            "LOG_LEVEL",
+            "loud",
+            "LOG_LEVEL must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL, got 'loud'",
+        ),
+        ("DTYPE", "int8", "DTYPE must be one of float32, float16, bfloat16, got 'int8'"),
+        (
+            "LABEL_STUDIO_URL",
+            "localhost:8080",
+            "LABEL_STUDIO_URL must look like http://label-studio.example:8080, "
+            "got 'localhost:8080'",
+        ),
+        (
+            "LABEL_STUDIO_HOST",
+            "ftp://x",
+            "LABEL_STUDIO_HOST must look like http://label-studio.example:8080, got 'ftp://x'",
+        ),
+        ("VERIFY_SSL", "maybe", "VERIFY_SSL must be true or false, got 'maybe'"),
+        (
+            "MODEL_SCORE_THRESHOLD",
+            "2",
+            "MODEL_SCORE_THRESHOLD must be a number from 0 to 1, got '2'",
+        ),
+        ("SCORE_THRESHOLD", "nan", "SCORE_THRESHOLD must be a number from 0 to 1, got 'nan'"),
+        ("PREDICT_BUDGET", "0", "PREDICT_BUDGET must be a number from 1 to 3600, got '0'"),
+        (
+            "LOCAL_FILES_DOCUMENT_ROOT",
+            "/nowhere/at/all",
+            "LOCAL_FILES_DOCUMENT_ROOT must be an existing folder, got '/nowhere/at/all'",
+        ),
+        ("BASIC_AUTH_USER", "a", "BASIC_AUTH_PASS must be set too, since BASIC_AUTH_USER is"),
+        ("BASIC_AUTH_PASS", "b", "BASIC_AUTH_USER must be set too, since BASIC_AUTH_PASS is"),
+    ],
+)
+def test_each_wrong_value_names_its_variable(variable: str, value: str, sentence: str):
+    with pytest.raises(BadSetting) as caught:
+        Settings.from_environ({variable: value})
+
+    assert str(caught.value) == sentence
+
+
+def test_a_colon_in_the_user_name_cannot_be_sent():
+    with pytest.raises(BadSetting, match="BASIC_AUTH_USER must not hold a colon"):
+        Settings.from_environ({"BASIC_AUTH_USER": "a:b", "BASIC_AUTH_PASS": "c"})
