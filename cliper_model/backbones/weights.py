@@ -111,13 +111,8 @@ def locate(profile: str | Profile, weights_dir: str | Path | None = None) -> dic
             )
         return {"clip": folder, "diffusion": folder}
 
-    root = _root(weights_dir)
     found = {}
-    for component in chosen.components:
-        place = _place(component, root)
-        if place is None:
-            raise _missing(chosen, component, root)
-        folder, variant = place
+    for component, (folder, variant) in _places(chosen, _root(weights_dir)).items():
         single = len(variant.files) == 1
         found[component.part] = folder / variant.files[0].path if single else folder
     return found
@@ -141,11 +136,7 @@ def checksums(profile: str | Profile, weights_dir: str | Path | None = None) -> 
     root = _root(weights_dir)
     notes = _Sidecar(root / SIDECAR)
     digests = {}
-    for component in chosen.components:
-        place = _place(component, root)
-        if place is None:
-            raise _missing(chosen, component, root)
-        folder, variant = place
+    for component, (folder, variant) in _places(chosen, root).items():
         for file in variant.files:
             path = folder / file.path
             if not _holds_tensors(file.path) or file.path.startswith("text_encoder/"):
@@ -291,26 +282,34 @@ def _place(component: Component, root: Path) -> tuple[Path, Variant] | None:
     return None
 
 
-def _missing(profile: Profile, component: Component, root: Path) -> WeightsMissing:
-    folder = root / component.name
-    variant = component.variants[0]
-    wanted = _wanted(variant, folder)
-    size = max(1, round(sum(file.bytes for file in wanted) / MIB))
-    addresses = _addresses(variant.sources[0], wanted)
-    by_hand = (
-        f"download {addresses} on a machine with a connection and put "
-        f"{_listed([file.path for file in wanted])} into {folder} "
-        "(or set MODEL_DIR to the folder that has "
-        f"{component.name}/{wanted[0].path if wanted else ''})"
+def _places(profile: Profile, root: Path) -> dict[Component, tuple[Path, Variant]]:
+    """Where each component is. Raises WeightsMissing naming all that are nowhere."""
+    places = {component: _place(component, root) for component in profile.components}
+    absent = [component for component, place in places.items() if place is None]
+    if absent:
+        raise _missing(profile, absent, root)
+    return {component: place for component, place in places.items() if place is not None}
+
+
+def _missing(profile: Profile, absent: Sequence[Component], root: Path) -> WeightsMissing:
+    wanted = {part: _wanted(part.variants[0], root / part.name) for part in absent}
+    size = max(1, round(sum(file.bytes for files in wanted.values() for file in files) / MIB))
+    by_hand = " and ".join(
+        f"download {_addresses(part.variants[0].sources[0], files)} on a machine with a "
+        f"connection and put {_listed([file.path for file in files])} into {root / part.name}"
+        for part, files in wanted.items()
     )
+    command = f"'cliper weights fetch {profile.name}' ({size} MiB)"
     remedy = (
-        f"downloads are switched off by HF_HUB_OFFLINE: unset it and run 'cliper weights fetch "
-        f"{profile.name}' ({size} MiB), or {by_hand}"
+        f"downloads are switched off by HF_HUB_OFFLINE: unset it and run {command}, or {by_hand}"
         if is_offline()
-        else f"run 'cliper weights fetch {profile.name}' ({size} MiB); without a connection, "
-        f"{by_hand}"
+        else f"run {command}; without a connection, {by_hand}"
     )
-    return WeightsMissing(f"{component.title} for the profile {profile.name!r}", [folder], remedy)
+    return WeightsMissing(
+        f"{' and '.join(part.title for part in absent)} for the profile {profile.name!r}",
+        [root / part.name for part in absent],
+        f"{remedy} (MODEL_DIR chooses another folder than {root})",
+    )
 
 
 def _addresses(source: Source, files: Sequence[File]) -> str:

@@ -1,0 +1,137 @@
+"""`cliper weights`: which weights there are, which are here, and how to get the others."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from cliper_model import profiles
+from cliper_model.errors import WeightsMissing
+from cliper_model.profiles import Profile
+
+from ..settings import Settings
+
+HELP = "List, fetch and verify model weights; MODEL_DIR or --dir says where they are kept."
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="every profile, its price, and what is here")
+    fetching = actions.add_parser("fetch", help="download what a profile misses, resuming")
+    fetching.add_argument("profile", choices=profiles.names(), metavar="PROFILE")
+    verifying = actions.add_parser("verify", help="compare files with their recorded checksums")
+    verifying.add_argument(
+        "profile", nargs="*", metavar="PROFILE", help="default: all that are here"
+    )
+    showing = actions.add_parser("path", help="where weights are kept, or a profile's own files")
+    showing.add_argument("profile", nargs="?", choices=profiles.names(), metavar="PROFILE")
+    for action in (listing, fetching, verifying, showing):
+        action.add_argument("--dir", type=Path, metavar="DIR", help="like MODEL_DIR")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit status 0, or 1 when `verify` finds something wrong. Raises WeightsError."""
+    folder: Path | None = args.dir or Settings.from_environ(os.environ).model_dir
+    match args.action:
+        case "list":
+            return _list(folder)
+        case "fetch":
+            return _fetch(args.profile, folder)
+        case "verify":
+            return _verify(args.profile, folder)
+        case _:
+            return _path(args.profile, folder)
+
+
+def _list(folder: Path | None) -> int:
+    rows = [("profile", "here", "download", "memory", "VOC mIoU*", "licence", "what it is")]
+    for name in profiles.names():
+        profile = profiles.get(name)
+        published = profile.published_miou
+        rows.append(
+            (
+                name,
+                "yes" if _is_here(profile, folder) else "no",
+                "ships with it" if profile.shipped else f"{profile.download_mib} MiB",
+                f"{profile.ram_mib} MiB" if profile.ram_mib else "not measured",
+                f"{published['VOC21']:.1f} %" if published else "-",
+                profile.licence,
+                profile.summary,
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = (cell.ljust(wide) for cell, wide in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+    print("\n* published by the method's authors on PASCAL VOC (21 classes), not measured here")
+    return 0
+
+
+def _fetch(name: str, folder: Path | None) -> int:
+    from cliper_model.backbones import weights
+
+    profile = profiles.get(name)
+    for component in profile.components:
+        print(f"{component.title}: {component.licence}", file=sys.stderr)
+    with tqdm(
+        total=None, unit="B", unit_scale=True, unit_divisor=1024, disable=None, file=sys.stderr
+    ) as bar:
+
+        def show(progress: weights.Progress) -> None:
+            bar.total = progress.total
+            bar.set_description(progress.file, refresh=False)
+            bar.update(progress.done - bar.n)
+
+        found = weights.fetch(profile, folder, show)
+    for part, place in found.items():
+        print(f"{part}: {place}")
+    return 0
+
+
+def _verify(names: list[str], folder: Path | None) -> int:
+    from cliper_model.backbones import weights
+
+    chosen = [profiles.get(name) for name in names]
+    if not chosen:
+        everything = (profiles.get(name) for name in profiles.names())
+        chosen = [profile for profile in everything if _is_here(profile, folder)]
+    if not chosen:
+        print("no weights here; get some with 'cliper weights fetch PROFILE'")
+        return 1
+    verdicts = {
+        verdict.file: verdict for profile in chosen for verdict in weights.verify(profile, folder)
+    }
+    for verdict in verdicts.values():
+        note = f"  {verdict.sha256}" if verdict.sha256 else ""
+        print(f"{verdict.state:<9}{verdict.file}{note}")
+    wrong = [verdict for verdict in verdicts.values() if verdict.state in ("damaged", "missing")]
+    for verdict in wrong:
+        remedy = f"delete {verdict.path} and run" if verdict.state == "damaged" else "run"
+        print(
+            f"cliper: {verdict.file} is {verdict.state}; {remedy} 'cliper weights fetch' again",
+            file=sys.stderr,
+        )
+    return 1 if wrong else 0
+
+
+def _path(name: str | None, folder: Path | None) -> int:
+    from cliper_model.backbones import weights
+
+    if name is None:
+        print(folder or weights.default_folder())
+        return 0
+    for place in dict.fromkeys(weights.locate(name, folder).values()):
+        print(place)
+    return 0
+
+
+def _is_here(profile: Profile, folder: Path | None) -> bool:
+    from cliper_model.backbones import weights
+
+    try:
+        weights.locate(profile, folder)
+    except WeightsMissing:
+        return False
+    return True

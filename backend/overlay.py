@@ -1,0 +1,95 @@
+"""Masks as pictures: a label map with a palette, and an overlay with a legend."""
+
+import colorsys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Int, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+Colour = tuple[int, int, int]
+
+TURN = 0.61803398875  # the golden ratio's fraction: neighbours in a list get distant hues
+OPACITY = 0.5
+INK, PAPER, FAINT = (34, 34, 42), (255, 255, 255), (110, 110, 120)
+ROW, SWATCH, MARGIN, FONT = 26, 16, 12, 15  # pixels of the legend
+MOST = 255  # labels a palette has room for beside the background
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One line of the legend."""
+
+    text: str
+    note: str
+    colour: Colour
+
+
+def colours(count: int) -> list[Colour]:
+    """Distinct colours, the same for the same place in the list."""
+    chosen = []
+    for index in range(count):
+        hue = (0.02 + index * TURN) % 1.0
+        light, strength = ((0.50, 0.85), (0.38, 0.75), (0.65, 0.90))[index // 12 % 3]
+        red, green, blue = colorsys.hls_to_rgb(hue, light, strength)
+        chosen.append((round(red * 255), round(green * 255), round(blue * 255)))
+    return chosen
+
+
+def label_map(indices: Int[np.ndarray, "height width"], palette: Sequence[Colour]) -> Image.Image:
+    """Indexed picture: 0 is background (black), label number `i` of the palette is `i + 1`.
+
+    Raises ValueError for more labels than a palette has room for.
+    """
+    if len(palette) > MOST:
+        raise ValueError(f"a label map holds at most {MOST} labels, got {len(palette)}")
+    picture = Image.fromarray(indices.astype(np.uint8), "P")
+    picture.putpalette([0, 0, 0, *(channel for colour in palette for channel in colour)])
+    return picture
+
+
+def overlay(
+    image: UInt8[np.ndarray, "height width 3"],
+    masks: Sequence[tuple[Bool[np.ndarray, "height width"], Colour]],
+    legend: Sequence[Entry],
+) -> Image.Image:
+    """The picture with every mask tinted and outlined, and a legend at its right."""
+    painted = image.astype(np.float32)
+    for mask, colour in masks:
+        painted[mask] = (1 - OPACITY) * painted[mask] + OPACITY * np.array(colour, np.float32)
+    for mask, colour in masks:
+        painted[outline(mask)] = colour
+    picture = Image.fromarray(painted.round().astype(np.uint8))
+    panel = _legend(legend)
+    sheet = Image.new(
+        "RGB", (picture.width + panel.width, max(picture.height, panel.height)), PAPER
+    )
+    sheet.paste(picture, (0, 0))
+    sheet.paste(panel, (picture.width, 0))
+    return sheet
+
+
+def outline(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
+    """Pixels of the mask with a neighbour outside of it; the picture's border is no outline."""
+    padded = np.pad(mask, 1, mode="edge")
+    inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    edge: Bool[np.ndarray, "height width"] = mask & ~inside
+    return edge
+
+
+def _legend(entries: Sequence[Entry]) -> Image.Image:
+    font = ImageFont.load_default(FONT)
+    gap = SWATCH + 2 * MARGIN
+    lines = entries or [Entry(text="nothing found", note="", colour=PAPER)]
+    text_wide = max(round(font.getlength(entry.text)) for entry in lines)
+    note_wide = max(round(font.getlength(entry.note)) for entry in lines)
+    wide = gap + text_wide + MARGIN + note_wide + MARGIN
+    panel = Image.new("RGB", (wide, MARGIN + len(lines) * ROW + MARGIN), PAPER)
+    pen = ImageDraw.Draw(panel)
+    for number, entry in enumerate(lines):
+        y = MARGIN + number * ROW
+        pen.rounded_rectangle((MARGIN, y, MARGIN + SWATCH, y + SWATCH), 4, entry.colour)
+        pen.text((gap, y - 1), entry.text, INK, font)
+        pen.text((gap + text_wide + MARGIN, y - 1), entry.note, FAINT, font)
+    return panel

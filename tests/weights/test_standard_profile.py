@@ -1,0 +1,92 @@
+"""The `standard` profile from its files to masks, with small weights under the true names."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+from PIL import Image
+
+import cliper_model
+from backend.__main__ import main
+from cliper_model.backbones import diffusion_weights
+
+from . import synthesise
+
+CLIP = synthesise.SMALL_CLIP | {
+    "vision_cfg": {"image_size": 64, "layers": 3, "width": 128, "patch_size": 16}
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    original = open_clip.get_model_config
+    monkeypatch.setattr(
+        open_clip,
+        "get_model_config",
+        lambda name: CLIP if name == "ViT-B-16-quickgelu" else original(name),
+    )
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path / "weights"))
+    monkeypatch.setenv("DEVICE", "cpu")
+    root = tmp_path / "weights"
+    synthesise.write_clip(root / "ViT-B-16-quickgelu" / "open_clip_model.safetensors", CLIP)
+    synthesise.write_stable_diffusion(root / "stable-diffusion-2-1-base")
+    return root
+
+
+def photo(path: Path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_segment_runs_the_whole_chain_offline_from_the_files(folder: Path, tmp_path: Path):
+    image = photo(tmp_path / "photo.png")
+
+    status = main(
+        ["segment", str(image), "--labels", "sky, house|home", "--out", str(tmp_path / "out"),
+         "--profile", "standard", "--background", ""]
+    )  # fmt: skip
+
+    assert status == 0
+    report = json.loads((tmp_path / "out" / "photo.json").read_text())
+    assert report["preset"] == "whole-scene"
+    assert sorted(report["model"]["weights"]) == [
+        "ViT-B-16-quickgelu/open_clip_model.safetensors",
+        "stable-diffusion-2-1-base/text_encoder",
+        "stable-diffusion-2-1-base/unet/diffusion_pytorch_model.fp16.safetensors",
+        "stable-diffusion-2-1-base/vae/diffusion_pytorch_model.fp16.safetensors",
+    ]
+    assert np.asarray(Image.open(tmp_path / "out" / "photo.labels.png")).shape == (60, 90)
+
+
+def test_the_identity_is_the_same_before_and_after_the_first_load(folder: Path):
+    before = cliper_model.identity("standard", folder)
+
+    cliper_model.load("standard", device="cpu", weights_dir=folder)
+    (folder / "stable-diffusion-2-1-base" / "text_encoder" / "model.fp16.safetensors").unlink()
+
+    assert cliper_model.identity("standard", folder).weights == before.weights
+
+
+def test_half_precision_weights_are_computed_with_in_full_precision_on_a_cpu(folder: Path):
+    model = cliper_model.load("standard", device="cpu", weights_dir=folder)
+
+    assert str(model.clip.dtype) == str(model.diffusion.dtype) == "torch.float32"
+
+
+def test_differences_of_the_checkpoint_reach_the_backbone(folder: Path):
+    model = cliper_model.load("standard", device="cpu", weights_dir=folder)
+
+    assert any("the unet has sample_size 16" in told for told in model.diffusion.differences)
+
+
+def test_the_weights_kept_in_memory_are_only_the_needed_ones(folder: Path):
+    parts = diffusion_weights.load_diffusion(folder / "stable-diffusion-2-1-base")
+    whole = diffusion_weights.UNet2DConditionModel.from_config(synthesise.SMALL_UNET)
+
+    kept = sum(tensor.numel() for tensor in parts.unet.parameters())
+    assert kept < sum(tensor.numel() for tensor in whole.parameters())
