@@ -1,0 +1,69 @@
+"""The reference pages say what the code says."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+from backend.settings import Settings
+
+from ..docs.commands import cli_docs, hub_variables, settings_variables
+from .source import ROOT
+
+REFERENCE = ROOT / "docs" / "reference"
+
+
+def rows(page: Path) -> dict[str, list[str]]:
+    """Every variable that starts a table row of the page -> the other cells."""
+    found = {}
+    for line in page.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if line.startswith("| `"):
+            for name in re.findall(r"`([A-Z_]+)`", cells[0]):
+                found[name] = cells[1:]
+    return found
+
+
+def test_the_command_line_page_is_what_the_commands_say() -> None:
+    """Made anew with `python scripts/write_cli_docs.py`."""
+    assert (REFERENCE / "cli.md").read_text(encoding="utf-8") == cli_docs().page()
+
+
+def test_every_environment_variable_is_on_the_settings_page() -> None:
+    text = (REFERENCE / "settings.md").read_text(encoding="utf-8")
+    variables = settings_variables()
+    assert set(variables) == {field.name for field in dataclasses.fields(Settings)}
+    for field, names in variables.items():
+        assert names, f"{field} is read from no variable"
+        for name in names:
+            assert f"`{name}`" in text, name
+    for name in hub_variables():
+        assert f"`{name}`" in text, name
+
+
+def test_the_settings_page_names_no_variable_that_is_not_read() -> None:
+    known = {name for names in settings_variables().values() for name in names} | hub_variables()
+    assert set(rows(REFERENCE / "settings.md")) <= known
+
+
+def test_the_settings_page_gives_the_defaults_of_the_code() -> None:
+    listed = rows(REFERENCE / "settings.md")
+    for field in dataclasses.fields(Settings):
+        name = settings_variables()[field.name][0]
+        shown = listed[name][0].strip("`")
+        if field.default is None:
+            assert not re.fullmatch(r"[\d.]+", shown), name
+        elif isinstance(field.default, bool):
+            assert shown == str(field.default).lower(), name
+        elif isinstance(field.default, float):
+            assert float(shown) == field.default, name
+        else:
+            assert shown == str(field.default), name
+
+
+def test_every_attribute_the_config_reader_asks_for_is_on_its_page() -> None:
+    text = (REFERENCE / "label-config.md").read_text(encoding="utf-8")
+    source = (ROOT / "backend" / "labelstudio" / "label_config.py").read_text(encoding="utf-8")
+    read = set(re.findall(r"\"((?:model_|score_|predicted_)\w+|smart|alias|valueList)\"", source))
+    assert {"model_background", "predicted_values", "smart"} <= read
+    for attribute in read:
+        assert f"`{attribute}" in text, attribute

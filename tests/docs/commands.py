@@ -1,0 +1,59 @@
+"""Commands and variables the documentation may mention, taken from the code."""
+
+import argparse
+import ast
+import importlib.util
+import re
+from types import ModuleType
+
+from .pages import ROOT
+
+
+def cli_docs() -> ModuleType:
+    """`scripts/write_cli_docs.py` as a module."""
+    path = ROOT / "scripts" / "write_cli_docs.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def parser_of(command: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = cli_docs().parser_of(command)
+    return parser
+
+
+def settings_variables() -> dict[str, list[str]]:
+    """Field of Settings -> the variables it is read from, the current name first."""
+    tree = ast.parse((ROOT / "backend" / "settings.py").read_text(encoding="utf-8"))
+    reader = next(
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and node.name == "from_environ"
+    )
+    made = next(
+        node.value
+        for node in ast.walk(reader)
+        if isinstance(node, ast.Return) and isinstance(node.value, ast.Call)
+    )
+    found = {keyword.arg or "": _names(keyword.value) for keyword in made.keywords}
+    pairs = next(
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and node.name == "basic_auth"
+    )
+    found["basic_auth"] = _names(pairs)
+    return found
+
+
+def _names(tree: ast.AST) -> list[str]:
+    texts = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    return [text for text in texts if isinstance(text, str) and re.fullmatch(r"[A-Z_]{4,}", text)]
+
+
+def hub_variables() -> set[str]:
+    """What the download of weights reads."""
+    source = (ROOT / "cliper_model" / "backbones" / "weights.py").read_text(encoding="utf-8")
+    return set(re.findall(r"environ\.get\(\"([A-Z_]+)\"", source)) - {"MODEL_DIR"}
