@@ -61,9 +61,8 @@ def main() -> int:
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
     for name, seconds in steps.items():
-        print(
-            f"{name:8} {seconds['median']:.3f} s (from {seconds['min']:.3f} to {seconds['max']:.3f})"
-        )
+        low, middle, high = (seconds[key] for key in ("min", "median", "max"))
+        print(f"{name:8} {middle:.3f} s (from {low:.3f} to {high:.3f})")
     print(record.write(f"bench-{args.profile}", figures))
     return 0
 

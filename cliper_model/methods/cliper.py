@@ -177,7 +177,7 @@ class Cliper:
         flat = [word for group in words for word in group]
         names = [label.name for label in sought]
         if self.config.published:
-            kept, dropped = tuple(wanted), ()
+            kept, dropped = tuple(wanted), tuple[str, ...]()
         else:
             kept, dropped = prompts.keep_distinct_background(wanted, label_words=[*flat, *names])
         if self._check_words is not None:
