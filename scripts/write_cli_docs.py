@@ -16,8 +16,8 @@ PAGE = ROOT / "docs" / "reference" / "cli.md"
 INTRODUCTION = """\
 # The command line
 
-`cliper COMMAND` and `python -m backend COMMAND` are the same. Every command knows `--help`. An expected error ends as
-one sentence on standard error and exit status 2; Ctrl-C gives status 130.
+`cliper COMMAND` and `python -m backend COMMAND` are the same. Every command knows `--help`. An
+expected error ends as one sentence on standard error and exit status 2; Ctrl-C gives status 130.
 
 Made from the commands themselves by `python scripts/write_cli_docs.py`.
 
