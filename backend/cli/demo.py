@@ -18,6 +18,7 @@ from ..demo.label_studio_api import LabelStudioApi
 from ..demo.label_studio_server import Installation, LabelStudioServer
 from ..demo.processes import LOOPBACK, Server, free_port, plain_environment
 
+OTHERS = 20  # pictures in the project with one label, and in the one with absent labels
 HELP = "Start the service and a real Label Studio, pre-annotate storybook scenes, and report."
 
 
@@ -56,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
         _say(f"Label Studio {installation.version} is up after {time.monotonic() - began:.0f} s.")
         service_url = f"http://localhost:{(port := free_port())}"
         servers.enter_context(_service(port, label_studio, args.profile, out))
+        annotate.wait_for_model(service_url)
         _say(f"The service is up at {service_url} with profile {args.profile!r}.")
 
         api = LabelStudioApi(label_studio.url, label_studio.account.token)
@@ -81,8 +83,8 @@ def _show(
     """Run the three projects, print and write what came back."""
     count: int = args.images
     full = projects.everything(count, args.seed)
-    single = projects.one_label(20, args.seed)
-    absent = projects.nothing_there(20, args.seed)
+    single = projects.one_label(min(count, OTHERS), args.seed)
+    absent = projects.nothing_there(min(count, OTHERS), args.seed)
     answers, seconds = {}, {}
     for project in (full, single, absent):
         began = time.monotonic()

@@ -5,13 +5,26 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import requests
 
-from .errors import Incomplete
+from .errors import Incomplete, ModelNotThere
 from .label_studio_api import LabelStudioApi
 from .projects import Mask, Project
 from .report import Answer
 
-PATIENCE = 300.0  # seconds without a new prediction, while the model loads for example
+PATIENCE = 300.0  # seconds without a new prediction, or until the model is loaded
+
+
+def wait_for_model(service: str) -> None:
+    """Return once the service at this address has its model. Raises ModelNotThere."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        model = requests.get(f"{service}/health", timeout=30).json()["model"]
+        if model["state"] == "ready":
+            return
+        if model["state"] == "failed" or time.monotonic() > deadline:
+            raise ModelNotThere(model["reason"] or f"{model['state']}, {model['progress']} %")
+        time.sleep(0.5)
 
 
 def annotate(api: LabelStudioApi, service: str, project: Project) -> tuple[int, list[Answer]]:

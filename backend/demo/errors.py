@@ -4,6 +4,7 @@ DemoError
 ├── LabelStudioMissing   no Label Studio is installed where we look
 ├── ServerDidNotStart    a server ended or never answered
 ├── Refused              Label Studio answered a request with an error
+├── ModelNotThere        the service cannot load its model
 └── Incomplete           some pictures never got a prediction
 """
 
@@ -43,6 +44,14 @@ class Refused(DemoError):
     def __init__(self, request: str, status: int, message: str) -> None:
         super().__init__(f"Label Studio refused {request} with {status}: {message}")
         self.status, self.message = status, message
+
+
+class ModelNotThere(DemoError):
+    """The service runs, but its model cannot be loaded; `reason` is what it says."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the service has no model: {reason}")
+        self.reason = reason
 
 
 class Incomplete(DemoError):

@@ -153,6 +153,10 @@ def _settings(data: Path, account: Account) -> dict[str, str]:
         # Since 1.23 both are needed before a backend on a private address may be connected.
         "LABEL_STUDIO_ML_BLOCK_LOCAL_IP": "false",
         "LABEL_STUDIO_SSRF_PROTECTION_ENABLED": "false",
+        # A busy machine must not look like a broken backend: the defaults are 1 to 3 s.
+        "ML_CONNECTION_TIMEOUT": "10",
+        "ML_TIMEOUT_HEALTH": "10",
+        "ML_TIMEOUT_SETUP": "10",
         # No telemetry, no update check, no error reports, no remote feature flags.
         "COLLECT_ANALYTICS": "false",
         "LATEST_VERSION_CHECK": "false",

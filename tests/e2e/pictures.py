@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageColor
+from PIL import Image
+
+from tests.doubles.pictures import COLOURS
 
 GREY = (120, 120, 120)
 ORIENTATION = 0x0112  # EXIF tag
@@ -27,7 +29,7 @@ class ColourPicture:
         """RGB, uint8 [H, W, 3], as displayed."""
         image = np.full((*self.size_hw, 3), GREY, np.uint8)
         for word, (left, top, right, bottom) in self.boxes.items():
-            image[top:bottom, left:right] = ImageColor.getrgb(word)
+            image[top:bottom, left:right] = COLOURS[word]
         return image
 
     def truth(self, word: str) -> np.ndarray:

@@ -52,6 +52,13 @@ def test_a_config_whose_labels_all_mean_the_rest_is_refused_with_a_sentence(
     assert "label" in said
 
 
+def test_a_word_the_model_was_not_trained_on_is_named(api: LabelStudioApi, service: str):
+    said = what_connecting_says(api, service, brush_config(("red", "mauve")))
+
+    assert "422 Client Error" in said
+    assert "'mauve'" in said
+
+
 def test_a_wrong_password_of_the_service_is_called_wrong(
     api: LabelStudioApi, label_studio: LabelStudioServer, start_colour_service: StartService
 ):

@@ -20,7 +20,7 @@ PICTURES: Mapping[str, ColourPicture] = {
     "one.png": ONE_BOX,
     "none.png": NO_BOX,
 }
-COLOURS = ("red", "blue", "lime")
+WORDS = ("red", "blue", "green")
 
 
 def connected_project(
@@ -45,7 +45,7 @@ def test_uploaded_pictures_come_back_with_the_masks_that_are_in_them(
     api: LabelStudioApi, service: str
 ):
     files = {name: picture.to_png() for name, picture in PICTURES.items()}
-    project, tasks = connected_project(api, service, brush_config(COLOURS), files)
+    project, tasks = connected_project(api, service, brush_config(WORDS), files)
 
     stored = retrieve(api, project)
 
@@ -60,7 +60,7 @@ def test_nothing_found_is_stored_as_an_empty_prediction_with_a_score(
     api: LabelStudioApi, service: str
 ):
     project, tasks = connected_project(
-        api, service, brush_config(COLOURS), {"none.png": NO_BOX.to_png()}
+        api, service, brush_config(WORDS), {"none.png": NO_BOX.to_png()}
     )
 
     found = retrieve(api, project)[tasks["none.png"]]
@@ -73,7 +73,7 @@ def test_every_prediction_carries_the_version_that_setup_announced(
     api: LabelStudioApi, service: str
 ):
     files = {name: picture.to_png() for name, picture in PICTURES.items()}
-    project, _ = connected_project(api, service, brush_config(COLOURS), files)
+    project, _ = connected_project(api, service, brush_config(WORDS), files)
 
     stored = retrieve(api, project)
 
@@ -88,7 +88,7 @@ def test_a_second_retrieve_asks_for_nothing_while_the_version_is_the_same(
     api: LabelStudioApi, service: str
 ):
     project, _ = connected_project(
-        api, service, brush_config(COLOURS), {"two.png": TWO_BOXES.to_png()}
+        api, service, brush_config(WORDS), {"two.png": TWO_BOXES.to_png()}
     )
     first = retrieve(api, project)
 
@@ -104,7 +104,7 @@ def test_other_words_are_another_version_and_the_tasks_are_asked_again(
         api, service, brush_config(("red",)), {"two.png": TWO_BOXES.to_png()}
     )
     first = retrieve(api, project)[tasks["two.png"]]
-    api.call("PATCH", f"/api/projects/{project}/", json={"label_config": brush_config(COLOURS)})
+    api.call("PATCH", f"/api/projects/{project}/", json={"label_config": brush_config(WORDS)})
 
     api.retrieve_predictions(project)
 
@@ -115,7 +115,7 @@ def test_other_words_are_another_version_and_the_tasks_are_asked_again(
 
 def test_opening_a_task_without_a_prediction_asks_for_one(api: LabelStudioApi, service: str):
     project, tasks = connected_project(
-        api, service, brush_config(COLOURS), {"two.png": TWO_BOXES.to_png()}
+        api, service, brush_config(WORDS), {"two.png": TWO_BOXES.to_png()}
     )
 
     api.call("GET", f"/api/tasks/{tasks['two.png']}", params={"project": project})
@@ -128,7 +128,7 @@ def test_regions_have_ids_of_their_own_and_the_size_of_the_picture(
     api: LabelStudioApi, service: str
 ):
     project, tasks = connected_project(
-        api, service, brush_config(COLOURS), {"two.png": TWO_BOXES.to_png()}
+        api, service, brush_config(WORDS), {"two.png": TWO_BOXES.to_png()}
     )
 
     regions = retrieve(api, project)[tasks["two.png"]]["result"]
@@ -151,7 +151,7 @@ def test_a_label_with_an_alias_comes_back_under_its_alias(api: LabelStudioApi, s
 
 def test_a_picture_stored_on_its_side_gets_masks_as_it_is_shown(api: LabelStudioApi, service: str):
     project, tasks = connected_project(
-        api, service, brush_config(COLOURS), {"side.jpg": TWO_BOXES.to_rotated_jpeg()}
+        api, service, brush_config(WORDS), {"side.jpg": TWO_BOXES.to_rotated_jpeg()}
     )
 
     found = retrieve(api, project)[tasks["side.jpg"]]
@@ -174,7 +174,7 @@ def local_folder(label_studio: LabelStudioServer) -> Path:
 def test_pictures_of_a_local_storage_are_found(
     api: LabelStudioApi, service: str, local_folder: Path
 ):
-    project = api.create_project("local files", brush_config(COLOURS))
+    project = api.create_project("local files", brush_config(WORDS))
     storage = api.call(
         "POST",
         "/api/storages/localfiles",
@@ -195,7 +195,7 @@ def test_pictures_of_a_local_storage_are_found(
 
 def test_label_studio_really_validates_what_we_send(api: LabelStudioApi, service: str):
     _project, tasks = connected_project(
-        api, service, brush_config(COLOURS), {"two.png": TWO_BOXES.to_png()}
+        api, service, brush_config(WORDS), {"two.png": TWO_BOXES.to_png()}
     )
     region = {"id": "a", "from_name": "nobody", "to_name": "photo", "type": "brushlabels"}
 
@@ -227,7 +227,7 @@ def test_a_personal_access_token_is_enough_to_fetch_pictures(
     refused = requests.get(f"{label_studio.url}/api/projects", headers=old_style, timeout=30)
     assert refused.status_code == 401
     project, tasks = connected_project(
-        client, service, brush_config(COLOURS), {"two.png": TWO_BOXES.to_png()}
+        client, service, brush_config(WORDS), {"two.png": TWO_BOXES.to_png()}
     )
 
     answer = answer_of(retrieve(client, project)[tasks["two.png"]])
