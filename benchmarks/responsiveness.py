@@ -4,8 +4,8 @@
 
 Starts the service as users do (`cliper serve`) and a small file server that plays Label
 Studio, sends batches of pictures that differ until every request has been timed with a
-batch in flight, and writes `results/proof-responsiveness.json`. Exit status 1 if an answer took 500 ms or more, was
-not 200, or a picture of a finished batch came back without a result.
+batch in flight, and writes `results/proof-responsiveness.json`. Exit status 1 if an answer
+took 500 ms or more, was not 200, or a picture came back without a result.
 """
 
 import argparse
