@@ -49,6 +49,7 @@ class CliperConfig:
     only_layer: int | None = None  # None fuses all layers; else the one to use, negative (§4.4)
     refinement: str = "SFSA"  # how diffusion attention is applied (§8)
     refinement_head: int = 1  # used by "selection" only
+    most_patches: int = 2500  # longer pictures are seen smaller; published: no limit
     crop: int = 0  # side of sliding windows in pixels; 0 = none (§6)
     half_positions: bool = False  # the authors' float16 rounding of positions (§2)
     published: bool = False  # restore what the specification lists as unsafe (§14)
@@ -208,8 +209,16 @@ class Cliper:
     def observe(self, image: Image) -> CliperState:
         """CLIP over the whole picture and its windows, diffusion attention once (§2 to §7)."""
         _check_image(image)
+        short_side = self.config.short_side
+        if not self.config.published:
+            short_side = resize.affordable_side(
+                (image.shape[1], image.shape[0]),
+                short_side=short_side,
+                patch=self.clip.patch,
+                most_patches=self.config.most_patches,
+            )
         pixels, grid_hw = resize.to_whole_patches(
-            image, short_side=self.config.short_side, patch=self.clip.patch
+            image, short_side=short_side, patch=self.clip.patch
         )
         patches, links = self.look(pixels)
         plan = (

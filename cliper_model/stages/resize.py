@@ -25,6 +25,21 @@ def whole_patch_size(size_wh: tuple[int, int], *, short_side: int, patch: int) -
     return next(sides), next(sides)
 
 
+def affordable_side(
+    size_wh: tuple[int, int], *, short_side: int, patch: int, most_patches: int
+) -> int:
+    """`short_side`, or less for a picture so long that it would have more than `most_patches`.
+
+    Attention grows with the square of the patches; an endless panorama must not take all
+    memory. Pixels, at least one patch.
+    """
+    width, height = whole_patch_size(size_wh, short_side=short_side, patch=patch)
+    patches = (width // patch) * (height // patch)
+    if patches <= most_patches:
+        return short_side
+    return max(patch, math.floor(short_side * math.sqrt(most_patches / patches) / patch) * patch)
+
+
 def normalise(picture: UInt8[np.ndarray, "height width 3"]) -> Float[Tensor, "1 3 height width"]:
     """8-bit RGB -> CLIP's mean and deviation per channel."""
     pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].contiguous() / 255

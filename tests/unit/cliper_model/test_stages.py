@@ -31,6 +31,16 @@ def test_sides_round_half_up_to_whole_patches(
     assert resize.whole_patch_size(size_wh, short_side=short_side, patch=patch) == expected
 
 
+@pytest.mark.parametrize(
+    ("size_wh", "side"),
+    [((500, 375), 336), ((2000, 400), 336), ((4000, 400), 240), ((9000, 3), 16)],
+)
+def test_an_endless_picture_is_seen_smaller(size_wh: tuple[int, int], side: int) -> None:
+    found = resize.affordable_side(size_wh, short_side=336, patch=16, most_patches=2500)
+
+    assert found == side
+
+
 def test_a_palette_picture_keeps_its_colours_when_it_arrives_as_rgb() -> None:
     rgb = np.zeros((40, 40, 3), np.uint8)
     rgb[:, 20:] = 255
