@@ -31,6 +31,7 @@ from .errors import (
     Busy,
     ConfigError,
     CouldNotPredict,
+    ImageError,
     ModelFailed,
     OutOfMemory,
 )
@@ -257,7 +258,11 @@ class Predictor:
         """
         address = task.image_address(data_key)
         timeout = min(self._fetch_timeout, self._left(deadline))
-        data = self._pictures.fetch(address, timeout=timeout)
+        try:
+            data = self._pictures.fetch(address, timeout=timeout)
+        except ImageError:
+            self._left(deadline)  # cut short by our own hurry, not by the server's fault
+            raise
         key = (hashlib.sha256(data).hexdigest(), object_name, plan.version)
         known = self._results.get(key)
         if known is not None:

@@ -5,9 +5,10 @@ import threading
 import numpy as np
 import pytest
 
+from backend.errors import Unreachable
 from backend.labelstudio.tasks import PredictRequest, Task
 from backend.model_host import ModelHost
-from backend.predictor import Predictor
+from backend.predictor import NotPredicted, Predictor
 from backend.settings import Settings
 from backend.wiring import pictures
 
@@ -164,3 +165,36 @@ def test_the_fetch_of_a_picture_never_outlasts_the_budget(files: FileServer):
     predictor.close()
 
     assert asked == [60.0, 30.0]
+
+
+def test_a_fetch_cut_short_by_the_budget_is_not_blamed_on_label_studio():
+    class StallingPictures:
+        def fetch(self, address: str, *, timeout: float) -> bytes:
+            clock.now += timeout
+            raise Unreachable("nobody answers in time")
+
+        def decode(self, data: bytes) -> np.ndarray:
+            raise AssertionError("nothing was fetched")
+
+    clock = Clock()
+    model = ModelHost(colour_source())
+    model.start()
+    model.join()
+    predictor = Predictor(
+        model,
+        StallingPictures(),
+        budget=50.0,
+        fetch_timeout=30.0,
+        waiting=1,
+        cache_bytes=0,
+        clock=clock,
+    )
+    tasks = tuple(Task(index, {"image": "x"}) for index in range(3))
+
+    outcomes = predictor.predict(PredictRequest(tasks=tasks, label_config=CONFIG))
+    predictor.close()
+
+    reasons = [outcome.reason for outcome in outcomes if isinstance(outcome, NotPredicted)]
+    assert reasons[0] == "nobody answers in time"
+    assert all("the request's 50 s were over" in reason for reason in reasons[1:])
+    assert len(reasons) == 3
