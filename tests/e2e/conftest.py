@@ -1,5 +1,6 @@
 """One real Label Studio per session, services of ours, and a real Chromium."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,18 @@ CHECKOUT = Path(__file__).parents[2]
 TEMPLATES = CHECKOUT / ".cache" / "label-studio"
 
 StartService = Callable[..., str]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def servers_end_when_we_are_told_to() -> Iterator[None]:
+    """SIGTERM ends us as Ctrl-C does: fixtures are torn down and no server stays behind."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(scope="session")
