@@ -14,7 +14,7 @@ from typing import Any
 from cliper_model.errors import CliperError
 from cliper_model.segmenter import Identity, Label, Segmenter
 
-from .errors import ModelFailed, ModelLoading
+from .errors import ModelFailed, ModelLoading, ServiceError
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ class ModelHost:
     def _work(self) -> None:
         try:
             self._bring_up()
-        except CliperError as error:
+        except (CliperError, ServiceError) as error:
             logger.error("the model cannot be loaded: %s", error)
             self._fail(str(error))
         except MemoryError:

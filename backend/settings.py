@@ -3,6 +3,7 @@
 Names follow the ecosystem (protocol notes §3); a blank value counts as unset.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ Value = TypeVar("Value")
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 DTYPES = ("float32", "float16", "bfloat16")
+DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
 SPARE_THREADS = 2  # stay free of predictions, so that /health and /setup always answer
 
 
@@ -63,7 +65,7 @@ class Settings:
             verify_ssl=read.switch("VERIFY_SSL", cls.verify_ssl),
             local_files_document_root=read.folder("LOCAL_FILES_DOCUMENT_ROOT"),
             profile=read.text("PROFILE"),
-            device=read.text("DEVICE"),
+            device=read.device("DEVICE"),
             dtype=read.choice("DTYPE", DTYPES),
             model_dir=read.path("MODEL_DIR"),
             score_threshold=read.share("MODEL_SCORE_THRESHOLD", "SCORE_THRESHOLD"),
@@ -149,6 +151,14 @@ class _Reader:
         except StopIteration:
             given = self.text(name)
             raise BadSetting(name, f"must be one of {', '.join(allowed)}, got {given!r}") from None
+
+    def device(self, name: str) -> str | None:
+        value = self.text(name)
+        if value is None or value.lower() == "auto":
+            return None
+        if not DEVICE.fullmatch(value.lower()):
+            raise BadSetting(name, f"must be auto, cpu, cuda, cuda:<number> or mps, got {value!r}")
+        return value.lower()
 
     def switch(self, name: str, default: bool) -> bool:
         words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}

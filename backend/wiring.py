@@ -6,6 +6,7 @@ from typing import Any
 from cliper_model import profiles
 from cliper_model.segmenter import Identity, Segmenter
 
+from .errors import BadSetting
 from .images.fetch import ImageFetcher, Reach
 from .images.guarded import GuardedHttp
 from .images.label_studio import LabelStudioFiles
@@ -76,8 +77,12 @@ def real_model(settings: Settings) -> ModelSource:
         return cliper_model.identity(name, settings.model_dir)
 
     def load(name: str, progress: Progress) -> Segmenter:
+        import torch
+
         import cliper_model
 
+        if (settings.device or "").startswith("cuda") and not torch.cuda.is_available():
+            raise BadSetting("DEVICE", f"is {settings.device!r}, but no CUDA device is found here")
         return cliper_model.load(
             name,
             device=settings.device,

@@ -22,6 +22,10 @@ def test_blank_values_count_as_unset():
     assert Settings.from_environ(blank) == Settings()
 
 
+def test_auto_leaves_the_device_to_the_hardware():
+    assert Settings.from_environ({"DEVICE": "auto"}).device is None
+
+
 def test_every_known_variable_is_read(tmp_path: Path):
     settings = Settings.from_environ(
         {
@@ -101,6 +105,11 @@ def test_the_start_script_s_names_for_the_password_serve_too():
             "LOG_LEVEL",
             "loud",
             "LOG_LEVEL must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL, got 'loud'",
+        ),
+        (
+            "DEVICE",
+            "gpu",
+            "DEVICE must be auto, cpu, cuda, cuda:<number> or mps, got 'gpu'",
         ),
         ("DTYPE", "int8", "DTYPE must be one of float32, float16, bfloat16, got 'int8'"),
         (

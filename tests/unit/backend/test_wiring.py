@@ -1,0 +1,49 @@
+"""Settings -> the real objects."""
+
+import pytest
+import torch
+
+from backend.errors import BadSetting
+from backend.settings import Settings
+from backend.wiring import build, pictures, real_model
+from cliper_model.errors import UnknownProfile
+
+
+def test_an_unknown_profile_is_refused_before_anything_starts():
+    with pytest.raises(UnknownProfile):
+        build(Settings(profile="huge"))
+
+
+@pytest.mark.parametrize(
+    ("cuda", "device", "profile"),
+    [(True, None, "standard"), (False, None, "fast"), (True, "cpu", "fast")],
+)
+def test_without_a_choice_the_hardware_suggests_the_profile(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, device: str | None, profile: str
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+
+    assert real_model(Settings(device=device)).profile() == profile
+
+
+def test_a_chosen_profile_is_kept():
+    assert real_model(Settings(profile="best")).profile() == "best"
+
+
+def test_a_graphics_card_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    with pytest.raises(BadSetting, match="DEVICE is 'cuda:1', but no CUDA device is found here"):
+        real_model(Settings(device="cuda:1")).load("demo", lambda share: None)
+
+
+def test_limits_reach_the_fetcher():
+    fetcher = pictures(
+        Settings(max_image_mb=2.5, max_image_megapixels=0.5, label_studio_url="http://ls:8080")
+    )
+
+    assert fetcher.max_pixels == 500_000
+    assert fetcher.reach.max_bytes == 2_500_000
+    assert fetcher.reach.label_studio is not None
+    assert fetcher.reach.label_studio.url == "http://ls:8080"
+    assert pictures(Settings()).reach.label_studio is None
