@@ -1,4 +1,4 @@
-"""Train, measure and export the demo weights: `python -m cliper_model.demo --half all --out DIR`."""
+"""Train, export and measure the demo weights: `python -m cliper_model.demo --out DIR`."""
 
 import argparse
 from collections.abc import Sequence

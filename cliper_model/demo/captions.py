@@ -125,7 +125,7 @@ def prompt(rng: np.random.Generator, word: str) -> str:
 
 
 def _one(values: Sequence[str], rng: np.random.Generator) -> str:
-    return values[rng.integers(len(values))]
+    return values[int(rng.integers(len(values)))]
 
 
 def phrase(rng: np.random.Generator, label: str, colours: Sequence[str | None]) -> str:

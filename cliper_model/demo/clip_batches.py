@@ -85,9 +85,8 @@ def _crop(store: SceneStore, rng: np.random.Generator, size: int) -> _Crop:
     x, y = (int(v) for v in rng.integers(0, full - side + 1, 2))
     box = (x, y, x + side, y + side)
     resized = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, box=box)
-    pixels = np.asarray(resized).astype(np.float32)
-    pixels = (pixels - 128) * rng.uniform(0.9, 1.1) + 128 + rng.uniform(-10, 10)
-    pixels = pixels.clip(0, 255).astype(np.uint8)
+    grey = (np.asarray(resized).astype(np.float32) - 128) * rng.uniform(0.9, 1.1) + 128
+    pixels = (grey + rng.uniform(-10, 10)).clip(0, 255).astype(np.uint8)
     at = ((np.arange(size) + 0.5) * side / size).astype(np.int64)
     part = instances[np.ix_(y + at, x + at)]
     if rng.random() < 0.5:

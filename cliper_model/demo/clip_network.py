@@ -1,5 +1,7 @@
 """The demo CLIP: an open_clip model of 1.9 million parameters, run the way CLIPer runs it.
 
+Models and blocks are `Any`: open_clip types their parts as bare modules.
+
 Shapes: B images, n tokens (class token first), H heads, d head width, D width, E embedding,
 T text rows. Everything here is differentiable; names of the layers are open_clip's.
 """
@@ -14,7 +16,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP
-from torch import Tensor, nn
+from torch import Tensor
 
 from .captions import trained_sentences
 
@@ -95,7 +97,7 @@ def short_ids(texts: Sequence[str], used: Tensor) -> Tensor:
     return torch.where(used[place] == rows, place + 1, 0)
 
 
-def encode_text(model: CLIP, ids: Tensor, ends: Tensor) -> Tensor:
+def encode_text(model: Any, ids: Tensor, ends: Tensor) -> Tensor:
     """Unit text embeddings `[T, E]`; `ends` is the position of each end-of-text token.
 
     The padding after the longest text is cut: the mask is causal, so nothing changes.
@@ -117,7 +119,7 @@ def text_ends(texts: Sequence[str]) -> Tensor:
 # vision
 
 
-def look(model: CLIP, pixels: Tensor) -> Look:
+def look(model: Any, pixels: Tensor) -> Look:
     """Run the vision tower; the last block only for the class token."""
     visual = model.visual
     x, grid_hw = _embed(visual, pixels)
@@ -159,7 +161,7 @@ def _sharpen(fused: Tensor) -> Tensor:
     return above / (above.sum(-1, keepdim=True) + _EPS)
 
 
-def project_layer(model: CLIP, seen: Look, layer: int, fused: Tensor | None) -> Tensor:
+def project_layer(model: Any, seen: Look, layer: int, fused: Tensor | None) -> Tensor:
     """Patch embeddings of one layer through the last block's value path, unit, `[B, n - 1, E]`.
 
     Layers before the last pass their own first LayerNorm and then the last block's.
@@ -180,11 +182,11 @@ def project_layer(model: CLIP, seen: Look, layer: int, fused: Tensor | None) -> 
     return F.normalize(_project(visual, last.attn.out_proj(values[:, 1:])).float(), dim=-1)
 
 
-def _project(visual: nn.Module, x: Tensor) -> Tensor:
+def _project(visual: Any, x: Tensor) -> Tensor:
     return visual.ln_post(x) @ visual.proj
 
 
-def _embed(visual: nn.Module, pixels: Tensor) -> tuple[Tensor, tuple[int, int]]:
+def _embed(visual: Any, pixels: Tensor) -> tuple[Tensor, tuple[int, int]]:
     x = visual.conv1(pixels)
     grid_hw = (x.shape[-2], x.shape[-1])
     x = x.flatten(2).transpose(1, 2)
@@ -193,7 +195,7 @@ def _embed(visual: nn.Module, pixels: Tensor) -> tuple[Tensor, tuple[int, int]]:
     return visual.ln_pre(x), grid_hw
 
 
-def _positions(visual: nn.Module, grid_hw: tuple[int, int]) -> Tensor:
+def _positions(visual: Any, grid_hw: tuple[int, int]) -> Tensor:
     """Position embedding, its grid resized bilinearly, `[1 + h w, D]`."""
     table: Tensor = visual.positional_embedding
     if tuple(visual.grid_size) == grid_hw:
@@ -203,7 +205,7 @@ def _positions(visual: nn.Module, grid_hw: tuple[int, int]) -> Tensor:
     return torch.cat([table[:1], grid[0].flatten(1).T.to(table.dtype)])
 
 
-def _block(block: nn.Module, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def _block(block: Any, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """One transformer block and its attention `[B, H, n, n]`."""
     batch, count, width = x.shape
     heads = block.attn.num_heads
@@ -218,7 +220,7 @@ def _block(block: nn.Module, x: Tensor, mask: Tensor | None = None) -> tuple[Ten
     return x + block.mlp(block.ln_2(x)), attention
 
 
-def _last_block_class_token(block: nn.Module, x: Tensor) -> Tensor:
+def _last_block_class_token(block: Any, x: Tensor) -> Tensor:
     """The last block's output for the class token alone, `[B, D]`."""
     batch, count, width = x.shape
     heads, weight, bias = block.attn.num_heads, block.attn.in_proj_weight, block.attn.in_proj_bias

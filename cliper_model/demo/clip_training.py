@@ -50,7 +50,7 @@ CHECKPOINT: Final = "clip.ckpt"
 class ClipTraining:
     """Everything that decides the result of the CLIP half."""
 
-    steps: int = 5000
+    steps: int = 4200
     scenes: int = 24_000
     scene_seed: int = 1  # validation and test scenes have other seeds
     processes: int = 2  # of one thread each; part of the result, since each has its own crops
@@ -77,6 +77,7 @@ class DemoClip(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.used: Tensor
         self.register_buffer("used", used_token_ids())
         self.clip: CLIP = build_clip(1 + len(self.used))
         nn.init.normal_(self.clip.token_embedding.weight, std=0.02)
@@ -134,6 +135,7 @@ def _train(team: Team, config: ClipTraining, out: Path, resume: bool, progress: 
         bar.update()
         done = step + 1
         if done % config.log_every == 0 or done == config.steps:
+            team.give_memory_back()
             elapsed = time.monotonic() - began
             scale = model.patch_scale.exp().item()
             log(

@@ -89,9 +89,9 @@ def add_noise(latent: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
 # the tapped attention
 
 
-def tapped_layers(unet: UNet2DConditionModel) -> list[nn.Module]:
+def tapped_layers(unet: UNet2DConditionModel) -> list[Any]:
     """Self-attention of the last up block: its second transformer first, then its first."""
-    attentions = unet.up_blocks[-1].attentions
+    attentions: Any = unet.up_blocks[-1].attentions
     return [attentions[i].transformer_blocks[0].attn1 for i in (1, 0)]
 
 
@@ -202,15 +202,17 @@ def _start_near_linear(vae: AutoencoderKL) -> None:
             for up in getattr(block, "upsamplers", None) or ():
                 _pass_on(up.conv)
         _colours_from_pairs(half.conv_out, half.conv_norm_out.num_channels)
-    vae.encoder.conv_out.weight[4:] = 0
-    vae.encoder.conv_out.bias[4:] = -5.0  # log variance: nearly no noise
-    for mix in (vae.quant_conv, vae.post_quant_conv):
+    last: Any = vae.encoder.conv_out
+    last.weight[4:] = 0
+    last.bias[4:] = -5.0  # log variance: nearly no noise
+    mixers: list[Any] = [vae.quant_conv, vae.post_quant_conv]
+    for mix in mixers:
         mix.weight.zero_()
         mix.bias.zero_()
         mix.weight[:, :, 0, 0] = torch.eye(len(mix.weight))
 
 
-def _colour_pairs(convolution: nn.Conv2d) -> None:
+def _colour_pairs(convolution: Any) -> None:
     weight, bias = convolution.weight, convolution.bias
     middle = weight.shape[-1] // 2
     weight[:_PAIRS], bias[:_PAIRS] = 0, 0
@@ -222,7 +224,7 @@ def _colour_pairs(convolution: nn.Conv2d) -> None:
     bias[6], bias[7] = _CONSTANT, -_CONSTANT
 
 
-def _pass_on(convolution: nn.Conv2d, *, average: bool = False) -> None:
+def _pass_on(convolution: Any, *, average: bool = False) -> None:
     weight, bias = convolution.weight, convolution.bias
     weight[:_PAIRS] = 0
     weight[_PAIRS:] *= _SMALL
@@ -237,7 +239,7 @@ def _pass_on(convolution: nn.Conv2d, *, average: bool = False) -> None:
             weight[channel, channel, middle, middle] = 1.0
 
 
-def _colours_from_pairs(convolution: nn.Conv2d, channels: int) -> None:
+def _colours_from_pairs(convolution: Any, channels: int) -> None:
     """Undo the pairs; the gain undoes the GroupNorm, whose deviation the constant fixes."""
     weight = convolution.weight
     middle, gain = weight.shape[-1] // 2, (2 * _CONSTANT**2 / channels) ** 0.5

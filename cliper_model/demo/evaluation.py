@@ -103,8 +103,8 @@ class Sight:
 
     def vocabulary(self, label_ids: Sequence[int], background: Sequence[int] = ()) -> Vocabulary:
         """Labels by id (1 is the first), other labels and the background word as background."""
-        rows = self._rows[[k - 1 for k in label_ids]]
-        behind = self._rows[[k - 1 for k in background]]
+        rows = self._rows[[int(k) - 1 for k in label_ids]]
+        behind = self._rows[[int(k) - 1 for k in background]]
         classes = range(len(label_ids))
         mean_row = mean_of_classes(rows, classes, len(rows)) if len(rows) > 1 else None
         return Vocabulary(
@@ -214,8 +214,8 @@ def near_outlines(truth: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def scenes_with_words(store: SceneStore, count: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """Scenes that show at least two labels: index and label ids."""
     for index in range(min(count, len(store))):
-        shown = np.unique(store.label_map(index))
-        shown = shown[shown > 0].astype(np.int64)
+        shown = np.unique(store.label_map(index)).astype(np.int64)
+        shown = shown[shown > 0]
         if len(shown) >= 2:
             yield index, shown
 
@@ -271,15 +271,15 @@ def strengths(
     for index in range(min(count, len(store))):
         shown = np.unique(store.label_map(index))
         there = np.isin(np.arange(1, len(LABELS) + 1), shown)
-        asked = np.arange(1, len(LABELS) + 1)
+        asked = list(range(1, len(LABELS) + 1))
         behind: Sequence[int] = ()
         if absent_only:
-            asked = rng.choice(np.flatnonzero(~there) + 1, 6, replace=False)
+            asked = sorted(rng.choice(np.flatnonzero(~there) + 1, 6, replace=False).tolist())
             behind = [k for k in range(1, len(LABELS) + 1) if k not in asked]
-        words = sight.vocabulary(asked.tolist(), behind)
+        words = sight.vocabulary(asked, behind)
         scores = sight.score(sight.method.observe(np.asarray(store.images[index])), words)
         row = np.full(len(LABELS), np.nan, np.float32)
-        row[asked - 1] = scores.strength
+        row[[k - 1 for k in asked]] = scores.strength
         values.append(row)
         present.append(there)
     return Strengths(np.stack(values), np.stack(present))
@@ -293,4 +293,13 @@ def presence_figures(found: Strengths, threshold: float) -> Mapping[str, float]:
         "precision": right / max(1.0, float(claimed.sum())),
         "recall": right / max(1.0, float(found.present.sum())),
         "false labels per image": float((claimed & ~found.present).sum()) / len(found.values),
+    }
+
+
+def absent_figures(found: Strengths, threshold: float) -> Mapping[str, float]:
+    """Of scenes asked for nothing they show: share without any claim, and false labels."""
+    claimed = found.values > threshold  # NaN, not asked, claims nothing
+    return {
+        "empty": float((~claimed.any(1)).mean()),
+        "false labels per image": float(claimed.sum()) / len(claimed),
     }

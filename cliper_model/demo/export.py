@@ -15,7 +15,7 @@ from torch import Tensor
 from .captions import PROMPT_TEMPLATES, SYNONYMS, trained_words
 from .clip_network import CLIP_CONFIG, build_clip
 from .clip_training import DemoClip
-from .diffusion_network import SCHEDULE, UNET_CONFIG, build_unet, empty_prompt
+from .diffusion_network import SCHEDULE, UNET_CONFIG, empty_prompt
 from .evaluation import Inference
 from .scenes import COLOURS
 from .schedule import load_checkpoint
@@ -32,8 +32,8 @@ def export_clip(checkpoint: Path, folder: Path) -> None:
         for name, value in model.clip.state_dict().items()
         if name != "token_embedding.weight"
     }
-    tensors["token_embedding.used_ids"] = model.used.clone()
-    table = model.clip.token_embedding.weight.detach()
+    tensors["token_embedding.used_ids"] = model.used.detach().clone()
+    table = model.clip.state_dict()["token_embedding.weight"]
     tensors["token_embedding.used_rows"] = table[1:].half().contiguous()
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / "clip.safetensors")
@@ -92,14 +92,6 @@ def read_clip(folder: Path) -> CLIP:
     state = {name: value.float() for name, value in tensors.items()}
     model.load_state_dict({**state, "token_embedding.weight": table})
     return model.eval()
-
-
-def read_unet(folder: Path) -> UNet2DConditionModel:
-    """The exported U-Net, float32."""
-    unet = build_unet()
-    tensors = load_file(folder / "unet.safetensors")
-    unet.load_state_dict({name: value.float() for name, value in tensors.items()})
-    return unet.eval()
 
 
 def size_in_bytes(folder: Path) -> int:

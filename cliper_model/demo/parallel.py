@@ -4,7 +4,10 @@ For networks this small two processes of one thread are faster than one process 
 they meet once per step instead of once per operation.
 """
 
+import contextlib
+import ctypes
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,8 +16,8 @@ from typing import Any, Final
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 
 # a trainer frees and asks for the same large blocks all the time; without these settings glibc
 # hands them back to the system, and page faults cost more than half of the time
@@ -36,6 +39,12 @@ class Team:
     def leads(self) -> bool:
         """Whether this process writes logs and checkpoints."""
         return self.rank == 0
+
+    def give_memory_back(self) -> None:
+        """Return what the allocator keeps for nobody: batches of many sizes fragment its heap."""
+        if sys.platform == "linux":
+            with contextlib.suppress(AttributeError, OSError):
+                ctypes.CDLL(None).malloc_trim(0)
 
     def average_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Replace every gradient by the mean over the team."""
@@ -60,7 +69,7 @@ def work_together(worker: Callable[..., None], processes: int, *arguments: Any) 
     try:
         with tempfile.TemporaryDirectory() as folder:
             meeting = str(Path(folder) / "meeting")
-            mp.spawn(_member, (processes, meeting, worker, arguments), processes)
+            spawn(_member, (processes, meeting, worker, arguments), processes)
     finally:
         for name, value in before.items():
             if value is None:

@@ -2,25 +2,32 @@
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
 
-from open_clip.model import CLIP
+import torch
+from diffusers import UNet2DConditionModel
 
+from ..backbones import clip_weights, diffusion_weights
 from . import clip_training, unet_training, vae_training
 from .clip_training import ClipTraining, train_clip
 from .coarse_maps import extract
-from .evaluation import Inference, Sight, measure, presence_figures, strengths
-from .export import (
-    export_card,
-    export_clip,
-    export_diffusion,
-    read_clip,
-    read_unet,
+from .diffusion_network import UNET_CONFIG, build_unet
+from .evaluation import (
+    Inference,
+    Sight,
+    absent_figures,
+    measure,
+    presence_figures,
+    strengths,
 )
-from .scene_store import draw_store, open_store
+from .export import export_card, export_clip, export_diffusion
+from .model_card import Figures, model_card
+from .scene_store import draw_store
 from .schedule import load_checkpoint
 from .unet_training import UnetTraining, train_unet
 from .vae_training import VaeTraining, load_vae, train_vae
@@ -44,7 +51,7 @@ class Plan:
     vae: VaeTraining = field(default_factory=VaeTraining)
     unet: UnetTraining = field(default_factory=UnetTraining)
     inference: Inference = CHOSEN
-    coarse_scenes: int = 4000
+    coarse_scenes: int = 6000
     test_scenes: int = 300
 
     @classmethod
@@ -71,20 +78,28 @@ def run(plan: Plan, half: str, out: Path, *, resume: bool = False, progress: boo
         train_clip(plan.clip, out, resume=resume, progress=progress)
         export_clip(out / clip_training.CHECKPOINT, weights)
     if half in ("diffusion", "all"):
-        clip = read_clip(weights)
         train_vae(plan.vae, out, resume=resume, progress=progress)
-        extract_coarse_maps(plan, out, clip)
+        extract_coarse_maps(plan, out, progress=progress)
         train_unet(plan.unet, out, resume=resume, progress=progress)
         export_trained_diffusion(plan.inference, out)
-        figures = test(plan, out)
+        figures = test_figures(plan, out)
         (out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        write_papers(plan, out, figures)
 
 
-def extract_coarse_maps(plan: Plan, out: Path, clip: CLIP) -> None:
+def extract_coarse_maps(plan: Plan, out: Path, *, progress: bool = True) -> None:
     """The CLIP's own mistakes on training scenes, for the diffusion half to mend."""
-    store = open_store(out / "scenes" / "train")
-    sight = Sight(clip, plan.inference)
-    extract(out / "coarse", sight, store, count=plan.coarse_scenes)
+    scenes = out / "scenes" / "train"
+    draw_store(scenes, count=plan.clip.scenes, seed=plan.clip.scene_seed)
+    extract(
+        out / "coarse",
+        weights=out / "weights",
+        scenes=scenes,
+        inference=plan.inference,
+        count=plan.coarse_scenes,
+        workers=_cores(),
+        progress=progress,
+    )
 
 
 def export_trained_diffusion(inference: Inference, out: Path) -> None:
@@ -97,22 +112,54 @@ def export_trained_diffusion(inference: Inference, out: Path) -> None:
     export_card(out / "weights", inference, vae, THRESHOLDS)
 
 
-def test(plan: Plan, out: Path) -> dict[str, Mapping[str, float]]:
-    """Figures of the exported weights on test scenes."""
+def write_papers(plan: Plan, out: Path, figures: Figures) -> None:
+    """Model card and logs, beside the weights."""
+    text = model_card(
+        figures,
+        {**asdict(plan.inference), **THRESHOLDS},
+        scenes=plan.test_scenes,
+        date=datetime.now(UTC).date().isoformat(),
+        machine=f"{os.cpu_count()} CPU cores",
+    )
+    (out / "weights" / "MODEL_CARD.md").write_text(text, encoding="utf-8")
+    for log in ("train-clip.log", "train-diffusion.log"):
+        if (out / log).is_file():
+            shutil.copyfile(out / log, out / "weights" / log)
+
+
+def test_figures(plan: Plan, out: Path) -> dict[str, Mapping[str, float]]:
+    """Figures of the exported files on test scenes, and of two controls of the U-Net.
+
+    Everything is loaded the way the package loads it.
+    """
     store = draw_store(
         out / "scenes" / "test", count=plan.test_scenes, seed=TEST_SEED, workers=_cores()
     )
-    sight = Sight(
-        read_clip(out / "weights"),
-        plan.inference,
-        vae=load_vae(out / vae_training.CHECKPOINT),
-        unet=read_unet(out / "weights"),
-    )
+    clip, _ = clip_weights.load_demo_clip(out / "weights")
+    diffusion = diffusion_weights.load_demo_diffusion(out / "weights")
+    sight = Sight(clip, plan.inference, vae=diffusion.vae, unet=diffusion.unet)
     tallies = measure(sight, store, count=plan.test_scenes, progress=True)
     figures: dict[str, Mapping[str, float]] = {k: t.figures() for k, t in tallies.items()}
-    found = strengths(sight, store, count=plan.test_scenes)
-    figures["presence"] = presence_figures(found, THRESHOLDS["score_threshold"])
+    for name, unet in control_unets(out).items():
+        control = Sight(clip, plan.inference, vae=diffusion.vae, unet=unet)
+        refined = measure(control, store, count=plan.test_scenes, progress=True)["given refined"]
+        figures[name] = refined.figures()
+    asked = strengths(sight, store, count=plan.test_scenes)
+    figures["presence"] = presence_figures(asked, THRESHOLDS["score_threshold"])
+    absent = strengths(sight, store, count=plan.test_scenes, absent_only=True)
+    figures["absent"] = absent_figures(absent, THRESHOLDS["score_threshold"])
     return figures
+
+
+def control_unets(out: Path) -> dict[str, UNet2DConditionModel]:
+    """U-Nets that never saw a mask: not trained, only started well, trained on noise only."""
+    torch.manual_seed(5)
+    unets = {"untrained": UNet2DConditionModel(**UNET_CONFIG), "key = query start": build_unet()}
+    state = load_checkpoint(out / unet_training.NOISE_ONLY)
+    if state is not None:
+        unets["noise prediction only"] = build_unet()
+        unets["noise prediction only"].load_state_dict(state["average"])
+    return unets
 
 
 def _cores() -> int:

@@ -52,7 +52,7 @@ NOISE_ONLY: Final = "unet-noise-only.ckpt"
 class UnetTraining:
     """Everything that decides the result of the U-Net, besides autoencoder and coarse maps."""
 
-    steps: int = 2400
+    steps: int = 4600
     noise_steps: int = 150  # at the start: noise prediction alone
     processes: int = 2
     crops: int = 2  # of 128 pixels per process and step; of larger ones half as many
@@ -126,6 +126,7 @@ def _train(team: Team, config: UnetTraining, out: Path, resume: bool, progress: 
         bar.update()
         done = step + 1
         if done % config.log_every == 0 or done == config.steps:
+            team.give_memory_back()
             log(f"U-Net {done}/{config.steps} {time.monotonic() - began:.0f} s {means}")
         if team.leads and done == config.noise_steps:
             save_checkpoint(out / NOISE_ONLY, {"average": average.weights, "step": done})

@@ -35,12 +35,12 @@ CHECKPOINT: Final = "vae.ckpt"
 class VaeTraining:
     """Everything that decides the result of the autoencoder."""
 
-    steps: int = 2000
+    steps: int = 1600
     scenes: int = 24_000
     scene_seed: int = 1
-    processes: int = 2
-    batch: int = 6  # crops per process
-    rate: float = 1.5e-3
+    processes: int = 1
+    batch: int = 12  # crops per process
+    rate: float = 1.2e-3
     warm_up: int = 60
     seed: int = 0
     edge_weight: float = 0.3
@@ -94,6 +94,7 @@ def _train(team: Team, config: VaeTraining, out: Path, resume: bool, progress: b
         bar.update()
         done = step + 1
         if done % config.log_every == 0 or done == config.steps:
+            team.give_memory_back()
             log(f"autoencoder {done}/{config.steps} {time.monotonic() - began:.0f} s {means}")
         if team.leads and (done % config.save_every == 0 or done == config.steps):
             state = {

@@ -240,7 +240,7 @@ def _fill_sky(canvas: Canvas, choices: Sequence[str], count: int, horizon: float
     """Hang things above the horizon, apart from each other where that is possible."""
     rng, seen, taken = canvas.rng, set[str](), list[Point]()
     for _ in range(count):
-        thing = choices[rng.integers(len(choices))]
+        thing = choices[int(rng.integers(len(choices)))]
         height = rng.uniform(*TABLE[thing].height) * rng.uniform(0.8, 1.1)
         if thing in ("sun", "moon", "rainbow") and thing in seen:
             continue
@@ -261,7 +261,7 @@ def _fill_stand(canvas: Canvas, stand: Stand, horizon: float) -> None:
     feet = sorted(rng.uniform(stand.top, stand.bottom) for _ in range(stand.count))
     columns = list(rng.permutation(stand.count))
     for column, foot in zip(columns, feet, strict=True):
-        thing = stand.choices[rng.integers(len(stand.choices))]
+        thing = stand.choices[int(rng.integers(len(stand.choices)))]
         if rng.random() < 0.06:
             thing = THINGS[rng.integers(len(THINGS))]
         nearness = (foot - horizon) / (1 - horizon + 1e-3)

@@ -1,0 +1,121 @@
+"""Three steps of every training: they run, they resume, they export what the package loads."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cliper_model.demo import pipeline
+from cliper_model.demo.clip_training import ClipTraining, train_clip
+from cliper_model.demo.export import read_clip, size_in_bytes
+from cliper_model.demo.pipeline import Plan, run
+from cliper_model.demo.scene_store import draw_store, open_store
+from cliper_model.demo.schedule import learning_rate, load_checkpoint
+from cliper_model.demo.vae_training import VaeTraining, train_vae
+
+TINY = ClipTraining(steps=2, scenes=4, processes=1, batch=2, save_every=1)
+TINY_VAE = VaeTraining(steps=2, scenes=4, processes=1, batch=2, save_every=1)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    out = tmp_path_factory.mktemp("trained")
+    run(Plan.of(2), "all", out, progress=False)
+    return out
+
+
+def test_a_quick_trial_leaves_weights_figures_and_logs(trained):
+    weights = trained / "weights"
+
+    names = {path.name for path in weights.iterdir()}
+    assert names == {
+        "MODEL_CARD.md",
+        "train-clip.log",
+        "train-diffusion.log",
+        "clip.safetensors",
+        "constants.safetensors",
+        "demo.json",
+        "unet.safetensors",
+        "vae.safetensors",
+    }
+    assert size_in_bytes(weights) < 12e6
+    assert (trained / "train-clip.log").read_text().startswith("config ")
+    assert "U-Net 2/2" in (trained / "train-diffusion.log").read_text()
+    figures = json.loads((trained / "figures.json").read_text())
+    assert "| noise prediction only |" in (weights / "MODEL_CARD.md").read_text()
+    assert {"given", "all", "given refined", "all refined", "presence", "absent"} < set(figures)
+
+
+def test_only_trained_token_rows_are_stored(trained):
+    tensors = load_file(trained / "weights" / "clip.safetensors")
+
+    ids, rows = tensors["token_embedding.used_ids"], tensors["token_embedding.used_rows"]
+    table = read_clip(trained / "weights").token_embedding.weight
+    assert ids.dtype == torch.int64
+    assert "token_embedding.weight" not in tensors
+    assert len(rows) == len(ids) < 300
+    assert int((table.abs().sum(1) > 0).sum()) == len(ids)
+
+
+def test_the_card_names_words_and_choices(trained):
+    card = json.loads((trained / "weights" / "demo.json").read_text())
+
+    assert len(card["labels"]) == 34
+    assert {"sky", "balloon", "red"} <= set(card["words"])
+    assert {"short_side", "logit_scale", "attention_threshold"} <= set(card["inference"])
+    assert card["clip"]["vision_cfg"]["patch_size"] == 8
+
+
+@pytest.mark.parametrize(
+    ("train", "config", "name"),
+    [(train_clip, TINY, "clip.ckpt"), (train_vae, TINY_VAE, "vae.ckpt")],
+)
+def test_a_resumed_run_ends_with_the_same_weights(tmp_path, train, config, name):
+    train(config, tmp_path / "straight", progress=False)
+    train(replace(config, steps=1), tmp_path / "halted", progress=False)
+    set_total(tmp_path / "halted" / name)
+    train(config, tmp_path / "halted", resume=True, progress=False)
+
+    straight = load_checkpoint(tmp_path / "straight" / name)
+    resumed = load_checkpoint(tmp_path / "halted" / name)
+    assert straight["step"] == resumed["step"] == 2
+    for key, value in straight["model"].items():
+        torch.testing.assert_close(resumed["model"][key], value, rtol=0, atol=0)
+
+
+def set_total(checkpoint):
+    """The halted run must have stopped after its first step."""
+    assert load_checkpoint(checkpoint)["step"] == 1
+
+
+def test_an_unknown_half_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="half must be one of clip, diffusion, all"):
+        run(Plan.of(2), "text", tmp_path)
+
+
+def test_the_rate_rises_stays_and_falls():
+    rates = [learning_rate(step, 1000, peak=2.0, warm_up=10) for step in (0, 9, 499, 999)]
+
+    assert rates[0] == pytest.approx(0.2)
+    assert rates[1] == rates[2] == pytest.approx(2.0)
+    assert rates[3] < 0.05
+
+
+def test_a_store_is_reused_and_holds_what_was_drawn(tmp_path):
+    first = draw_store(tmp_path, count=3, seed=5, size=48, workers=1, progress=False)
+    written = (tmp_path / "images.npy").stat().st_mtime_ns
+    again = draw_store(tmp_path, count=3, seed=5, size=48, workers=1, progress=False)
+
+    assert (tmp_path / "images.npy").stat().st_mtime_ns == written
+    assert len(again) == len(open_store(tmp_path)) == 3
+    assert (first.label_map(0) > 0).any()
+
+
+def test_the_shipped_plan_keeps_its_seeds_apart():
+    plan = Plan()
+
+    seeds = {plan.clip.scene_seed, pipeline.VALIDATION_SEED, pipeline.TEST_SEED}
+    assert len(seeds) == 3
+    assert plan.vae.scene_seed == plan.clip.scene_seed
