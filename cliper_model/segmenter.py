@@ -9,7 +9,7 @@ Nothing is remembered between calls: whatever the next step needs travels in the
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -90,7 +90,7 @@ class ImageState:
         raise NotImplementedError
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
+    def from_bytes(cls, data: bytes) -> "ImageState":
         raise IncompatibleState("unknown", cls.kind)
 
 
@@ -204,6 +204,7 @@ class Identity:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
+@runtime_checkable
 class Segmenter(Protocol):
     """What every method offers. Instances are immutable and may be shared between threads."""
 

@@ -6,7 +6,7 @@ changed and one instance serves any number of threads.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -20,6 +20,7 @@ ATTENTION_TYPES = ("fused-attn", "q-q", "k-k", "v-v", "vanilla", "identity")
 TEXT_BATCH = 256  # prompts encoded at once
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """Sentences -> token ids, padded with zeros to the context length."""
 

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -109,7 +109,7 @@ class CliperState(ImageState):
         return bytes(save_safetensors(tensors, {"state": header}))
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
+    def from_bytes(cls, data: bytes) -> "CliperState":
         """Raises IncompatibleState for bytes of another kind."""
         length = int.from_bytes(data[:8], "little")
         try:

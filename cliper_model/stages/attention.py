@@ -10,8 +10,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-SelfSimilarity = ("q-q", "k-k", "v-v", "vanilla")
-
 
 def accumulate(
     attentions: Sequence[Float[Tensor, "*batch heads n n"]],
