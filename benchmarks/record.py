@@ -49,7 +49,7 @@ def write(name: str, figures: Mapping[str, Any], *, results: Path = RESULTS) -> 
     content = {
         "commit": commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "command": " ".join(["python", *sys.orig_argv[1:]]),
+        "command": " ".join(["python", *sys.orig_argv[1:]]).replace(f"{RESULTS.parents[1]}/", ""),
         "machine": machine(),
         **figures,
     }
