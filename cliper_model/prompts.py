@@ -82,13 +82,14 @@ def too_close(
 def mean_of_classes(
     rows: Float[Tensor, "rows embed"], row_class: Sequence[int], classes: int
 ) -> Float[Tensor, " embed"]:
-    """Plain average over labels; each label counts once, as the mean of its words.
+    """Plain average over labels; each label counts once, as the mean of its distinct rows.
 
     With one word per label this is the published mean of the foreground rows.
     """
     if list(row_class) == list(range(classes)):
         return rows.mean(dim=0)
-    index = torch.tensor(row_class, device=rows.device)
-    sums = rows.new_zeros(classes, rows.shape[1]).index_add(0, index, rows)
-    counts = torch.bincount(index, minlength=classes)[:, None]
-    return (sums / counts).mean(dim=0)
+    groups: list[list[Tensor]] = [[] for _ in range(classes)]
+    for row, label in zip(rows, row_class, strict=True):
+        if not any(torch.equal(row, other) for other in groups[label]):
+            groups[label].append(row)
+    return torch.stack([torch.stack(group).mean(dim=0) for group in groups]).mean(dim=0)

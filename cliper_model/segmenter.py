@@ -31,12 +31,15 @@ class Label:
     """One thing to look for: the name shown to people, and the words that describe it.
 
     `words` are synonyms; any of them may match. Without words the name itself is the word.
+    `also` are other names of the same thing, such as an alias: never looked for, but never
+    background either.
     A label named Background, Other, Void, Unlabeled or Ignore is never looked for; it
     stands for the rest of the picture.
     """
 
     name: str
     words: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
 
     @property
     def prompts(self) -> tuple[str, ...]:

@@ -177,10 +177,11 @@ class Cliper:
         row_class = tuple(index for index, group in enumerate(words) for _ in group)
         flat = [word for group in words for word in group]
         names = [label.name for label in sought]
+        taken = [*flat, *names, *(name for label in sought for name in label.also)]
         if self.config.published:
             kept, dropped = tuple(wanted), tuple[str, ...]()
         else:
-            kept, dropped = prompts.keep_distinct_background(wanted, label_words=[*flat, *names])
+            kept, dropped = prompts.keep_distinct_background(wanted, label_words=taken)
         if self._check_words is not None:
             self._check_words([*sought, *(Label(word) for word in kept)])
 
@@ -209,16 +210,17 @@ class Cliper:
     def observe(self, image: Image) -> CliperState:
         """CLIP over the whole picture and its windows, diffusion attention once (§2 to §7)."""
         _check_image(image)
-        short_side = self.config.short_side
+        short_side, picture = self.config.short_side, image
         if not self.config.published:
+            picture = resize.affordable_picture(image, most_patches=self.config.most_patches)
             short_side = resize.affordable_side(
-                (image.shape[1], image.shape[0]),
+                (picture.shape[1], picture.shape[0]),
                 short_side=short_side,
                 patch=self.clip.patch,
                 most_patches=self.config.most_patches,
             )
         pixels, grid_hw = resize.to_whole_patches(
-            image, short_side=short_side, patch=self.clip.patch
+            picture, short_side=short_side, patch=self.clip.patch
         )
         patches, links = self.look(pixels)
         plan = (

@@ -40,6 +40,21 @@ def affordable_side(
     return max(patch, math.floor(short_side * math.sqrt(most_patches / patches) / patch) * patch)
 
 
+def affordable_picture(
+    image: UInt8[np.ndarray, "height width 3"], *, most_patches: int
+) -> UInt8[np.ndarray, "height2 width2 3"]:
+    """The picture itself, or squeezed along its long side where even one row of patches would
+    be too many: a strip of 1 x 20000 pixels is seen, not worth all memory."""
+    height, width = image.shape[:2]
+    if max(height, width) <= most_patches * min(height, width):
+        return image
+    most = most_patches * min(height, width)
+    squeezed = PilImage.fromarray(image).resize(
+        (min(width, most), min(height, most)), PilImage.Resampling.BOX
+    )
+    return np.asarray(squeezed)
+
+
 def normalise(picture: UInt8[np.ndarray, "height width 3"]) -> Float[Tensor, "1 3 height width"]:
     """8-bit RGB -> CLIP's mean and deviation per channel."""
     pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].contiguous() / 255

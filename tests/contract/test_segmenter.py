@@ -152,6 +152,21 @@ def test_a_repeated_synonym_changes_nothing(
     _same(once, twice)
 
 
+def test_a_repeated_text_row_changes_no_map(segmenter: Segmenter, picture: Any) -> None:
+    """The same word under two spellings that encode alike must take nobody's probability."""
+    state = segmenter.observe(picture(60, 90))
+    vocabulary = segmenter.read([Label("house", ("home",)), "tree"], background=["lamp"])
+    repeated = replace(
+        vocabulary,
+        rows=torch.cat([vocabulary.rows[:1], vocabulary.rows]),
+        row_class=(0, *vocabulary.row_class),
+    )
+
+    once, twice = segmenter.score(state, vocabulary), segmenter.score(state, repeated)
+
+    np.testing.assert_allclose(twice.maps, once.maps, atol=1e-6)
+
+
 def test_labels_that_mean_the_rest_are_never_looked_for(segmenter: Segmenter) -> None:
     vocabulary = segmenter.read(["house", "Background"])
 

@@ -24,6 +24,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if not index_file.is_file():
         raise pytest.UsageError(f"{folder} has no index.json: give a golden directory")
     index = json.loads(index_file.read_text())
+    if not index.get("cases"):
+        raise pytest.UsageError(f"{index_file} lists no cases: nothing would be tested")
     if "golden_case" in metafunc.fixturenames:
         metafunc.parametrize("golden_case", index["cases"])
     else:

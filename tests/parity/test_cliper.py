@@ -206,7 +206,8 @@ def _published_path(
     if case["refinement_ran"]:
         _mostly_equal(refined, theirs["refined"], bench)
         checked.add("refined")
-    near("refined", refined, t("seg"))
+    else:
+        near("refined", refined, t("seg"))
     strength = (rough.amax(dim=(-2, -1)) + refined.amax(dim=(-2, -1))) / 2
     near("final_score", strength, t("final_score"))
 

@@ -61,6 +61,20 @@ def test_the_mean_row_counts_every_label_once() -> None:
     assert mean.tolist() == [0.5, 0.375]
 
 
+def test_rows_that_are_equal_count_once_in_the_mean() -> None:
+    rows = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
+
+    mean = prompts.mean_of_classes(rows, (0, 0, 0, 1), 2)
+
+    assert mean.tolist() == [0.75, 0.25]
+
+
+def test_an_alias_is_never_background() -> None:
+    vocabulary = build().read([Label("Dach", ("roof",), ("house",))], background=["House", "lamp"])
+
+    assert vocabulary.dropped == ("House",)
+
+
 def test_a_background_word_close_to_a_label_in_text_space_is_dropped() -> None:
     rows = torch.eye(3)[:2]
     near = torch.tensor([[0.99, 0.14, 0.0], [0.0, 0.5, 0.87]])

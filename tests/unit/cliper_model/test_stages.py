@@ -33,12 +33,22 @@ def test_sides_round_half_up_to_whole_patches(
 
 @pytest.mark.parametrize(
     ("size_wh", "side"),
-    [((500, 375), 336), ((2000, 400), 336), ((4000, 400), 240), ((9000, 3), 16)],
+    [((500, 375), 336), ((2000, 400), 336), ((4000, 400), 240), ((9000, 4), 16)],
 )
 def test_an_endless_picture_is_seen_smaller(size_wh: tuple[int, int], side: int) -> None:
     found = resize.affordable_side(size_wh, short_side=336, patch=16, most_patches=2500)
 
     assert found == side
+    width, height = resize.whole_patch_size(size_wh, short_side=found, patch=16)
+    assert (width // 16) * (height // 16) <= 2500
+
+
+def test_a_strip_is_squeezed_until_it_can_be_seen() -> None:
+    strip = resize.affordable_picture(np.zeros((1, 20_000, 3), np.uint8), most_patches=2500)
+    panorama = np.zeros((4, 90, 3), np.uint8)
+
+    assert strip.shape == (1, 2500, 3)
+    assert resize.affordable_picture(panorama, most_patches=2500) is panorama
 
 
 def test_a_palette_picture_keeps_its_colours_when_it_arrives_as_rgb() -> None:
