@@ -3,7 +3,7 @@
 Every figure comes out of `methods.cliper.Cliper`, so what is measured is what is shipped.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -158,12 +158,13 @@ class Tally:
     whole: NDArray[np.int64] = field(default_factory=lambda: _empty_matrix())
     band: NDArray[np.int64] = field(default_factory=lambda: _empty_matrix())
 
-    def add(self, predicted: NDArray[Any], truth: NDArray[np.uint8]) -> None:
-        """Count labelled pixels."""
+    def add(
+        self, predicted: NDArray[Any], truth: NDArray[np.uint8], near: NDArray[np.bool_]
+    ) -> None:
+        """Count labelled pixels; `near` marks those near an outline."""
         labelled = truth > 0
         self.whole += _confusion(predicted[labelled], truth[labelled])
-        near = labelled & near_outlines(truth)
-        self.band += _confusion(predicted[near], truth[near])
+        self.band += _confusion(predicted[labelled & near], truth[labelled & near])
 
     def figures(self) -> dict[str, float]:
         """Percent: mIoU, accuracy, mIoU near outlines, mIoU of the small labels."""
@@ -211,37 +212,76 @@ def near_outlines(truth: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return near
 
 
-def scenes_with_words(store: SceneStore, count: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Scenes that show at least two labels: index and label ids."""
-    for index in range(min(count, len(store))):
-        shown = np.unique(store.label_map(index)).astype(np.int64)
-        shown = shown[shown > 0]
-        if len(shown) >= 2:
-            yield index, shown
+@dataclass(frozen=True)
+class Strengths:
+    """Per-class strength of every scene under one kind of vocabulary; NaN where not asked."""
+
+    values: NDArray[np.float32]  # [scenes, labels]
+    present: NDArray[np.bool_]  # [scenes, labels]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All that is counted on one set of scenes.
+
+    tallies     "given" (the image's words), "all", and " refined" versions of both
+    asked_all   strengths of all labels at once
+    asked_none  strengths of six labels the scene does not show, all others being background
+    """
+
+    tallies: Mapping[str, Tally]
+    asked_all: Strengths
+    asked_none: Strengths
 
 
 def measure(
-    sight: Sight, store: SceneStore, *, count: int, progress: bool = False
-) -> dict[str, Tally]:
-    """Segment `count` scenes given the image's words, and given all words.
-
-    Keys: "given", "all", and, where there is a diffusion half, "given refined", "all refined".
-    """
+    sight: Sight, store: SceneStore, *, count: int, seed: int = 0, progress: bool = False
+) -> Measured:
+    """Segment and score the first `count` scenes. Scenes of one label are only scored."""
+    rng = np.random.default_rng(seed)
+    every_id = list(range(1, len(LABELS) + 1))
+    everything = sight.vocabulary(every_id)
     tallies: dict[str, Tally] = {}
-    everything = sight.vocabulary(range(1, len(LABELS) + 1))
-    found = scenes_with_words(store, count)
-    for index, shown in tqdm(found, total=count, desc="measuring", disable=not progress):
+    strengths, absent, present = [], [], []
+    for index in tqdm(range(min(count, len(store))), desc="measuring", disable=not progress):
         truth = store.label_map(index)
+        near, shown = near_outlines(truth), np.setdiff1d(truth, [0]).astype(np.int64)
         state = sight.method.observe(np.asarray(store.images[index]))
         ways = {"": without_refinement(state)}
         if state.queries.shape[0]:
             ways[" refined"] = state
         for suffix, seen in ways.items():
+            among_all = sight.score(seen, everything)
+            if len(shown) < 2:
+                continue
             given = winners(sight.score(seen, sight.vocabulary(shown.tolist())))
-            tallies.setdefault("given" + suffix, Tally()).add(shown[given - 1], truth)
-            among_all = winners(sight.score(seen, everything))
-            tallies.setdefault("all" + suffix, Tally()).add(among_all, truth)
-    return tallies
+            tallies.setdefault("given" + suffix, Tally()).add(shown[given - 1], truth, near)
+            tallies.setdefault("all" + suffix, Tally()).add(winners(among_all), truth, near)
+        missing = np.setdiff1d(every_id, shown)
+        asked = sorted(rng.choice(missing, 6, replace=False).tolist())
+        behind = [k for k in every_id if k not in asked]
+        row = np.full(len(LABELS), np.nan, np.float32)
+        row[[k - 1 for k in asked]] = sight.score(state, sight.vocabulary(asked, behind)).strength
+        strengths.append(among_all.strength)
+        absent.append(row)
+        present.append(np.isin(every_id, shown))
+    there = np.stack(present)
+    return Measured(
+        tallies, Strengths(np.stack(strengths), there), Strengths(np.stack(absent), there)
+    )
+
+
+def measure_given(sight: Sight, store: SceneStore, *, count: int, progress: bool = False) -> Tally:
+    """Segment the first `count` scenes given the image's words, refined: for controls."""
+    tally = Tally()
+    for index in tqdm(range(min(count, len(store))), desc="control", disable=not progress):
+        truth = store.label_map(index)
+        shown = np.setdiff1d(truth, [0]).astype(np.int64)
+        if len(shown) >= 2:
+            state = sight.method.observe(np.asarray(store.images[index]))
+            found = winners(sight.score(state, sight.vocabulary(shown.tolist())))
+            tally.add(shown[found - 1], truth, near_outlines(truth))
+    return tally
 
 
 def winners(scores: Scores) -> NDArray[np.int64]:
@@ -249,40 +289,6 @@ def winners(scores: Scores) -> NDArray[np.int64]:
     decision = Decision(background="none", presence_threshold=0.0)
     label_map: NDArray[np.int64] = decide(scores, decision).label_map.astype(np.int64)
     return np.maximum(label_map, 1)
-
-
-@dataclass(frozen=True)
-class Strengths:
-    """Per-class strength of every scene under one kind of vocabulary."""
-
-    values: NDArray[np.float32]  # [scenes, labels]
-    present: NDArray[np.bool_]  # [scenes, labels]
-
-
-def strengths(
-    sight: Sight, store: SceneStore, *, count: int, absent_only: bool = False, seed: int = 0
-) -> Strengths:
-    """Strength of all labels asked at once; or of six absent labels, the others as background.
-
-    Labels that were not asked are NaN.
-    """
-    rng = np.random.default_rng(seed)
-    values, present = [], []
-    for index in range(min(count, len(store))):
-        shown = np.unique(store.label_map(index))
-        there = np.isin(np.arange(1, len(LABELS) + 1), shown)
-        asked = list(range(1, len(LABELS) + 1))
-        behind: Sequence[int] = ()
-        if absent_only:
-            asked = sorted(rng.choice(np.flatnonzero(~there) + 1, 6, replace=False).tolist())
-            behind = [k for k in range(1, len(LABELS) + 1) if k not in asked]
-        words = sight.vocabulary(asked, behind)
-        scores = sight.score(sight.method.observe(np.asarray(store.images[index])), words)
-        row = np.full(len(LABELS), np.nan, np.float32)
-        row[[k - 1 for k in asked]] = scores.strength
-        values.append(row)
-        present.append(there)
-    return Strengths(np.stack(values), np.stack(present))
 
 
 def presence_figures(found: Strengths, threshold: float) -> Mapping[str, float]:

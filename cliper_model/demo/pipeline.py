@@ -22,12 +22,12 @@ from .evaluation import (
     Sight,
     absent_figures,
     measure,
+    measure_given,
     presence_figures,
-    strengths,
 )
 from .export import export_card, export_clip, export_diffusion
 from .model_card import Figures, model_card
-from .scene_store import draw_store
+from .scene_store import SceneStore, draw_store
 from .schedule import load_checkpoint
 from .unet_training import UnetTraining, train_unet
 from .vae_training import VaeTraining, load_vae, train_vae
@@ -39,7 +39,11 @@ TEST_SEED: Final = 3
 CHOSEN: Final = Inference()
 """Inference choices of the shipped weights, made on validation scenes."""
 
-THRESHOLDS: Final[Mapping[str, float]] = {"score_threshold": 0.3, "mask_threshold": 0.0}
+THRESHOLDS: Final[Mapping[str, float]] = {
+    "score_threshold": 0.6,
+    "background_threshold": 0.3,
+    "mask_threshold": 0.0,
+}
 """Decision thresholds of the shipped weights, made on validation scenes."""
 
 
@@ -53,6 +57,7 @@ class Plan:
     inference: Inference = CHOSEN
     coarse_scenes: int = 6000
     test_scenes: int = 300
+    control_scenes: int = 100
 
     @classmethod
     def of(cls, steps: int | None) -> Self:
@@ -66,6 +71,7 @@ class Plan:
             inference=replace(CHOSEN, short_side=96, diffusion_size=128),
             coarse_scenes=8,
             test_scenes=2,
+            control_scenes=1,
         )
 
 
@@ -82,7 +88,7 @@ def run(plan: Plan, half: str, out: Path, *, resume: bool = False, progress: boo
         extract_coarse_maps(plan, out, progress=progress)
         train_unet(plan.unet, out, resume=resume, progress=progress)
         export_trained_diffusion(plan.inference, out)
-        figures = test_figures(plan, out)
+        figures = {**test_figures(plan, out), **control_figures(plan, out)}
         (out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
         write_papers(plan, out, figures)
 
@@ -118,6 +124,7 @@ def write_papers(plan: Plan, out: Path, figures: Figures) -> None:
         figures,
         {**asdict(plan.inference), **THRESHOLDS},
         scenes=plan.test_scenes,
+        control_scenes=plan.control_scenes,
         date=datetime.now(UTC).date().isoformat(),
         machine=f"{os.cpu_count()} CPU cores",
     )
@@ -128,27 +135,39 @@ def write_papers(plan: Plan, out: Path, figures: Figures) -> None:
 
 
 def test_figures(plan: Plan, out: Path) -> dict[str, Mapping[str, float]]:
-    """Figures of the exported files on test scenes, and of two controls of the U-Net.
-
-    Everything is loaded the way the package loads it.
-    """
-    store = draw_store(
-        out / "scenes" / "test", count=plan.test_scenes, seed=TEST_SEED, workers=_cores()
-    )
+    """Figures of the exported files on test scenes, loaded the way the package loads them."""
+    store = _test_store(plan, out)
     clip, _ = clip_weights.load_demo_clip(out / "weights")
     diffusion = diffusion_weights.load_demo_diffusion(out / "weights")
     sight = Sight(clip, plan.inference, vae=diffusion.vae, unet=diffusion.unet)
-    tallies = measure(sight, store, count=plan.test_scenes, progress=True)
-    figures: dict[str, Mapping[str, float]] = {k: t.figures() for k, t in tallies.items()}
-    for name, unet in control_unets(out).items():
-        control = Sight(clip, plan.inference, vae=diffusion.vae, unet=unet)
-        refined = measure(control, store, count=plan.test_scenes, progress=True)["given refined"]
-        figures[name] = refined.figures()
-    asked = strengths(sight, store, count=plan.test_scenes)
-    figures["presence"] = presence_figures(asked, THRESHOLDS["score_threshold"])
-    absent = strengths(sight, store, count=plan.test_scenes, absent_only=True)
-    figures["absent"] = absent_figures(absent, THRESHOLDS["score_threshold"])
+    measured = measure(sight, store, count=plan.test_scenes, progress=True)
+    figures: dict[str, Mapping[str, float]] = {}
+    for way, tally in measured.tallies.items():
+        figures[way] = tally.figures()
+        figures[f"{way}: IoU per label"] = tally.per_label()
+    threshold = THRESHOLDS["score_threshold"]
+    figures["presence"] = presence_figures(measured.asked_all, threshold)
+    figures["absent"] = absent_figures(measured.asked_none, threshold)
     return figures
+
+
+def control_figures(plan: Plan, out: Path) -> dict[str, Mapping[str, float]]:
+    """The image's words, refined with U-Nets that never saw a mask; on the first test scenes."""
+    store = _test_store(plan, out)
+    clip, _ = clip_weights.load_demo_clip(out / "weights")
+    diffusion = diffusion_weights.load_demo_diffusion(out / "weights")
+    unets = {"as shipped": diffusion.unet, **control_unets(out), "no refinement": None}
+    figures: dict[str, Mapping[str, float]] = {}
+    for name, unet in unets.items():
+        sight = Sight(clip, plan.inference, vae=diffusion.vae, unet=unet)
+        tally = measure_given(sight, store, count=plan.control_scenes, progress=True)
+        figures[name] = tally.figures()
+    return figures
+
+
+def _test_store(plan: Plan, out: Path) -> SceneStore:
+    folder = out / "scenes" / "test"
+    return draw_store(folder, count=plan.test_scenes, seed=TEST_SEED, workers=_cores())
 
 
 def control_unets(out: Path) -> dict[str, UNet2DConditionModel]:
