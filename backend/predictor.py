@@ -36,7 +36,7 @@ from .errors import (
     OutOfMemory,
 )
 from .labelstudio import label_config
-from .labelstudio.regions import FORMATS
+from .labelstudio.regions import FORMATS, RegionControl
 from .labelstudio.tasks import PredictRequest, Region, Task
 from .labelstudio.version import NO_EVIDENCE, model_version
 from .model_host import ModelHost
@@ -418,14 +418,15 @@ def _regions(
         painted.append((one.rest.result_name, segmentation.rest_mask, None))
     for label, mask, score in painted:
         name = "|".join((seed, control.from_name, label))
-        yield from FORMATS[control.kind].encode(
-            mask,
+        told = RegionControl(
             from_name=control.from_name,
             to_name=control.to_name,
+            kind=control.kind,
             label=label,
             region_id=hashlib.sha256(name.encode()).hexdigest()[:12],
             score=score,
         )
+        yield from FORMATS[control.kind].encode(mask, told)
 
 
 def _combined(results: Sequence[ImageResult], version: str) -> Predicted:

@@ -1,5 +1,6 @@
 """What every region format keeps: a mask survives the way into Label Studio and back."""
 
+import inspect
 import json
 
 import numpy as np
@@ -11,7 +12,7 @@ from label_studio_sdk.label_interface import LabelInterface
 
 from backend.errors import BadMask
 from backend.labelstudio.label_config import CONTROL_TAGS
-from backend.labelstudio.regions import FORMATS
+from backend.labelstudio.regions import FORMATS, RegionControl, RegionFormat
 
 KINDS = sorted(FORMATS)
 SIZES = st.tuples(st.integers(1, 24), st.integers(1, 24))
@@ -20,7 +21,8 @@ MASKS = SIZES.flatmap(lambda size: arrays(bool, size))
 
 def encode(kind, mask, **changes):
     facts = {"from_name": "tag", "to_name": "image", "label": "Cat", "region_id": "r1"}
-    return FORMATS[kind].encode(mask, **{**facts, "score": 0.5, **changes})
+    control = RegionControl(kind=kind, **{**facts, "score": 0.5, **changes})
+    return FORMATS[kind].encode(mask, control)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -31,7 +33,7 @@ def test_a_mask_comes_back_as_it_went(kind: str, mask: np.ndarray):
 
     back = np.zeros_like(mask)
     for region in regions:
-        back |= FORMATS[kind].decode(region, size_hw=mask.shape)
+        back |= FORMATS[kind].decode(region, mask.shape)
 
     np.testing.assert_array_equal(back, mask)
 
@@ -84,8 +86,18 @@ def test_label_studio_s_own_validation_accepts_it(kind: str, alias: str):
 @pytest.mark.parametrize("region", [{}, {"value": {}}, {"value": None}])
 def test_a_region_without_a_mask_is_refused(kind: str, region: dict):
     with pytest.raises(BadMask):
-        FORMATS[kind].decode(region, size_hw=(5, 4))
+        FORMATS[kind].decode(region, (5, 4))
 
 
 def test_every_format_has_a_tag_and_every_tag_a_format():
     assert set(FORMATS) == set(CONTROL_TAGS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_format_is_called_in_the_same_words(kind: str):
+    for name in ("encode", "decode"):
+        wall, ours = (getattr(one, name) for one in (RegionFormat, FORMATS[kind]))
+
+        assert list(inspect.signature(ours).parameters) == [
+            parameter for parameter in inspect.signature(wall).parameters if parameter != "self"
+        ]

@@ -17,7 +17,7 @@ CONFIG = brush_config(["red", "green"])
 
 def masks(entry, size_hw):
     return {
-        region["value"]["brushlabels"][0]: FORMATS["brushlabels"].decode(region, size_hw=size_hw)
+        region["value"]["brushlabels"][0]: FORMATS["brushlabels"].decode(region, size_hw)
         for region in entry["result"]
     }
 
@@ -296,7 +296,7 @@ def test_two_controls_on_two_pictures_are_encoded_from_one_look_each(
     ]
     assert len({region["id"] for region in regions}) == 3
     assert len(segmenter.looks) == 2
-    leaf = FORMATS["brushlabels"].decode(regions[2], size_hw=(6, 12))
+    leaf = FORMATS["brushlabels"].decode(regions[2], (6, 12))
     np.testing.assert_array_equal(leaf[0], [True] * 8 + [False] * 4)
 
 
