@@ -81,10 +81,13 @@ class ControlVocabulary:
 
         Words count in their canonical form and in any order; the order of labels decides
         between equal words, so it counts. A background word that a label uses is dropped
-        by the model, so it does not. Colours, hotkeys and hints are not here.
+        by the model, so it does not; which of the preset's are dropped follows from the
+        names of the labels, so they count. Colours, hotkeys and hints are not here.
         """
         label_words = {
-            canonical_word(word) for label in self.labels for word in (label.name, *label.prompts)
+            canonical_word(word)
+            for label in self.labels
+            for word in (label.name, *label.also, *label.prompts)
         }
         background = (
             None
@@ -97,7 +100,11 @@ class ControlVocabulary:
             "to_name": self.control.to_name,
             "data_key": self.control.data_key,
             "labels": [
-                [shown.result_name, sorted({canonical_word(word) for word in label.prompts})]
+                [
+                    shown.result_name,
+                    canonical_word(label.name),
+                    sorted({canonical_word(word) for word in label.prompts}),
+                ]
                 for shown, label in zip(self.sought, self.labels, strict=True)
             ],
             "rest": self.rest.result_name if self.rest else None,
@@ -109,7 +116,7 @@ class ControlVocabulary:
 
 
 def _as_label(label: ConfigLabel) -> Label:
-    return Label(label.name, label.words)
+    return Label(label.name, label.words, also=(label.result_name,))
 
 
 def _rest_to_paint(control: Control, rests: list[ConfigLabel]) -> ConfigLabel | None:

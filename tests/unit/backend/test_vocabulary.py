@@ -43,7 +43,10 @@ def version(identity: Identity = IDENTITY, **changes) -> str:
 def test_labels_reach_the_model_with_their_words_and_background_stays_out():
     (one,) = wanted(LABELS + '<Label value="Background" predicted_values="wall"/>')
 
-    assert one.labels == (Label("Cat", ("cat", "kitten")), Label("Road"))
+    assert one.labels == (
+        Label("Cat", ("cat", "kitten"), also=("Cat",)),
+        Label("Road", also=("road",)),
+    )
     assert one.rest is None
 
 
@@ -138,6 +141,7 @@ def test_the_version_changes_with_the_model(identity: Identity):
         {"labels": LABELS.replace("Road", "Street")},
         {"labels": LABELS.replace('alias="road"', 'alias="way"')},
         {"labels": LABELS.replace("kitten", "tiger")},
+        {"labels": LABELS.replace('value="Cat"', 'value="Wall" alias="Cat"')},
         {"labels": LABELS + '<Label value="Sky"/>'},
         {"labels": LABELS + '<Label value="Void" model_fill="true"/>'},
         {"attributes": 'model_background=""'},
@@ -177,6 +181,14 @@ def test_background_words_count_after_those_a_label_uses_are_dropped():
     assert version(attributes='model_background="Floor,wall , wall"') == plain
     assert version(attributes='model_background="wall, floor, KITTEN, road, cat"') == plain
     assert version(attributes='model_background="wall"') != plain
+
+
+def test_a_background_word_equal_to_an_alias_is_as_good_as_absent():
+    labels = LABELS.replace('alias="road"', 'alias="way"')
+
+    plain = version(labels=labels, attributes='model_background="wall"')
+
+    assert version(labels=labels, attributes='model_background="wall, WAY"') == plain
 
 
 def test_the_order_of_labels_decides_ties_so_it_counts():
