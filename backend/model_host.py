@@ -30,6 +30,7 @@ class ModelSource:
     profile     name of the profile to use; may look at the hardware
     fetch       get what is missing on disk
     identify    what masks will depend on, without loading
+    foresee     the same ahead of the fetch, or None where that is not certain
     load        bring the weights into memory
     describe    device, dtype and fallbacks of a loaded model, as plain JSON values
     check_words refuse words this profile cannot read
@@ -41,6 +42,7 @@ class ModelSource:
     load: Callable[[str, Progress], Segmenter]
     describe: Callable[[Segmenter], Mapping[str, Any]]
     check_words: Callable[[str, Sequence[Label]], None]
+    foresee: Callable[[str], Identity | None] = lambda profile: None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +63,11 @@ class ModelHost:
         self,
         source: ModelSource,
         *,
-        patience: float = 1.5,
+        patience: float = 0.3,
         retry_after: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`patience`: seconds `/setup` may wait for the identity (Label Studio waits 3).
+        """`patience`: seconds `/setup` may wait for the identity (Label Studio waits 3 in all).
 
         A failed load is tried again when asked for after `retry_after` seconds, so that
         weights put in place later are found without a restart.
@@ -151,13 +153,14 @@ class ModelHost:
     def _bring_up(self) -> None:
         profile = self._source.profile()
         self._tell(ModelStatus(profile=profile))
+        foreseen = self._source.foresee(profile)
+        if foreseen is not None:
+            self._identify(foreseen)
         self._source.fetch(profile, self._progress(DOWNLOADING, profile))
         self._tell(ModelStatus(profile=profile))
 
         identity = self._source.identify(profile)
-        with self._lock:
-            self._identity = identity
-        self._identified.set()
+        self._identify(identity)
         segmenter = self._source.load(profile, self._progress(LOADING, profile))
         if segmenter.identity != identity:
             raise CliperError("the weights on disk changed while they were loaded; start again")
@@ -167,6 +170,11 @@ class ModelHost:
             self._segmenter = segmenter
             self._status = ModelStatus(state=READY, percent=100, profile=profile, details=details)
         logger.info("model ready: profile %s, %s", profile, details)
+
+    def _identify(self, identity: Identity) -> None:
+        with self._lock:
+            self._identity = identity
+        self._identified.set()
 
     def _fail(self, reason: str) -> None:
         with self._lock:

@@ -6,7 +6,6 @@ from typing import Any
 from cliper_model import profiles
 from cliper_model.segmenter import Identity, Segmenter
 
-from .errors import BadSetting
 from .images.fetch import ImageFetcher, Reach
 from .images.guarded import GuardedHttp
 from .images.label_studio import LabelStudioFiles
@@ -76,13 +75,14 @@ def real_model(settings: Settings) -> ModelSource:
 
         return cliper_model.identity(name, settings.model_dir)
 
-    def load(name: str, progress: Progress) -> Segmenter:
-        import torch
+    def foresee(name: str) -> Identity | None:
+        from cliper_model import loading
 
+        return loading.identity_after_fetch(name, settings.model_dir)
+
+    def load(name: str, progress: Progress) -> Segmenter:
         import cliper_model
 
-        if (settings.device or "").startswith("cuda") and not torch.cuda.is_available():
-            raise BadSetting("DEVICE", f"is {settings.device!r}, but no CUDA device is found here")
         return cliper_model.load(
             name,
             device=settings.device,
@@ -95,6 +95,7 @@ def real_model(settings: Settings) -> ModelSource:
         profile=profile,
         fetch=fetch,
         identify=identify,
+        foresee=foresee,
         load=load,
         describe=_describe,
         check_words=profiles.check_words,

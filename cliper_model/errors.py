@@ -1,21 +1,29 @@
 """What can go wrong in the model, each with one sentence that says what to do.
 
+Whoever shows a sentence may have to cut it (a status line holds less than 200 characters), so
+the remedy comes first where facts can be long, and lists come last.
+
 CliperError
 ├── UnknownMethod          a segmentation method nobody registered
 ├── UnknownProfile         a profile name that does not exist
 ├── UnknownPreset          a decision preset that does not exist
 ├── EmptyVocabulary        nothing to look for
 ├── UntrainedWords         a word outside the demo text tower's training
+├── NoSuchDevice           a device this machine does not have
 ├── BadImage               an array that is not an HWC uint8 picture
 ├── IncompatibleState      an ImageState of another method, model or format
 └── WeightsError
     ├── WeightsMissing     files that are not on this machine
     ├── WeightsMismatch    files that do not fit the model (layout, shape, activation)
-    └── WeightsCorrupt     files whose checksum is wrong
+    ├── WeightsCorrupt     files whose checksum is wrong
+    └── DiskFull           no room for the files to download
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
+
+MIB: Final = 1024 * 1024  # bytes
 
 
 class CliperError(Exception):
@@ -62,11 +70,18 @@ class UntrainedWords(CliperError):
     def __init__(self, words: Sequence[str], known: Sequence[str]) -> None:
         quoted = ", ".join(repr(word) for word in words)
         super().__init__(
-            f"the demo model does not know {quoted}; it was trained on a few storybook words "
-            f"only ({', '.join(known)}): use one of these, or a profile with real weights "
-            "(PROFILE=fast)"
+            f"choose a profile with real weights (PROFILE=fast), or storybook words: the demo "
+            f"model does not know {quoted}; it knows only {', '.join(known)}"
         )
         self.words, self.known = tuple(words), tuple(known)
+
+
+class NoSuchDevice(CliperError):
+    """The caller asked for a device that is not in this machine."""
+
+    def __init__(self, device: str, known: Sequence[str]) -> None:
+        super().__init__(f"no device {device!r} is found here; choose one of: {', '.join(known)}")
+        self.device, self.known = device, tuple(known)
 
 
 class BadImage(CliperError):
@@ -91,11 +106,18 @@ class WeightsError(CliperError):
 
 
 class WeightsMissing(WeightsError):
-    """Weight files are not on this machine."""
+    """Weight files are not on this machine.
 
-    def __init__(self, what: str, places: Sequence[str | Path], remedy: str) -> None:
+    `remedy` is short and comes first; `details` (another way, or why downloads failed) may be
+    long and come last.
+    """
+
+    def __init__(
+        self, what: str, places: Sequence[str | Path], remedy: str, *, details: str = ""
+    ) -> None:
         looked = ", ".join(str(place) for place in places) or "nowhere"
-        super().__init__(f"{what} not found (looked in {looked}); {remedy}")
+        more = f"; {details}" if details else ""
+        super().__init__(f"{remedy}: {what} not found (looked in {looked}){more}")
         self.what, self.places, self.remedy = what, tuple(map(str, places)), remedy
 
 
@@ -106,9 +128,20 @@ class WeightsMismatch(WeightsError):
 class WeightsCorrupt(WeightsError):
     """A weight file's checksum differs from the recorded one."""
 
-    def __init__(self, path: str | Path, wanted: str, found: str) -> None:
+    def __init__(self, path: str | Path, wanted: str, found: str, *, remedy: str) -> None:
         super().__init__(
-            f"{path} is damaged: SHA-256 {found[:12]}… instead of {wanted[:12]}…; "
-            "delete it and run 'cliper weights fetch' again"
+            f"{remedy}: {path} is damaged, SHA-256 {found[:12]}… instead of {wanted[:12]}…"
         )
         self.path, self.wanted, self.found = str(path), wanted, found
+        self.remedy = remedy
+
+
+class DiskFull(WeightsError):
+    """There is not enough room for the files to download; sizes are in bytes."""
+
+    def __init__(self, folder: Path, needed: int, free: int) -> None:
+        super().__init__(
+            f"make room or set MODEL_DIR to a folder on a larger disk: {-(-needed // MIB)} MiB "
+            f"are needed, {free // MIB} MiB are free in {folder}"
+        )
+        self.folder, self.needed, self.free = str(folder), needed, free

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from . import presets, profiles, registry
 from .backbones import clip_weights, diffusion_weights, weights
 from .backbones.clip import ClipBackbone
 from .backbones.diffusion import DiffusionBackbone
+from .errors import NoSuchDevice
 from .methods.cliper import REVISION, Cliper, CliperConfig
 from .profiles import Profile
 from .segmenter import Identity, Label, Segmenter
@@ -36,6 +37,13 @@ def best_dtype(device: str) -> torch.dtype:
     return torch.float16 if device.startswith("cuda") else torch.float32
 
 
+def devices() -> tuple[str, ...]:
+    """Every device of this machine, such as "cpu" and "cuda:0"."""
+    cards = tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
+    mps = ("mps",) if torch.backends.mps.is_available() else ()
+    return ("cpu", *(cards if torch.cuda.is_available() else ()), *mps)
+
+
 def load(
     profile: str,
     *,
@@ -53,10 +61,10 @@ def load(
     published  restore what the specification lists as unsafe: unseeded noise, no epsilon,
                the duplicate row of a single label, one string per label
 
-    Raises UnknownProfile, UnknownMethod, WeightsMissing, WeightsMismatch, WeightsCorrupt.
+    Raises UnknownProfile, UnknownMethod, NoSuchDevice, WeightsMissing, WeightsMismatch.
     """
     chosen = profiles.get(profile)
-    where = device or best_device()
+    where = best_device() if device is None else _known(device)
     precision = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     return registry.builder(chosen.method)(
         profile=chosen,
@@ -74,13 +82,17 @@ def identity(profile: str, weights_dir: str | Path | None = None) -> Identity:
     Raises UnknownProfile, WeightsMissing.
     """
     chosen = profiles.get(profile)
-    return Identity(
-        method=chosen.method,
-        revision=REVISION,
-        profile=chosen.name,
-        weights=weights.checksums(chosen, weights_dir),
-        settings={**asdict(config_of(chosen)), "presets": _preset_digest(chosen.clip)},
-    )
+    return _identity(chosen, weights.checksums(chosen, weights_dir))
+
+
+def identity_after_fetch(profile: str, weights_dir: str | Path | None = None) -> Identity | None:
+    """What `identity` will return once all weights are here; None where that is not certain.
+
+    Raises UnknownProfile.
+    """
+    chosen = profiles.get(profile)
+    digests = weights.checksums_after_fetch(chosen, weights_dir)
+    return None if digests is None else _identity(chosen, digests)
 
 
 def config_of(profile: Profile, *, published: bool = False) -> CliperConfig:
@@ -104,18 +116,22 @@ def build_cliper(
 ) -> Cliper:
     """CLIPer from the profile's files."""
     places = weights.locate(profile, weights_dir)
+    known = identity(profile.name, weights_dir)
     if profile.name == "demo":
         model, tokenizer = clip_weights.load_demo_clip(places["clip"], dtype=dtype, device=device)
     else:
         model, tokenizer = clip_weights.load_clip(
-            places["clip"], profile.clip, dtype=dtype, device=device
+            places["clip"],
+            profile.clip,
+            dtype=dtype,
+            device=device,
+            published=weights.is_published(profile, "clip", known.weights),
         )
     progress(0.3)
     diffusion = None
     if profile.diffusion:
         diffusion = _diffusion(profile, places["diffusion"], device, dtype, published=published)
     progress(0.9)
-    known = identity(profile.name, weights_dir)
     settings = {**known.settings, "published": published}
     progress(1.0)
 
@@ -129,6 +145,25 @@ def build_cliper(
         presets=lambda name: presets.get(name, profile.clip),
         identity=replace(known, settings=settings),
         check_words=check_words if profile.known_words is not None else None,
+    )
+
+
+def _known(device: str) -> str:
+    """`device`, if this machine has it; "cuda" and "mps" mean the first one."""
+    known = devices()
+    first = {"cuda": "cuda:0", "cpu:0": "cpu", "mps:0": "mps"}
+    if first.get(device, device) not in known:
+        raise NoSuchDevice(device, known)
+    return device
+
+
+def _identity(profile: Profile, digests: Mapping[str, str]) -> Identity:
+    return Identity(
+        method=profile.method,
+        revision=REVISION,
+        profile=profile.name,
+        weights=digests,
+        settings={**asdict(config_of(profile)), "presets": _preset_digest(profile.clip)},
     )
 
 

@@ -2,7 +2,7 @@
 # Starts `cliper` with the container's folders in place; works the same without a container.
 #
 #   entrypoint.sh                    cliper serve
-#   entrypoint.sh weights fetch      cliper weights fetch
+#   entrypoint.sh weights fetch fast cliper weights fetch fast
 #
 # All settings are environment variables (docs/reference/settings.md). MODEL_DIR is where
 # weights are kept: a volume, so that they outlive the container.

@@ -101,16 +101,18 @@ def _verify(names: list[str], folder: Path | None) -> int:
         print("no weights here; get some with 'cliper weights fetch PROFILE'")
         return 1
     verdicts = {
-        verdict.file: verdict for profile in chosen for verdict in weights.verify(profile, folder)
+        verdict.file: (verdict, profile.name)
+        for profile in chosen
+        for verdict in weights.verify(profile, folder)
     }
-    for verdict in verdicts.values():
+    for verdict, _ in verdicts.values():
         note = f"  {verdict.sha256}" if verdict.sha256 else ""
         print(f"{verdict.state:<9}{verdict.file}{note}")
-    wrong = [verdict for verdict in verdicts.values() if verdict.state in ("damaged", "missing")]
-    for verdict in wrong:
+    wrong = [pair for pair in verdicts.values() if pair[0].state in ("damaged", "missing")]
+    for verdict, name in wrong:
         remedy = f"delete {verdict.path} and run" if verdict.state == "damaged" else "run"
         print(
-            f"cliper: {verdict.file} is {verdict.state}; {remedy} 'cliper weights fetch' again",
+            f"cliper: {verdict.file} is {verdict.state}; {remedy} 'cliper weights fetch {name}'",
             file=sys.stderr,
         )
     return 1 if wrong else 0

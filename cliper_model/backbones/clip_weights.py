@@ -52,18 +52,23 @@ def load_clip(
     *,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
+    published: bool = True,
 ) -> tuple[nn.Module, Callable[..., Tensor]]:
     """Build `model_name` (open_clip's spelling) with the weights of `source`.
 
     `source` is a file, a folder with one of open_clip's files, a pretrained tag of open_clip
-    (`openai`), or a hub repository (`hf-hub:owner/name` or `owner/name`).
+    (`openai`), or a hub repository (`hf-hub:owner/name` or `owner/name`). With `published`
+    False it is known to be another file than the published one, and has to tell its activation.
 
     Returns the open_clip model, frozen and in evaluation mode, and its tokenizer. Raises
     WeightsMissing, and WeightsMismatch where layout, size or activation do not fit the name.
     """
     config = _config(model_name)
     checkpoint = read_checkpoint(_resolve(source, model_name))
-    _check_activation(checkpoint, model_name, quick_gelu=bool(config.get("quick_gelu")))
+    quick_gelu = bool(config.get("quick_gelu"))
+    if not published and checkpoint.quick_gelu is None:
+        raise _untold_activation(checkpoint.path, model_name, quick_gelu=quick_gelu)
+    _check_activation(checkpoint, model_name, quick_gelu=quick_gelu)
     _check_size(checkpoint, model_name, config)
     model = _build(config, checkpoint, model_name, dtype=dtype, device=device)
     return model, open_clip.get_tokenizer(model_name)
@@ -165,8 +170,7 @@ def _from_hub(repository: str) -> Path:
         raise WeightsMissing(
             f"the hub repository {repository}",
             weights.hub_snapshots(repository),
-            f"downloads are switched off by HF_HUB_OFFLINE: unset it, or give the path of a "
-            f"downloaded {HUB_FILES[0]}",
+            f"unset HF_HUB_OFFLINE, or give the path of a downloaded {HUB_FILES[0]}",
         )
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
@@ -177,7 +181,12 @@ def _from_hub(repository: str) -> Path:
             return Path(hf_hub_download(repository, name))
         except (HfHubHTTPError, OSError) as error:
             reasons.append(f"{name}: {str(error).splitlines()[0]}")
-    raise WeightsMissing(f"the hub repository {repository}", ["the hub"], "; ".join(reasons))
+    raise WeightsMissing(
+        f"the hub repository {repository}",
+        ["the hub"],
+        "check the name and the connection",
+        details="; ".join(reasons),
+    )
 
 
 # --- formats ---------------------------------------------------------------------------------
@@ -306,6 +315,14 @@ def _check_activation(checkpoint: Checkpoint, model_name: str, *, quick_gelu: bo
         raise _wrong_activation(
             f"{checkpoint.path} was", checkpoint.evidence, model_name, quick_gelu=quick_gelu
         )
+
+
+def _untold_activation(path: Path, model_name: str, *, quick_gelu: bool) -> WeightsMismatch:
+    wanted = "quickgelu" if quick_gelu else "gelu"
+    return WeightsMismatch(
+        f"delete it and fetch the published file, or say activation={wanted} in its metadata: "
+        f"{path} is not the published {model_name} and does not tell its activation"
+    )
 
 
 def _check_tag(tag: str, model_name: str, *, quick_gelu: bool) -> None:

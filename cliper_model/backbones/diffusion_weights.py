@@ -200,7 +200,8 @@ def _resolve(sources: Sequence[str | Path]) -> Path:
     raise WeightsMissing(
         "Stable Diffusion in diffusers' layout",
         list(sources),
-        f"{'; '.join(reasons)}: give a folder with unet, vae, scheduler and text_encoder",
+        "give a folder with unet, vae, scheduler and text_encoder",
+        details="; ".join(reasons),
     )
 
 
@@ -240,13 +241,15 @@ def _tensors_of(folder: Path, *, stem: str = "diffusion_pytorch_model") -> Path:
         [folder],
         f"convert {pickled.name} to safetensors: pickled files are not read"
         if pickled
-        else "run 'cliper weights fetch', or copy the file there",
+        else "run 'cliper weights fetch PROFILE', or copy the file there",
     )
 
 
 def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise WeightsMissing(path.name, [path.parent], "run 'cliper weights fetch', or copy it")
+        raise WeightsMissing(
+            path.name, [path.parent], "run 'cliper weights fetch PROFILE', or copy it there"
+        )
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -29,7 +29,7 @@ from typing import Final
 from safetensors import safe_open
 
 from .. import profiles
-from ..errors import WeightsCorrupt, WeightsError, WeightsMissing
+from ..errors import DiskFull, WeightsCorrupt, WeightsError, WeightsMissing
 from ..profiles import MIB, Component, File, Profile, Source, Variant
 
 logger = logging.getLogger(__name__)
@@ -40,17 +40,6 @@ BLOCK: Final = 1 << 20  # bytes read at once
 SPARE: Final = 64 * MIB  # disk space left over after a download
 ATTEMPTS: Final = 5  # connections in a row without a new byte before a mirror is given up
 TIMEOUT: Final = 30.0  # seconds without an answer
-
-
-class DiskFull(WeightsError):
-    """There is not enough room for the files to download."""
-
-    def __init__(self, folder: Path, needed: int, free: int) -> None:
-        super().__init__(
-            f"{folder} has {free // MIB} MiB free, {-(-needed // MIB)} MiB are needed; make room "
-            "or set MODEL_DIR to a folder on a larger disk"
-        )
-        self.folder, self.needed, self.free = str(folder), needed, free
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +137,60 @@ def checksums(profile: str | Profile, weights_dir: str | Path | None = None) -> 
     return digests
 
 
+def checksums_after_fetch(
+    profile: str | Profile, weights_dir: str | Path | None = None
+) -> Mapping[str, str] | None:
+    """What `checksums` will return once `fetch` is through, as far as that is certain already.
+
+    Recorded digests stand for files that are not here yet: `fetch` keeps no other. None where
+    one has none, or where downloads are forbidden.
+    """
+    chosen = _profile(profile)
+    root = _root(weights_dir)
+    absent = [part for part in chosen.components if _place(part, root) is None]
+    if not absent:
+        return checksums(chosen, weights_dir)
+    if is_offline():
+        return None
+    notes = _Sidecar(root / SIDECAR)
+    digests: dict[str, str] = {}
+    for component in chosen.components:
+        folder, variant = _place(component, root) or (
+            root / component.name,
+            component.variants[0],
+        )
+        pins = {file.path: file.sha256 for file in variant.files}
+        for file in variant.files:
+            if not _holds_tensors(file.path):
+                continue
+            is_text = file.path.startswith("text_encoder/")
+            here = (folder / file.path).is_file()
+            if is_text and not here and not _needed(file, folder):
+                digest: str | None = _text_encoder(folder, variant, notes)
+            else:
+                digest = notes.sha256(folder / file.path) if here else pins[file.path]
+            if digest is None:
+                return None
+            name = "text_encoder" if is_text else file.path
+            digests[f"{component.name}/{name}"] = digest
+    notes.save()
+    return digests
+
+
+def is_published(profile: Profile, part: str, digests: Mapping[str, str]) -> bool:
+    """Whether all files of a part (`clip`) are the published ones, by their recorded digests."""
+    pins = {
+        f"{component.name}/{file.path}": {file.sha256}
+        for component in profile.components
+        if component.part == part
+        for variant in component.variants
+        for file in variant.files
+    }
+    names = {component.name for component in profile.components if component.part == part}
+    own = {name: digest for name, digest in digests.items() if name.split("/")[0] in names}
+    return bool(own) and all(digest in pins.get(name, set()) for name, digest in own.items())
+
+
 def verify(profile: str | Profile, weights_dir: str | Path | None = None) -> list[Verdict]:
     """Read every file of a profile again and compare it with its recorded checksum."""
     chosen = _profile(profile)
@@ -204,7 +247,7 @@ def fetch(
         )
         meter = _Meter(total, progress)
         for component in absent:
-            _fetch_component(component, root / component.name, meter, pause)
+            _fetch_component(chosen, component, root / component.name, meter, pause)
     return locate(chosen, root)
 
 
@@ -299,16 +342,12 @@ def _missing(profile: Profile, absent: Sequence[Component], root: Path) -> Weigh
         f"connection and put {_listed([file.path for file in files])} into {root / part.name}"
         for part, files in wanted.items()
     )
-    command = f"'cliper weights fetch {profile.name}' ({size} MiB)"
-    remedy = (
-        f"downloads are switched off by HF_HUB_OFFLINE: unset it and run {command}, or {by_hand}"
-        if is_offline()
-        else f"run {command}; without a connection, {by_hand}"
-    )
+    command = f"run 'cliper weights fetch {profile.name}' ({size} MiB)"
     return WeightsMissing(
         f"{' and '.join(part.title for part in absent)} for the profile {profile.name!r}",
         [root / part.name for part in absent],
-        f"{remedy} (MODEL_DIR chooses another folder than {root})",
+        f"unset HF_HUB_OFFLINE and {command}" if is_offline() else command,
+        details=f"without a connection, {by_hand} (MODEL_DIR chooses another folder than {root})",
     )
 
 
@@ -427,25 +466,31 @@ def _check_space(absent: Sequence[Component], root: Path, free: Callable[[Path],
 
 
 def _fetch_component(
-    component: Component, folder: Path, meter: _Meter, pause: Callable[[float], None]
+    profile: Profile,
+    component: Component,
+    folder: Path,
+    meter: _Meter,
+    pause: Callable[[float], None],
 ) -> None:
     """Get the first variant that some source can deliver completely."""
     reasons: list[str] = []
     for variant in component.variants:
         try:
             for file in _wanted(variant, folder):
-                _fetch_file(component, variant, file, folder, meter, pause)
+                _fetch_file(profile, component, variant, file, folder, meter, pause)
             return
         except _Failed as failure:
             reasons.append(str(failure))
     raise WeightsMissing(
         component.title,
         [str(source) for variant in component.variants for source in variant.sources],
-        f"{'; '.join(dict.fromkeys(reasons))}: try again later, or put the files into {folder}",
+        f"try again later, or put the files into {folder}",
+        details="; ".join(dict.fromkeys(reasons)),
     )
 
 
 def _fetch_file(
+    profile: Profile,
     component: Component,
     variant: Variant,
     file: File,
@@ -473,8 +518,13 @@ def _fetch_file(
         found = sha256(part)
         if file.sha256 is not None and found != file.sha256:
             part.unlink()
-            damaged = WeightsCorrupt(f"the download from {address}", file.sha256, found)
-            logger.warning("%s", damaged)
+            damaged = WeightsCorrupt(
+                f"the download from {address}",
+                file.sha256,
+                found,
+                remedy=f"run 'cliper weights fetch {profile.name}' again",
+            )
+            logger.warning("the download from %s is damaged and was thrown away", address)
             continue
         meter.finish(file.bytes, part.stat().st_size)
         part.replace(target)

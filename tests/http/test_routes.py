@@ -84,7 +84,7 @@ def test_missing_weights_leave_the_service_up_and_say_what_to_do(start_service: 
     assert health.status_code == 200
     assert health.get_json()["model"]["state"] == "failed"
     assert health.get_json()["model"]["reason"] == (
-        "CLIP ViT-B/16 not found (looked in /models/clip); run 'cliper weights fetch fast'"
+        "run 'cliper weights fetch fast': CLIP ViT-B/16 not found (looked in /models/clip)"
     )
     sentence = f"503 Model could not be loaded: {health.get_json()['model']['reason']}"
     assert setup.status == sentence
@@ -117,9 +117,8 @@ def test_setup_names_a_version_with_a_readable_beginning(service: Service):
         (brush_config([" "]), "A label of 'seg' has an empty value"),
         (
             brush_config(["red", "unicorn"]),
-            "the demo model does not know 'unicorn'; it was trained on a few storybook words only "
-            "(red, green, blue, yellow, black, white): use one of these, or a profile with real "
-            "weights (PROFILE=fast)",
+            "choose a profile with real weights (PROFILE=fast), or storybook words: the demo model "
+            "does not know 'unicorn'; it knows only red, green, blue, yellow, black, white",
         ),
         (
             brush_config(["Background", "Void"]),
@@ -128,9 +127,8 @@ def test_setup_names_a_version_with_a_readable_beginning(service: Service):
         ),
         (
             brush_config(["red"], 'model_background="unicorn"'),
-            "the demo model does not know 'unicorn'; it was trained on a few storybook words only "
-            "(red, green, blue, yellow, black, white): use one of these, or a profile with real "
-            "weights (PROFILE=fast)",
+            "choose a profile with real weights (PROFILE=fast), or storybook words: the demo model "
+            "does not know 'unicorn'; it knows only red, green, blue, yellow, black, white",
         ),
         (
             brush_config(["red"], 'model_score_threshold="high"'),

@@ -127,10 +127,11 @@ def write_clip(
     dtype: torch.dtype = torch.float32,
     metadata: Mapping[str, str] | None = None,
 ) -> Path:
-    """A CLIP as safetensors, as the hub has it."""
+    """A CLIP as safetensors, as the hub has it; by default it tells that it wants QuickGELU."""
     state = {name: tensor.to(dtype) for name, tensor in clip_state(config, seed=seed).items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(state, str(path), dict(metadata or {"format": "pt"}))
+    told = {"format": "pt", "activation": "quickgelu"} if metadata is None else dict(metadata)
+    save_file(state, str(path), told)
     return path
 
 

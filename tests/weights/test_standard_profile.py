@@ -10,7 +10,9 @@ from PIL import Image
 
 import cliper_model
 from backend.__main__ import main
+from backend.api.errors import reason_phrase
 from cliper_model.backbones import diffusion_weights
+from cliper_model.errors import WeightsMismatch
 
 from . import synthesise
 
@@ -76,6 +78,17 @@ def test_half_precision_weights_are_computed_with_in_full_precision_on_a_cpu(fol
     model = cliper_model.load("standard", device="cpu", weights_dir=folder)
 
     assert str(model.clip.dtype) == str(model.diffusion.dtype) == "torch.float32"
+
+
+def test_an_unpublished_clip_that_does_not_tell_its_activation_is_refused(folder: Path):
+    path = folder / "ViT-B-16-quickgelu" / "open_clip_model.safetensors"
+    synthesise.write_clip(path, CLIP, metadata={"format": "pt"})
+
+    with pytest.raises(WeightsMismatch) as refusal:
+        cliper_model.load("standard", device="cpu", weights_dir=folder)
+
+    assert "say activation=quickgelu in its metadata" in reason_phrase(str(refusal.value))
+    assert f"{path} is not the published ViT-B-16-quickgelu" in str(refusal.value)
 
 
 def test_differences_of_the_checkpoint_reach_the_backbone(folder: Path):

@@ -36,6 +36,34 @@ def test_the_identity_is_known_before_the_weights_are_in_memory():
     assert host.status.state == "ready"
 
 
+def test_a_foreseen_identity_is_known_while_weights_still_download():
+    go_on = threading.Event()
+    source = colour_source(fetch=lambda name, progress: go_on.wait(30) and None)
+    host = ModelHost(replace(source, foresee=lambda name: IDENTITY), patience=30)
+    host.start()
+
+    early = host.identity()
+    with pytest.raises(ModelLoading):
+        host.segmenter()
+    go_on.set()
+    host.join()
+
+    assert early == host.identity() == host.segmenter().identity
+
+
+def test_a_foreseen_identity_is_forgotten_when_the_download_fails():
+    def fetch(name, progress) -> None:
+        raise WeightsMissing("the weights", [], "fetch them")
+
+    source = replace(colour_source(fetch=fetch), foresee=lambda name: IDENTITY)
+    host = ModelHost(source, patience=0.0)
+    host.start()
+    host.join()
+
+    with pytest.raises(ModelFailed, match="fetch them"):
+        host.identity()
+
+
 def test_a_failure_is_remembered_with_its_reason_and_tried_again_later():
     now, attempts = [0.0], []
 
@@ -48,7 +76,7 @@ def test_a_failure_is_remembered_with_its_reason_and_tried_again_later():
     host.start()
     host.join()
 
-    with pytest.raises(ModelFailed, match="could not be loaded: the weights not found"):
+    with pytest.raises(ModelFailed, match="could not be loaded: fetch them: the weights not found"):
         host.segmenter()
     now[0] = 59.0
     with pytest.raises(ModelFailed):

@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from backend.errors import BadSetting
 from backend.settings import Settings
 from backend.wiring import build, pictures, real_model
-from cliper_model.errors import UnknownProfile
+from cliper_model.errors import NoSuchDevice, UnknownProfile
 
 
 def test_an_unknown_profile_is_refused_before_anything_starts():
@@ -33,7 +32,7 @@ def test_a_chosen_profile_is_kept():
 def test_a_graphics_card_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
-    with pytest.raises(BadSetting, match="DEVICE is 'cuda:1', but no CUDA device is found here"):
+    with pytest.raises(NoSuchDevice, match=r"^no device 'cuda:1' is found here; choose"):
         real_model(Settings(device="cuda:1")).load("demo", lambda share: None)
 
 

@@ -75,8 +75,9 @@ def test_path_of_missing_weights_is_one_sentence_with_the_remedy(
     assert main(["weights", "path", "best"]) == 2
 
     said = capsys.readouterr().err
-    assert said.startswith("cliper: OpenAI CLIP ViT-L/14 and Stable Diffusion 2.1-base for the")
-    assert "unset it and run 'cliper weights fetch best' (4093 MiB)" in said
+    assert said.startswith(
+        "cliper: unset HF_HUB_OFFLINE and run 'cliper weights fetch best' (4093 MiB): OpenAI CLIP"
+    )
     assert "text_encoder/model.fp16.safetensors" in said
     assert "MODEL_DIR" in said
 
@@ -97,7 +98,7 @@ def test_verify_fails_for_a_damaged_file_and_says_what_to_do(
 
     told = capsys.readouterr()
     assert told.out.startswith("damaged  clip-x/a.safetensors")
-    assert f"delete {here} and run 'cliper weights fetch' again" in told.err
+    assert f"delete {here} and run 'cliper weights fetch fast'" in told.err
 
 
 def test_fetch_reports_where_the_files_are(

