@@ -27,7 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("demo-output"), metavar="DIR", help="where results go"
     )
-    parser.add_argument("--images", type=int, default=24, metavar="N", help="scenes to show")
+    parser.add_argument(
+        "--images", type=int, default=24, metavar="N", help="scenes to show, at least 2"
+    )
     parser.add_argument("--seed", type=int, default=1, help="which held-out scenes")
     parser.add_argument("--profile", default="demo", help="profile of the service")
     parser.add_argument(
@@ -44,8 +46,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0 when every figure is good enough, 1 when one is not."""
-    if args.images < 1:
-        print("cliper: --images must be at least 1", file=sys.stderr)
+    if args.images < 2:  # one with the label of the second project, and one without
+        print("cliper: --images must be at least 2", file=sys.stderr)
         return 2
     installation = Installation.find(args.label_studio)
     out: Path = args.out.absolute()
@@ -96,7 +98,8 @@ def _show(
     of_single = report.Accuracy.of(single.labels, single.pictures, answers[single.title])
     lines = report.verdict(
         accuracy,
-        one_label=report.share_empty(single.labels, single.pictures, answers[single.title]),
+        one_label=of_single,
+        one_label_empty=report.share_empty(single.labels, single.pictures, answers[single.title]),
         nothing_there=report.share_empty(absent.labels, absent.pictures, answers[absent.title]),
     )
     version = answers[full.title][0].model_version
@@ -121,7 +124,7 @@ def _show(
         "model_version": version,
         "seed": args.seed,
         "passed": all(line.passed for line in lines),
-        "lines": [{**vars(line), "passed": line.passed} for line in lines],
+        "lines": [line.to_json() for line in lines],
         "all_labels": report.to_json(accuracy),
         "one_label": report.to_json(of_single),
         "seconds": {title: round(taken, 1) for title, taken in seconds.items()},

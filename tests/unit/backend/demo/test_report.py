@@ -1,10 +1,12 @@
 """Figures that fit in the head: two pictures of 2 x 2 pixels."""
 
+import json
+
 import numpy as np
 import pytest
 
 from backend.demo.projects import Picture
-from backend.demo.report import Accuracy, Answer, Line, share_empty, table, verdict
+from backend.demo.report import Accuracy, Answer, Line, share_empty, table, to_json, verdict
 
 TOP = np.array([[True, True], [False, False]])
 LEFT = np.array([[True, False], [True, False]])
@@ -67,11 +69,26 @@ def test_false_regions_are_counted_per_picture_and_each_piece_counts():
     assert accuracy.regions == 1.5
 
 
-def test_no_pictures_at_all_give_figures_rather_than_a_division_by_zero():
+def test_no_pictures_at_all_are_never_good_enough():
     accuracy = Accuracy.of(LABELS, [], [])
+    empty = share_empty(LABELS, [], [])
+
+    lines = verdict(accuracy, one_label=accuracy, one_label_empty=empty, nothing_there=empty)
 
     assert accuracy.label_iou == {}
-    assert (accuracy.mean_iou, accuracy.false_regions, accuracy.regions) == (0, 0, 0)
+    assert not any(line.passed for line in lines)
+    assert all("nothing to judge" in str(line) for line in lines)
+    assert {line.to_json()["value"] for line in lines} == {None}
+    assert json.dumps(to_json(accuracy), allow_nan=False)
+
+
+def test_a_lone_label_that_is_never_found_is_not_good_enough():
+    single = Accuracy.of(("sky",), [picture(sky=TOP), picture()], [answer(), answer()])
+    good = Accuracy.of(LABELS, [picture(sky=TOP)], [answer(sky=TOP)])
+
+    lines = verdict(good, one_label=single, one_label_empty=100, nothing_there=100)
+
+    assert [line.what for line in lines if not line.passed] == ["one label, in the picture: found"]
 
 
 def test_only_pictures_without_any_of_the_labels_count_as_empty_or_not():
@@ -91,7 +108,7 @@ def test_a_figure_at_its_limit_is_good_enough_and_one_beyond_is_not():
 def test_the_failing_line_says_what_failed_and_what_was_wanted():
     accuracy = Accuracy.of(LABELS, [picture(sky=TOP)], [answer(sky=TOP)])
 
-    lines = verdict(accuracy, one_label=100, nothing_there=80)
+    lines = verdict(accuracy, one_label=accuracy, one_label_empty=100, nothing_there=80)
 
     (failed,) = (line for line in lines if not line.passed)
     assert str(failed).startswith("labels in no picture: nothing painted")
