@@ -159,13 +159,15 @@ def test_the_entrypoint_brings_up_the_service_and_hands_it_the_stop_signal(
 
 
 class GuardedHealth(BaseHTTPRequestHandler):
-    """Answers only to user `admin` with password `a:b`."""
+    """Answers only to user `admin` with password `a:b`, and with `refusal` to others."""
+
+    refusal = 401
 
     expected = "Basic " + base64.b64encode(b"admin:a:b").decode()
 
     def do_GET(self) -> None:
         known = self.headers.get("Authorization") == self.expected
-        self.send_response(200 if known and self.path == "/health" else 401)
+        self.send_response(200 if known and self.path == "/health" else self.refusal)
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
@@ -181,18 +183,43 @@ def probed(folder: Path, port: int, **variables: str) -> int:
     ).returncode
 
 
-def test_the_health_check_identifies_itself_where_a_password_is_set(tmp_path: Path) -> None:
-    with HTTPServer(("127.0.0.1", 0), GuardedHealth) as server:
+class StrictHealth(GuardedHealth):
+    refusal = 403
+
+
+@contextmanager
+def listening(handler: type[BaseHTTPRequestHandler], host: str = "127.0.0.1") -> Iterator[int]:
+    """A server of our own; gives its port."""
+    with HTTPServer((host, 0), handler) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
         try:
-            port = server.server_port
-            known = {"BASIC_AUTH_USER": "admin", "BASIC_AUTH_PASS": "a:b"}
-            assert probed(tmp_path, port, **known) == 0
-            assert probed(tmp_path, port) == 1
+            yield server.server_port
         finally:
             server.shutdown()
             thread.join()
+
+
+@pytest.mark.parametrize("prefix", ["", "ML_SERVER_"])
+def test_the_health_check_identifies_itself_where_a_password_is_set(
+    tmp_path: Path, prefix: str
+) -> None:
+    known = {f"{prefix}BASIC_AUTH_USER": "admin", f"{prefix}BASIC_AUTH_PASS": "a:b"}
+    with listening(StrictHealth) as port:
+        assert probed(tmp_path, port, **known) == 0
+        assert probed(tmp_path, port) == 1
+
+
+def test_a_service_that_asks_for_a_password_is_alive(tmp_path: Path) -> None:
+    with listening(GuardedHealth) as port:
+        assert probed(tmp_path, port) == 0
+
+
+def test_the_health_check_asks_the_address_the_service_listens_on(tmp_path: Path) -> None:
+    known = {"BASIC_AUTH_USER": "admin", "BASIC_AUTH_PASS": "a:b"}
+    with listening(StrictHealth, "127.0.0.2") as port:
+        assert probed(tmp_path, port, HOST="127.0.0.2", **known) == 0
+        assert probed(tmp_path, port, HOST="0.0.0.0", **known) == 1
 
 
 def test_the_health_check_fails_where_nobody_listens(tmp_path: Path) -> None:
