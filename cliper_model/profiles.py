@@ -85,8 +85,9 @@ class Component:
 class Profile:
     """A named choice of weights. Memory figures are None until somebody measured them.
 
-    `published_miou` (percent) are the authors' figures for this encoder, with or without
-    refinement and windows as in the profile, on their data sets; they were not measured here.
+    `published_miou` (percent) are the authors' figures for this encoder, with refinement and
+    windows as in the profile, on their data sets with their numbers for each; they were not
+    measured here.
     `known_words` is None where any word may be asked for.
     """
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from backend.settings import Settings
 
-from ..docs.commands import cli_docs, hub_variables, settings_variables
+from ..docs.commands import cli_docs, hub_variables, preset_docs, settings_variables
 from .source import ROOT
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -26,6 +26,11 @@ def rows(page: Path) -> dict[str, list[str]]:
 def test_the_command_line_page_is_what_the_commands_say() -> None:
     """Made anew with `python scripts/write_cli_docs.py`."""
     assert (REFERENCE / "cli.md").read_text(encoding="utf-8") == cli_docs().page()
+
+
+def test_the_presets_page_is_what_the_presets_say() -> None:
+    """Made anew with `python scripts/write_preset_docs.py`."""
+    assert (REFERENCE / "presets.md").read_text(encoding="utf-8") == preset_docs().page()
 
 
 def test_every_environment_variable_is_on_the_settings_page() -> None:

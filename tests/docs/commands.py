@@ -11,7 +11,16 @@ from .pages import ROOT
 
 def cli_docs() -> ModuleType:
     """`scripts/write_cli_docs.py` as a module."""
-    path = ROOT / "scripts" / "write_cli_docs.py"
+    return _script("write_cli_docs")
+
+
+def preset_docs() -> ModuleType:
+    """`scripts/write_preset_docs.py` as a module."""
+    return _script("write_preset_docs")
+
+
+def _script(name: str) -> ModuleType:
+    path = ROOT / "scripts" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
