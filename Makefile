@@ -14,8 +14,8 @@ setup: .venv/.ready ## install the project and its tools into .venv
 
 label-studio: .venv-label-studio/.ready ## install Label Studio into .venv-label-studio
 
-browser: ## see that Chromium and Redis, which the tests start, are there
-	@scripts/debian.sh chromium:chromium chromedriver:chromium-driver redis-server:redis-server
+browser: ## see that Chromium, which the tests start, is there
+	@scripts/debian.sh chromium:chromium chromedriver:chromium-driver
 
 demo: setup label-studio ## the whole chain on storybook scenes; ONCE=1 ends after the report
 	$(PYTHON) -m backend demo $(if $(ONCE),--once) $(ARGS)
