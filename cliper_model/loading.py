@@ -88,7 +88,7 @@ def identity(profile: str, weights_dir: str | Path | None = None) -> Identity:
 def identity_after_fetch(profile: str, weights_dir: str | Path | None = None) -> Identity | None:
     """What `identity` will return once all weights are here; None where that is not certain.
 
-    Raises UnknownProfile.
+    Raises UnknownProfile, or WeightsMissing where the demo model was left out.
     """
     chosen = profiles.get(profile)
     digests = weights.checksums_after_fetch(chosen, weights_dir)

@@ -186,7 +186,7 @@ def test_a_hub_repository_that_is_not_cached_says_so_offline(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
 
-    with pytest.raises(WeightsMissing, match="^unset HF_HUB_OFFLINE, or give"):
+    with pytest.raises(WeightsMissing, match=r"^unset HF_HUB_OFFLINE, or give"):
         clip_weights.load_clip("hf-hub:timm/vit_base_patch16_clip_224.openai", NAME)
 
 

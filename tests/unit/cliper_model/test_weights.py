@@ -207,7 +207,7 @@ def test_no_mirror_at_all_gives_every_reason_in_one_sentence(mirror: Mirror, tmp
     profile = one_file(mirror)
     mirror.status["/a/model.safetensors"] = 503
 
-    with pytest.raises(WeightsMissing, match=r"^try again later, or put the files into .* answered 503"):
+    with pytest.raises(WeightsMissing, match=r"^try again later, or put .* answered 503"):
         fetch(profile, tmp_path)
     assert len(mirror.asked) == weights.ATTEMPTS
 
