@@ -43,7 +43,8 @@ def _known() -> list[str]:
 
 def _upright(image: Image.Image) -> Image.Image:
     """Apply the EXIF orientation: Label Studio's coordinates refer to the upright picture."""
-    return ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)  # no second copy of what lies right already
+    return image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -53,10 +54,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         values = np.asarray(image).astype(np.int64)
         return Image.fromarray(np.clip(values >> 8, 0, 255).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        paper = Image.new("RGBA", layer.size, (*PAPER, 255))
-        return Image.alpha_composite(paper, layer).convert("RGB")
-    return image.convert("RGB")
+        layer = image if image.mode == "RGBA" else image.convert("RGBA")
+        paper = Image.new("RGB", layer.size, PAPER)
+        paper.paste(layer, mask=layer)
+        return paper
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _too_large(width: int, height: int, max_pixels: int) -> ImageTooLarge:

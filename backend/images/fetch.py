@@ -1,16 +1,18 @@
 """Task addresses -> bytes -> pixels. A new kind of address is a new file and a line below."""
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
+from ..errors import AddressRefused
 from . import data_url, decode, local, upload, web
-from .guarded import GuardedHttp
+from .guarded import GuardedHttp, server_of
 from .label_studio import LabelStudioFiles
 
-SOURCES = (data_url, upload, local, web)  # the first that knows an address takes it
+SOURCES = (data_url, local, upload, web)  # the first that knows an address takes it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,16 +27,42 @@ class Reach:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFetcher:
-    """Pictures of tasks; keeps nothing between calls but Label Studio's short-lived token."""
+    """Pictures of tasks; keeps nothing between calls but Label Studio's short-lived token.
+
+    `decoding` says how many pictures may be unpacked at the same time: one of 80 megapixels
+    takes several hundred megabytes.
+    """
 
     reach: Reach
     max_pixels: int
+    decoding: threading.BoundedSemaphore = field(
+        default_factory=lambda: threading.BoundedSemaphore(1), repr=False, compare=False
+    )
 
     def fetch(self, address: str, *, timeout: float) -> bytes:
         """The bytes at a task's address, within `timeout` seconds. Raises ImageError."""
+        try:
+            address.encode()
+        except UnicodeEncodeError:
+            raise AddressRefused("the picture's address has characters nobody can send") from None
         source = next((one for one in SOURCES if one.handles(address)), web)
         return source.fetch(address, self.reach, timeout=timeout)
 
+    def server(self, address: str) -> str | None:
+        """Who would be asked for the picture, as `scheme://host`; None if nobody."""
+        if data_url.handles(address):
+            return None
+        if local.handles(address) and self.reach.document_root is not None:
+            return None
+        studio = self.reach.label_studio
+        if local.handles(address) or upload.handles(address):
+            return None if studio is None else server_of(studio.url)
+        try:
+            return server_of(address)
+        except AddressRefused:
+            return None
+
     def decode(self, data: bytes) -> UInt8[np.ndarray, "height width 3"]:
         """The picture as a browser shows it, RGB. Raises ImageBroken, ImageTooLarge."""
-        return decode.decode(data, max_pixels=self.max_pixels)
+        with self.decoding:
+            return decode.decode(data, max_pixels=self.max_pixels)

@@ -1,17 +1,19 @@
 """HTTP with a leash: where we may go, how much we take, how long we wait.
 
 Every hop of a redirect is checked again, the address that was checked is the address that
-is connected to, and credentials never follow to another server.
+is connected to, and credentials never follow to another server. A name with several
+addresses is tried at each of them, once all are checked.
 """
 
 import http.client
 import ipaddress
+import queue
 import socket
 import ssl
 import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
@@ -26,6 +28,7 @@ Resolve = Callable[[str, int], list[str]]
 Connect = Callable[[Address, float], socket.socket]
 
 MOST_REDIRECTS = 5
+LOOKUPS = 16  # names resolved at the same time
 CHUNK = 1 << 16
 REDIRECTS = (301, 302, 303, 307, 308)
 PORTS = {"http": 80, "https": 443}
@@ -70,6 +73,11 @@ def shown(url: str) -> str:
     return bare if len(bare) <= 120 else bare[:117] + "..."
 
 
+def server_of(url: str) -> str:
+    """`scheme://host`, with the port where it is not the usual one. Raises AddressRefused."""
+    return _server(origin(url))
+
+
 class GuardedHttp:
     """Fetches from public servers, and from one trusted server wherever it stands."""
 
@@ -87,6 +95,7 @@ class GuardedHttp:
         self._max_bytes = max_bytes
         self._verify_tls = verify_tls
         self._resolve, self._connect = resolve or _resolve, connect
+        self._lookups = threading.BoundedSemaphore(LOOKUPS)
 
     def get(
         self,
@@ -104,7 +113,7 @@ class GuardedHttp:
             answer, location = self._hop("GET", url, headers(url), None, deadline)
             if location is None:
                 return answer
-            url = urljoin(url, location)
+            url = _joined(url, location)
         raise Unreachable(f"{shown(url)} redirects more than {MOST_REDIRECTS} times")
 
     def post_json(self, url: str, body: bytes, *, timeout: float) -> Answer:
@@ -117,8 +126,7 @@ class GuardedHttp:
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, deadline: float
     ) -> tuple[Answer, str | None]:
         where = origin(url)
-        address = self._checked_address(where)
-        connection = self._open(where, address, max(deadline - time.monotonic(), 0.001))
+        connection = self._open(where, self._checked_addresses(where, deadline), deadline)
         alarm = _Alarm(connection, deadline)
         try:
             connection.request(
@@ -127,10 +135,11 @@ class GuardedHttp:
                 body=body,
                 headers={"Accept-Encoding": "identity", "User-Agent": "cliper", **headers},
             )
-            response = connection.getresponse()
-            location = response.headers.get("Location") if response.status in REDIRECTS else None
-            content = b"" if location else self._read(response, url)
-            kind = response.headers.get("Content-Type", "").split(";")[0].strip().lower()
+            with connection.getresponse() as response:  # it may outlive the connection
+                redirects = response.status in REDIRECTS
+                location = response.headers.get("Location") if redirects else None
+                content = b"" if location else self._read(response, url)
+                kind = response.headers.get("Content-Type", "").split(";")[0].strip().lower()
             if alarm.rang:
                 raise TimeoutError
             return Answer(response.status, kind, content, url), location
@@ -143,31 +152,52 @@ class GuardedHttp:
             alarm.stop()
             connection.close()
 
-    def _checked_address(self, where: Origin) -> Address:
+    def _checked_addresses(self, where: Origin, deadline: float) -> list[Address]:
+        """Every address of a server, none of them forbidden. Raises as `get` does."""
         _, host, port = where
-        try:
-            candidates = self._resolve(host, port)
-        except (OSError, UnicodeError):
-            candidates = []
+        candidates = list(dict.fromkeys(self._found(where, deadline)))
         if not candidates:
             raise Unreachable(f"the name {host!r} cannot be resolved")
-        if where == self._trusted:
-            return candidates[0], port
-        for candidate in candidates:
-            if not is_public(candidate):
-                raise AddressRefused(
-                    f"{host!r} is a private or reserved address; of those only "
-                    "LABEL_STUDIO_URL's own server is visited"
-                )
-        return candidates[0], port
+        if where != self._trusted and not all(map(is_public, candidates)):
+            raise AddressRefused(
+                f"{host!r} is a private or reserved address; of those only "
+                "LABEL_STUDIO_URL's own server is visited"
+            )
+        return [(candidate, port) for candidate in candidates]
 
-    def _open(self, where: Origin, address: Address, timeout: float) -> http.client.HTTPConnection:
+    def _found(self, where: Origin, deadline: float) -> list[str]:
+        """Look a name up on a thread of its own: the system's look-up knows no time limit."""
+        _, host, port = where
+        late = Unreachable(f"the name {host!r} was not resolved in time")
+        answer: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
+
+        def look_up() -> None:
+            found: list[str] = []
+            try:
+                found = self._resolve(host, port)
+            except (OSError, UnicodeError):
+                return
+            finally:
+                self._lookups.release()
+                answer.put(found)
+
+        if not self._lookups.acquire(timeout=_left(deadline)):
+            raise late
+        threading.Thread(target=look_up, name="look-up", daemon=True).start()
+        try:
+            return answer.get(timeout=_left(deadline))
+        except queue.Empty:
+            raise late from None
+
+    def _open(
+        self, where: Origin, addresses: Sequence[Address], deadline: float
+    ) -> http.client.HTTPConnection:
         scheme, host, port = where
         context = None
         if scheme == "https":
             lenient = where == self._trusted and not self._verify_tls
             context = _tls_context(verify=not lenient)
-        return _Pinned(host, port, address, self._connect, context, timeout)
+        return _Pinned(host, port, addresses, self._connect, context, deadline)
 
     def _read(self, response: http.client.HTTPResponse, url: str) -> bytes:
         """The body, unpacked, as long as it is not too much."""
@@ -208,32 +238,51 @@ def is_public(address: str) -> bool:
 
 
 class _Pinned(http.client.HTTPConnection):
-    """Connects to the address that was checked, whatever the name resolves to by now."""
+    """Connects to the addresses that were checked, whatever the name resolves to by now."""
 
     def __init__(
         self,
         host: str,
         port: int,
-        address: Address,
+        addresses: Sequence[Address],
         connect: Connect,
         context: ssl.SSLContext | None,
-        timeout: float,
+        deadline: float,
     ) -> None:
-        super().__init__(host, port, timeout=timeout)
+        super().__init__(host, port, timeout=_left(deadline))
         self.default_port = PORTS["https" if context else "http"]  # for the Host header
-        self._address, self._open, self._context = address, connect, context
-        self._seconds = timeout
+        self._addresses, self._open, self._context = addresses, connect, context
+        self._deadline = deadline
 
     def connect(self) -> None:
-        raw = self._open(self._address, self._seconds)
-        if self._context is None:
-            self.sock = raw
-            return
-        try:
-            self.sock = self._context.wrap_socket(raw, server_hostname=self.host)
-        except BaseException:
-            raw.close()
-            raise
+        """Set `sock` before anything is awaited on it, so that the alarm can cut it."""
+        raw = self._first_that_answers()
+        raw.settimeout(_left(self._deadline))
+        self.sock = raw
+        if self._context is not None:
+            wrapped = self._context.wrap_socket(
+                raw, server_hostname=self.host, do_handshake_on_connect=False
+            )
+            self.sock = wrapped
+            self._be_in_time()
+            wrapped.do_handshake()
+        self._be_in_time()
+
+    def _first_that_answers(self) -> socket.socket:
+        """One address after the other, each with its share of the time left."""
+        trouble: OSError = TimeoutError()
+        for index, address in enumerate(self._addresses):
+            self._be_in_time()
+            share = _left(self._deadline) / (len(self._addresses) - index)
+            try:
+                return self._open(address, share)
+            except OSError as error:
+                trouble = error
+        raise trouble
+
+    def _be_in_time(self) -> None:
+        if time.monotonic() >= self._deadline:
+            raise TimeoutError
 
 
 class _Alarm:
@@ -242,7 +291,7 @@ class _Alarm:
     def __init__(self, connection: http.client.HTTPConnection, deadline: float) -> None:
         self.rang = False
         self._connection = connection
-        self._timer = threading.Timer(max(deadline - time.monotonic(), 0.0), self._ring)
+        self._timer = threading.Timer(_left(deadline), self._ring)
         self._timer.daemon = True
         self._timer.start()
 
@@ -257,6 +306,21 @@ class _Alarm:
 
     def stop(self) -> None:
         self._timer.cancel()
+
+
+def _left(deadline: float) -> float:
+    """Seconds left; never zero, which means "do not wait" to a socket."""
+    return max(deadline - time.monotonic(), 0.001)
+
+
+def _joined(url: str, location: str) -> str:
+    """Where a redirect leads. Raises AddressRefused."""
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise AddressRefused(
+            f"{shown(url)} redirects to {shown(location)!r}, which is not a proper address"
+        ) from None
 
 
 def _resolve(host: str, port: int) -> list[str]:

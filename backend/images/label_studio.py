@@ -6,7 +6,8 @@ access token is a refresh token, exchanged for a short-lived one whenever that i
 
 import json
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 from ..errors import ImageMissing, TokenRefused, Unreachable
@@ -18,10 +19,17 @@ REFUSED = (401, 403)
 class LabelStudioFiles:
     """Fetches from one Label Studio; safe to use from many threads."""
 
-    def __init__(self, url: str, api_key: str | None, http: GuardedHttp) -> None:
-        """`http` must trust `url`'s origin."""
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None,
+        http: GuardedHttp,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`http` must trust `url`'s origin. `clock` gives seconds."""
         self._url, self._origin, self._http = url.rstrip("/"), origin(url), http
-        self._api_key = api_key
+        self._api_key, self._clock = api_key, clock
         self._access: str | None = None  # the short-lived token of a personal access token
         self._lock = threading.Lock()
 
@@ -41,12 +49,16 @@ class LabelStudioFiles:
         return origin(url) == self._origin
 
     def get(self, url: str, *, timeout: float) -> Answer:
-        """Fetch with the token, renewed once if refused. Raises ImageError."""
-        access = self._token(None, timeout)
-        answer = self._get(url, access, timeout)
+        """Fetch with the token, renewed once if refused, all of it within `timeout` seconds.
+
+        Raises ImageError.
+        """
+        deadline = self._clock() + timeout
+        access = self._token(None, deadline)
+        answer = self._get(url, access, deadline)
         if answer.status == 401 and self._is_personal:
-            access = self._token(access, timeout)
-            answer = self._get(url, access, timeout)
+            access = self._token(access, deadline)
+            answer = self._get(url, access, deadline)
         if answer.status in REFUSED and self.owns(answer.url):
             raise self._refused(answer.status)
         return answer
@@ -56,30 +68,45 @@ class LabelStudioFiles:
         key = self._api_key or ""
         return key.startswith("eyJ") and key.count(".") == 2  # a JSON web token
 
-    def _get(self, url: str, token: str | None, timeout: float) -> Answer:
+    def _get(self, url: str, token: str | None, deadline: float) -> Answer:
         def headers(hop: str) -> Mapping[str, str]:
             if token is None or not self.owns(hop):
                 return {}
             return {"Authorization": f"{'Bearer' if self._is_personal else 'Token'} {token}"}
 
         try:
-            return self._http.get(url, timeout=timeout, headers=headers)
+            return self._http.get(url, timeout=self._left(deadline), headers=headers)
         except Unreachable as error:
             raise self._unreachable(error) if self.owns(url) else error from None
 
-    def _token(self, refused: str | None, timeout: float) -> str | None:
+    def _token(self, refused: str | None, deadline: float) -> str | None:
         """The token to send; a new one if `refused` is still the newest. One thread asks."""
         if not self._is_personal:
             return self._api_key
-        with self._lock:
-            if self._access is None or self._access == refused:
-                self._access = self._exchange(timeout)
-            return self._access
-
-    def _exchange(self, timeout: float) -> str:
-        body = json.dumps({"refresh": self._api_key}).encode()
+        if not self._lock.acquire(timeout=self._left(deadline)):
+            raise self._late()
         try:
-            answer = self._http.post_json(f"{self._url}/api/token/refresh", body, timeout=timeout)
+            if self._access is None or self._access == refused:
+                self._access = self._exchange(deadline)
+            return self._access
+        finally:
+            self._lock.release()
+
+    def _left(self, deadline: float) -> float:
+        """Seconds left. Raises Unreachable."""
+        left = deadline - self._clock()
+        if left <= 0:
+            raise self._late()
+        return left
+
+    def _late(self) -> Unreachable:
+        return Unreachable(f"Label Studio at {self._url} did not answer in time")
+
+    def _exchange(self, deadline: float) -> str:
+        body = json.dumps({"refresh": self._api_key}).encode()
+        left = self._left(deadline)
+        try:
+            answer = self._http.post_json(f"{self._url}/api/token/refresh", body, timeout=left)
         except Unreachable as error:
             raise self._unreachable(error) from None
         if answer.status in (400, *REFUSED):

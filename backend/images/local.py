@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote
 
 from ..errors import AddressRefused, ImageMissing, ImageTooLarge
 from .label_studio import content
@@ -21,7 +21,7 @@ def handles(address: str) -> bool:
 
 def fetch(address: str, reach: "Reach", *, timeout: float) -> bytes:
     """Raises ImageError."""
-    inside = (parse_qs(urlsplit(address).query).get("d") or [""])[0]
+    inside = (parse_qs(_query(address)).get("d") or [""])[0]
     if not inside:
         raise ImageMissing(f"{address[:80]!r} names no file (?d=)")
     refuse_climbing(inside)
@@ -30,6 +30,10 @@ def fetch(address: str, reach: "Reach", *, timeout: float) -> bytes:
     studio = needed(reach, address)
     url = studio.address(f"/data{ROUTE}") + f"?d={quote(inside, safe='/')}"
     return content(studio.get(url, timeout=timeout))
+
+
+def _query(address: str) -> str:
+    return address.partition("#")[0].partition("?")[2]
 
 
 def _read(root: Path, inside: str, max_bytes: int) -> bytes:

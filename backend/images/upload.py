@@ -15,7 +15,7 @@ UPLOAD = re.compile(r"(?:/[^?#]*?)?/?(?:data/)?(upload/[^?#]+)$")
 
 
 def handles(address: str) -> bool:
-    return "://" not in address and UPLOAD.match(address) is not None and not _is_local(address)
+    return "://" not in address and UPLOAD.match(address) is not None
 
 
 def fetch(address: str, reach: "Reach", *, timeout: float) -> bytes:
@@ -42,7 +42,3 @@ def refuse_climbing(path: str) -> None:
     plain = unquote(unquote(path)).replace("\\", "/")
     if ".." in plain.split("/"):
         raise AddressRefused("the address climbs out of its folder with '..'")
-
-
-def _is_local(address: str) -> bool:
-    return "local-files" in address.split("?")[0]

@@ -1,5 +1,6 @@
 """Ways out of the house, with names and addresses chosen by the test."""
 
+import errno
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,8 @@ class Internet:
 
     def connect(self, address: tuple[str, int], timeout: float) -> socket.socket:
         self.connected.append(address)
+        if address[0] not in self.servers:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
         return socket.create_connection(("127.0.0.1", self.servers[address[0]]), timeout)
 
     def http(self, *, trusted: str | None = None, max_bytes: int = 10_000) -> GuardedHttp:

@@ -90,6 +90,16 @@ def test_transparent_pixels_show_white_paper_whatever_hides_below():
     )
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_half_transparent_pixels_are_mixed_with_white_paper(kind: str):
+    rgba = np.random.default_rng(0).integers(0, 256, (16, 16, 4), np.uint8)
+    alpha = rgba[..., 3:].astype(float) / 255
+
+    mixed = alpha * rgba[..., :3] + (1 - alpha) * 255
+
+    np.testing.assert_allclose(shown(Image.fromarray(rgba), kind), mixed, atol=1)
+
+
 def test_a_transparent_palette_entry_shows_white_paper():
     image = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
     image.putpalette([255, 0, 0, 0, 0, 255])

@@ -94,6 +94,63 @@ def test_the_checked_address_is_the_one_connected_to(internet: Internet, server:
     assert internet.connected == [(PUBLIC, 80)]
 
 
+def test_every_address_of_a_name_is_tried(internet: Internet, server: FileServer):
+    internet.host("localhost", "127.0.0.1", server)
+    internet.names["localhost"] = ["::1", "127.0.0.1", "127.0.0.1"]
+    server.put("/", b"ok")
+    http = internet.http(trusted="http://localhost:8080")
+
+    assert http.get("http://localhost:8080/", timeout=30).body == b"ok"
+    assert internet.connected == [("::1", 8080), ("127.0.0.1", 8080)]
+
+
+def test_an_address_that_hangs_leaves_time_for_the_others(server: FileServer):
+    given: list[float] = []
+
+    def connect(address: tuple[str, int], timeout: float) -> socket.socket:
+        given.append(timeout)
+        if len(given) == 1:
+            raise TimeoutError
+        return socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])))
+
+    server.put("/", b"ok")
+    http = GuardedHttp(
+        trusted=None,
+        max_bytes=100,
+        resolve=lambda host, port: ["2606:4700::1111", PUBLIC],
+        connect=connect,
+    )
+
+    assert http.get("http://pictures.example/", timeout=30).body == b"ok"
+    assert given[0] <= 15 < given[1]
+
+
+def test_a_name_server_that_hangs_is_left_at_the_deadline():
+    hanging = threading.Event()
+
+    def resolve(host: str, port: int) -> list[str]:
+        hanging.wait(60)
+        return []
+
+    http = GuardedHttp(trusted=None, max_bytes=100, resolve=resolve)
+
+    with pytest.raises(Unreachable, match=r"'pictures\.example' was not resolved in time"):
+        http.get("http://pictures.example/", timeout=0.05)
+    assert not hanging.is_set()
+    hanging.set()
+
+
+@pytest.mark.parametrize("location", ["//[x", "http://[bad].example/a.jpg"])
+def test_a_redirect_to_what_is_no_address_is_refused(
+    internet: Internet, server: FileServer, location: str
+):
+    internet.host("pictures.example", PUBLIC, server)
+    server.files["/a"] = Reply(status=302, headers={"Location": location})
+
+    with pytest.raises(AddressRefused, match="not a proper address"):
+        internet.http().get("http://pictures.example/a", timeout=30)
+
+
 def test_only_the_trusted_server_may_be_private(internet: Internet, server: FileServer):
     internet.host("studio.local", "10.0.0.7", server)
     server.put("/", b"ok")

@@ -3,6 +3,7 @@
 import base64
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,11 +18,13 @@ from backend.errors import (
     TokenRefused,
     Unreachable,
 )
-from backend.images.guarded import GuardedHttp
+from backend.images.guarded import Answer, GuardedHttp
 from backend.images.label_studio import LabelStudioFiles
 
 from ....doubles.label_studio import LEGACY_TOKEN, PERSONAL_TOKEN, FileServer, Reply
 from .conftest import PUBLIC, Internet, MakeFetcher
+
+LONG = {"timeout": 60}
 
 
 @pytest.mark.parametrize(
@@ -250,6 +253,126 @@ def test_many_threads_with_an_expired_token_exchange_it_once(server: FileServer)
 
     assert bodies == [b"picture"] * 6
     assert server.exchanges == 8
+
+
+class SlowStudio:
+    """Each answer takes `pace` seconds of the test's clock; tokens are refused."""
+
+    def __init__(self, pace: float) -> None:
+        self.pace, self.now = pace, 0.0
+        self.given: list[float] = []
+
+    def get(self, url: str, *, timeout: float, headers) -> Answer:
+        return self._answer(401, b"", timeout)
+
+    def post_json(self, url: str, body: bytes, *, timeout: float) -> Answer:
+        return self._answer(200, b'{"access": "a"}', timeout)
+
+    def _answer(self, status: int, body: bytes, timeout: float) -> Answer:
+        self.given.append(timeout)
+        self.now += self.pace
+        return Answer(status, "", body, "http://studio.local/a.png")
+
+
+def test_renewing_the_token_takes_no_more_time_than_was_given():
+    http = SlowStudio(pace=4.0)
+    studio = LabelStudioFiles("http://studio.local", PERSONAL_TOKEN, http, clock=lambda: http.now)
+
+    with pytest.raises(Unreachable, match=r"at http://studio\.local did not answer in time"):
+        studio.get("http://studio.local/a.png", timeout=10.0)
+
+    assert http.given == [10.0, 6.0, 2.0]
+
+
+def test_waiting_for_another_thread_s_token_ends_in_time():
+    asked, go_on = threading.Event(), threading.Event()
+
+    class Stuck(SlowStudio):
+        def post_json(self, url: str, body: bytes, *, timeout: float) -> Answer:
+            asked.set()
+            assert go_on.wait(60)
+            return super().post_json(url, body, timeout=timeout)
+
+        def get(self, url: str, *, timeout: float, headers) -> Answer:
+            return Answer(200, "", b"picture", url)
+
+    studio = LabelStudioFiles("http://studio.local", PERSONAL_TOKEN, Stuck(pace=0.0))
+    first = threading.Thread(target=studio.get, args=("http://studio.local/a",), kwargs=LONG)
+    first.start()
+    assert asked.wait(60)
+
+    with pytest.raises(Unreachable, match="did not answer in time"):
+        studio.get("http://studio.local/b", timeout=0.05)
+
+    assert first.is_alive()
+    go_on.set()
+    first.join()
+
+
+@pytest.mark.parametrize("name", ["ab12-local-files.png", "local-files.png", "local-files-2/a.png"])
+def test_an_upload_may_be_called_like_the_local_files(
+    fetcher_of: MakeFetcher, server: FileServer, name: str
+):
+    server.put(f"/data/upload/1/{name}", b"picture")
+
+    assert fetcher_of(server.url).fetch(f"/data/upload/1/{name}", timeout=30) == b"picture"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://[bad].example/a.jpg",
+        "http://[::1",
+        "//[x/local-files/?d=a",
+        "//[x/upload/a",
+        "data:,a\ud800",
+        "/data/upload/1/\ud800.png",
+        "/data/local-files/?d=\ud800",
+        "http://pictures.example/\ud800",
+    ],
+)
+def test_an_address_made_of_rubbish_is_an_image_error(
+    fetcher_of: MakeFetcher, server: FileServer, address: str
+):
+    with pytest.raises(ImageError):
+        fetcher_of(server.url).fetch(address, timeout=30)
+
+
+def test_a_fetcher_knows_whom_it_would_ask(fetcher_of: MakeFetcher, tmp_path: Path):
+    fetcher = fetcher_of("http://studio.local:8080/sub")
+    asked = {
+        "/data/upload/1/a.png": "http://studio.local:8080",
+        "/data/local-files/?d=a.png": "http://studio.local:8080",
+        "http://studio.local:8080/x": "http://studio.local:8080",
+        "https://me:secret@Pictures.example/a": "https://pictures.example",
+        "data:,http://pictures.example/": None,
+        "/etc/passwd": None,
+        "https://[bad].example/a.jpg": None,
+    }
+
+    assert {address: fetcher.server(address) for address in asked} == asked
+    with_folder = fetcher_of("http://studio.local:8080", document_root=tmp_path)
+    assert with_folder.server("/data/local-files/?d=a.png") is None
+
+
+def test_one_picture_is_unpacked_at_a_time(
+    fetcher_of: MakeFetcher, monkeypatch: pytest.MonkeyPatch
+):
+    decoding = threading.BoundedSemaphore(1)
+    fetcher = replace(fetcher_of(), decoding=decoding)
+    free_meanwhile = []
+
+    def watched(data: bytes, *, max_pixels: int) -> None:
+        free_meanwhile.append(decoding.acquire(blocking=False))
+        raise ImageBroken("not whole")
+
+    monkeypatch.setattr("backend.images.decode.decode", watched)
+    for _ in range(2):
+        with pytest.raises(ImageBroken):
+            fetcher.decode(b"x")
+
+    assert free_meanwhile == [False, False]
+    assert decoding.acquire(blocking=False)
 
 
 def test_a_personal_token_nobody_accepts_is_refused_in_a_sentence(
