@@ -15,8 +15,8 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -34,7 +34,10 @@ from .errors import (
     ImageError,
     ModelFailed,
     OutOfMemory,
+    TaskDataMissing,
+    Unreachable,
 )
+from .images.hanging import HangingServers
 from .labelstudio import label_config
 from .labelstudio.regions import FORMATS, RegionControl
 from .labelstudio.tasks import PredictRequest, Region, Task
@@ -49,6 +52,8 @@ POST_PROCESSING = {"outline": "none"}  # settings of what happens between mask a
 AHEAD = 1  # pictures fetched while the device is busy with an earlier one
 REMEMBERED_VERSIONS = 20
 REMEMBERED_VOCABULARIES = 32
+NEARLY_ALL = 0.95  # of the time for a fetch: who takes so long without an answer hangs
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 class Pictures(Protocol):
@@ -56,6 +61,10 @@ class Pictures(Protocol):
 
     def fetch(self, address: str, *, timeout: float) -> bytes:
         """Raises ImageError."""
+        ...
+
+    def server(self, address: str) -> str | None:
+        """Who would be asked for the picture; None if nobody."""
         ...
 
     def decode(self, data: bytes) -> UInt8[np.ndarray, "height width 3"]:
@@ -123,6 +132,16 @@ class _Plan:
 _Found = ImageResult | Ticket[ImageResult]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """One request while it is worked on; belongs to one thread."""
+
+    plan: _Plan
+    segmenter: Segmenter
+    deadline: float
+    hung: set[str] = field(default_factory=set)  # servers not to be waited for again
+
+
 class Predictor:
     """Answers `/setup` and `/predict`; safe to use from many threads."""
 
@@ -143,6 +162,7 @@ class Predictor:
         self._budget, self._fetch_timeout = budget, fetch_timeout
         self._score_threshold, self._clock = score_threshold, clock
         self._waiting, self._seats = waiting, threading.BoundedSemaphore(waiting)
+        self._hanging = HangingServers(clock=clock)
         self._device = DeviceQueue()
         self._results: ResultCache[ImageResult] = ResultCache(max_bytes=cache_bytes)
         self._vocabularies: OrderedDict[object, Vocabulary] = OrderedDict()  # device thread only
@@ -175,7 +195,8 @@ class Predictor:
             if request.context is not None:  # prompts are not understood yet: nothing to add
                 nothing = Predicted(regions=(), score=None, model_version=plan.version)
                 return [nothing for _ in request.tasks]
-            outcomes = list(self._outcomes(request.tasks, plan, segmenter, deadline))
+            work = _Work(plan=plan, segmenter=segmenter, deadline=deadline)
+            outcomes = self._in_a_good_order(request.tasks, work)
         _tell_what_is_left(outcomes, self._budget)
         return outcomes
 
@@ -208,37 +229,58 @@ class Predictor:
             self._versions.append(version)
         return _Plan(wanted=wanted, version=version)
 
-    def _outcomes(
-        self, tasks: Sequence[Task], plan: _Plan, segmenter: Segmenter, deadline: float
-    ) -> Iterator[Outcome]:
+    def _in_a_good_order(self, tasks: Sequence[Task], work: _Work) -> list[Outcome]:
+        """Pictures on servers that hung lately are tried last; the answers keep their order."""
+        order = sorted(range(len(tasks)), key=lambda index: self._may_hang(tasks[index], work.plan))
+        outcomes = self._outcomes([tasks[index] for index in order], work)
+        by_index = dict(zip(order, outcomes, strict=True))
+        return [by_index[index] for index in range(len(tasks))]
+
+    def _may_hang(self, task: Task, plan: _Plan) -> bool:
+        for _, key, _ in plan.by_image():
+            with suppress(TaskDataMissing):
+                server = self._pictures.server(task.image_address(key))
+                if server is not None and self._hanging.lately(server):
+                    return True
+        return False
+
+    def _outcomes(self, tasks: Sequence[Task], work: _Work) -> Iterator[Outcome]:
         """Fetch the next pictures while the device works on the earlier ones."""
         begun: deque[tuple[Task, list[_Found] | CouldNotPredict]] = deque()
         upcoming = iter(tasks)
         try:
             while True:
                 for task in upcoming:
-                    begun.append((task, self._begin(task, plan, segmenter, deadline)))
+                    begun.append((task, self._begin(task, work)))
                     if len(begun) > AHEAD:
                         break
                 if not begun:
                     return
                 task, found = begun.popleft()
-                yield self._finish(task, found, plan, deadline)
+                yield self._finish(task, found, work)
         finally:
             for _, found in begun:
                 _leave(found)
 
-    def _begin(
-        self, task: Task, plan: _Plan, segmenter: Segmenter, deadline: float
-    ) -> list[_Found] | CouldNotPredict:
-        """Fetch a task's pictures and queue what is not known yet."""
+    def _begin(self, task: Task, work: _Work) -> list[_Found] | CouldNotPredict:
+        """Fetch a task's pictures and queue what is not known yet.
+
+        Whatever a picture brings about, it is this task's trouble and no other's.
+        """
         found: list[_Found] = []
         try:
-            for name, key, wanted in plan.by_image():
-                found.append(self._look_up(task, name, key, wanted, plan, segmenter, deadline))
-        except CouldNotPredict as error:
+            for name, key, wanted in work.plan.by_image():
+                found.append(self._look_up(task, name, key, wanted, work))
+        except Exception as error:
             _leave(found)
-            return error
+            if isinstance(error, ConfigError | ModelFailed):
+                raise
+            if isinstance(error, CouldNotPredict):
+                return error
+            if is_out_of_memory(error):
+                return OutOfMemory()
+            logger.exception("the picture of task %s could not be had", task.id)
+            return CouldNotPredict(f"the picture could not be had ({type(error).__name__})")
         return found
 
     def _look_up(
@@ -247,37 +289,51 @@ class Predictor:
         object_name: str,
         data_key: str,
         wanted: tuple[ControlVocabulary, ...],
-        plan: _Plan,
-        segmenter: Segmenter,
-        deadline: float,
+        work: _Work,
     ) -> _Found:
         """The result for one picture, or a place in the queue.
 
         The key is the picture's content, not its address: a picture mended in place is
         new, and one that was asked twice is the same.
         """
-        address = task.image_address(data_key)
-        timeout = min(self._fetch_timeout, self._left(deadline))
-        try:
-            data = self._pictures.fetch(address, timeout=timeout)
-        except ImageError:
-            self._left(deadline)  # cut short by our own hurry, not by the server's fault
-            raise
-        key = (hashlib.sha256(data).hexdigest(), object_name, plan.version)
+        data = self._fetch(task.image_address(data_key), work)
+        key = (hashlib.sha256(data).hexdigest(), object_name, work.plan.version)
         known = self._results.get(key)
         if known is not None:
             return known
         pixels = self._pictures.decode(data)
-        self._left(deadline)
+        self._left(work.deadline)
 
         def job() -> ImageResult:
             result = self._results.get(key)
             if result is None:
-                result = self._compute(pixels, wanted, segmenter, seed="|".join(key))
+                result = self._compute(pixels, wanted, work.segmenter, seed="|".join(key))
                 self._results.put(key, result)
             return result
 
         return self._device.submit(key, job)
+
+    def _fetch(self, address: str, work: _Work) -> bytes:
+        """The bytes of a picture. Raises ImageError, BudgetSpent.
+
+        A server that hangs is waited for once per request.
+        """
+        server = self._pictures.server(address)
+        if server is not None and server in work.hung:
+            raise Unreachable(f"{server} did not answer in time for an earlier task")
+        began = self._clock()
+        timeout = min(self._fetch_timeout, self._left(work.deadline))
+        try:
+            data = self._pictures.fetch(address, timeout=timeout)
+        except ImageError:
+            self._left(work.deadline)  # cut short by our own hurry, not by the server's fault
+            if server is not None and self._clock() - began >= NEARLY_ALL * timeout:
+                work.hung.add(server)
+                self._hanging.hung(server)
+            raise
+        if server is not None:
+            self._hanging.answered(server)
+        return data
 
     def _left(self, deadline: float) -> float:
         """Seconds left. Raises BudgetSpent."""
@@ -290,13 +346,13 @@ class Predictor:
         self,
         task: Task,
         found: list[_Found] | CouldNotPredict,
-        plan: _Plan,
-        deadline: float,
+        work: _Work,
     ) -> Outcome:
         try:
             if isinstance(found, CouldNotPredict):
                 raise found
-            return _combined([self._wait(one, deadline) for one in found], plan.version)
+            results = [self._wait(one, work.deadline) for one in found]
+            return _combined(results, work.plan.version)
         except CouldNotPredict as error:
             level = logging.DEBUG if isinstance(error, BudgetSpent) else logging.WARNING
             logger.log(level, "task %s not predicted: %s", task.id, error)
@@ -337,7 +393,7 @@ class Predictor:
         except CliperError as error:
             raise CouldNotPredict(str(error)) from error
         except Exception as error:
-            if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            if is_out_of_memory(error):
                 raise OutOfMemory from error
             logger.exception("the model failed on a picture of %s x %s", *pixels.shape[1::-1])
             kind = type(error).__name__
@@ -359,6 +415,17 @@ class Predictor:
         while len(self._vocabularies) > REMEMBERED_VOCABULARIES:
             self._vocabularies.popitem(last=False)
         return vocabulary
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of the graphics card or the machine.
+
+    On the CPU torch says so with a plain RuntimeError: "DefaultCPUAllocator: can't allocate
+    memory".
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
 
 
 def version_of(identity: Identity, wanted: Sequence[ControlVocabulary]) -> str:

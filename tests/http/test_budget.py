@@ -143,6 +143,9 @@ def test_the_fetch_of_a_picture_never_outlasts_the_budget(files: FileServer):
             clock.now += 50
             return reddish(len(asked))
 
+        def server(self, address: str) -> str | None:
+            return None
+
         def decode(self, data: bytes) -> np.ndarray:
             return np.zeros((2, 2, 3), np.uint8)
 
@@ -173,6 +176,9 @@ def test_a_fetch_cut_short_by_the_budget_is_not_blamed_on_label_studio():
             clock.now += timeout
             raise Unreachable("nobody answers in time")
 
+        def server(self, address: str) -> str | None:
+            return address
+
         def decode(self, data: bytes) -> np.ndarray:
             raise AssertionError("nothing was fetched")
 
@@ -189,7 +195,7 @@ def test_a_fetch_cut_short_by_the_budget_is_not_blamed_on_label_studio():
         cache_bytes=0,
         clock=clock,
     )
-    tasks = tuple(Task(index, {"image": "x"}) for index in range(3))
+    tasks = tuple(Task(index, {"image": f"host {index}"}) for index in range(3))
 
     outcomes = predictor.predict(PredictRequest(tasks=tasks, label_config=CONFIG))
     predictor.close()

@@ -1,13 +1,15 @@
 """Scores of tasks, and the JSON that is spliced rather than printed anew."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 
+from backend.errors import Unreachable
 from backend.labelstudio.tasks import PredictRequest, Task
 from backend.model_host import ModelHost
-from backend.predictor import NotPredicted, Predicted, Predictor
+from backend.predictor import NotPredicted, Pictures, Predicted, Predictor, is_out_of_memory
 from cliper_model import decide
 
 from ...doubles.colours import ColourSegmenter, colour_source
@@ -23,20 +25,32 @@ class Album:
     def fetch(self, address: str, *, timeout: float) -> bytes:
         return address.encode()
 
+    def server(self, address: str) -> str | None:
+        return None
+
     def decode(self, data: bytes) -> np.ndarray:
         return self.pictures[data.decode()]
 
 
-def predict(config: str, segmenter: ColourSegmenter | None = None, **pictures: np.ndarray):
+def predictor_of(
+    pictures: Pictures, segmenter: ColourSegmenter | None = None, **options: Any
+) -> Predictor:
     model = ModelHost(colour_source(segmenter))
     model.start()
     model.join()
-    predictor = Predictor(
-        model, Album(**pictures), budget=60, fetch_timeout=5, waiting=2, cache_bytes=10**6
-    )
-    tasks = tuple(Task(name, {"image": name, "a": name, "b": name}) for name in pictures)
+    chosen: dict[str, Any] = {"budget": 60, "fetch_timeout": 5, "waiting": 2, "cache_bytes": 10**6}
+    return Predictor(model, pictures, **{**chosen, **options})
+
+
+def request_of(*addresses: str, config: str | None = None) -> PredictRequest:
+    tasks = tuple(Task(name, {"image": name, "a": name, "b": name}) for name in addresses)
+    return PredictRequest(tasks=tasks, label_config=config or brush_config(["red"]))
+
+
+def predict(config: str, segmenter: ColourSegmenter | None = None, **pictures: np.ndarray):
+    predictor = predictor_of(Album(**pictures), segmenter)
     try:
-        return predictor.predict(PredictRequest(tasks=tasks, label_config=config))
+        return predictor.predict(request_of(*pictures, config=config))
     finally:
         predictor.close()
 
@@ -122,3 +136,151 @@ def test_a_tiny_and_a_long_picture_are_predicted_like_others():
 
     sizes = [json.loads(outcome.to_json())["result"][0] for outcome in outcomes]
     assert [(r["original_width"], r["original_height"]) for r in sizes] == [(1, 1), (600, 1)]
+
+
+class Trouble(Album):
+    """Raises what stands in the place of a picture, when fetched or when decoded."""
+
+    def __init__(self, error: Exception, at: str, **pictures: np.ndarray) -> None:
+        super().__init__(**pictures)
+        self.error, self.at = error, at
+
+    def fetch(self, address: str, *, timeout: float) -> bytes:
+        if (address, self.at) == ("bad", "fetch"):
+            raise self.error
+        return super().fetch(address, timeout=timeout)
+
+    def decode(self, data: bytes) -> np.ndarray:
+        if data == b"bad":
+            raise self.error
+        return super().decode(data)
+
+
+@pytest.mark.parametrize("at", ["fetch", "decode"])
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (ValueError("Invalid IPv6 URL"), "the picture could not be had (ValueError)"),
+        (MemoryError(), "not enough memory for this picture"),
+    ],
+)
+def test_one_bad_task_loses_only_itself(error: Exception, sentence: str, at: str):
+    predictor = predictor_of(Trouble(error, at, a=stripes("red"), z=stripes("red")))
+
+    outcomes = predictor.predict(request_of("a", "bad", "z"))
+    predictor.close()
+
+    assert [type(outcome) for outcome in outcomes] == [Predicted, NotPredicted, Predicted]
+    assert outcomes[1].reason.startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you "
+        "tried to allocate 68719476736 bytes. Error code 12 (Cannot allocate memory)",
+        "DefaultCPUAllocator: not enough memory: you tried to allocate 68719476736 bytes.",
+        "CUDA error: out of memory",
+        "MPS backend out of memory (MPS allocated: 1.00 GB)",
+    ],
+)
+def test_memory_that_runs_out_is_recognised_by_torch_s_words(words: str):
+    def exhaust(pixels: np.ndarray) -> None:
+        raise RuntimeError(words)
+
+    (outcome,) = predict(
+        brush_config(["red"]), ColourSegmenter(on_observe=exhaust), a=stripes("red")
+    )
+
+    assert isinstance(outcome, NotPredicted)
+    assert outcome.reason.startswith("not enough memory for this picture")
+
+
+def test_other_troubles_are_not_taken_for_memory():
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not is_out_of_memory(ValueError("out of memory"))
+
+
+class Servers:
+    """Addresses such as `slow/3`: of the servers in `hanging` each takes all the time."""
+
+    def __init__(self, *hanging: str) -> None:
+        self.hanging, self.now = set(hanging), 0.0
+        self.asked: list[str] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def server(self, address: str) -> str | None:
+        return address.split("/")[0]
+
+    def fetch(self, address: str, *, timeout: float) -> bytes:
+        self.asked.append(address)
+        if self.server(address) in self.hanging:
+            self.now += timeout
+            raise Unreachable("nobody answers in time")
+        return address.encode()
+
+    def decode(self, data: bytes) -> np.ndarray:
+        return stripes("red", width=4 + len(data))
+
+
+def kinds(outcomes: list[Any]) -> list[str]:
+    return [type(outcome).__name__ for outcome in outcomes]
+
+
+def test_a_server_that_hangs_is_waited_for_once_per_request():
+    servers = Servers("slow")
+    predictor = predictor_of(servers, clock=servers, fetch_timeout=20)
+
+    outcomes = predictor.predict(request_of("slow/1", "slow/2", "good/1", "slow/3", "good/2"))
+    predictor.close()
+
+    assert servers.asked == ["slow/1", "good/1", "good/2"]
+    assert kinds(outcomes) == [
+        "NotPredicted",
+        "NotPredicted",
+        "Predicted",
+        "NotPredicted",
+        "Predicted",
+    ]
+    assert outcomes[3].reason == "slow did not answer in time for an earlier task"
+    assert not outcomes[3].later
+
+
+def test_the_next_request_tries_servers_that_hung_last():
+    servers = Servers("a", "b", "c")
+    predictor = predictor_of(servers, clock=servers, fetch_timeout=20)
+    request = request_of("a/1", "b/1", "c/1", "good/1")
+
+    first = predictor.predict(request)
+    servers.asked.clear()
+    second = predictor.predict(request)
+    servers.hanging.clear()
+    servers.asked.clear()
+    third, forgiven = predictor.predict(request), list(servers.asked)
+    servers.asked.clear()
+    predictor.predict(request)
+    predictor.close()
+
+    assert kinds(first) == ["NotPredicted"] * 4
+    assert servers.asked == ["a/1", "b/1", "c/1", "good/1"]
+    assert kinds(second) == ["NotPredicted"] * 3 + ["Predicted"]
+    assert forgiven == ["good/1", "a/1", "b/1", "c/1"]
+    assert kinds(third) == ["Predicted"] * 4
+
+
+def test_a_picture_that_is_missing_says_nothing_about_its_server():
+    class Missing(Servers):
+        def fetch(self, address: str, *, timeout: float) -> bytes:
+            self.asked.append(address)
+            self.now += 1
+            raise Unreachable("answered HTTP 500")
+
+    servers = Missing()
+    predictor = predictor_of(servers, clock=servers, fetch_timeout=20)
+
+    predictor.predict(request_of("a/1", "a/2", "a/3"))
+    predictor.close()
+
+    assert servers.asked == ["a/1", "a/2", "a/3"]
