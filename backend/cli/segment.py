@@ -16,11 +16,13 @@ from jaxtyping import UInt8
 from PIL import Image
 from tqdm import tqdm
 
+from cliper_model.errors import CliperError
 from cliper_model.segmenter import Label, Segmentation, Segmenter, Vocabulary
 
 from .. import overlay
 from ..errors import BadRequest, CouldNotPredict, ImageBroken, ImageMissing, OutOfMemory
 from ..images.decode import decode
+from ..predictor import is_out_of_memory
 from ..settings import Settings
 
 HELP = (
@@ -87,7 +89,10 @@ def run(args: argparse.Namespace) -> int:
             bar.set_postfix_str(job.picture.name, refresh=False)
             try:
                 report = _one(job, model, profile, vocabulary, settings)
-            except (CouldNotPredict, OSError) as error:
+            except Exception as raised:
+                error = OutOfMemory() if is_out_of_memory(raised) else raised
+                if not isinstance(error, CouldNotPredict | CliperError | OSError):
+                    raise
                 failed += 1
                 with bar.external_write_mode(file=sys.stderr):
                     _complain(f"{job.picture}: {error}")
@@ -190,17 +195,12 @@ def _one(
     job: Job, model: Segmenter, profile: str, vocabulary: Vocabulary, settings: Settings
 ) -> dict[str, Any]:
     """Segment one picture and write its three files."""
-    import torch
-
     from cliper_model.stages.decide import decide
 
     began = time.perf_counter()
     image = _read(job.picture, settings)
-    try:
-        scores = model.score(model.observe(image), vocabulary)
-        result = decide(scores, model.decision(vocabulary.preset))
-    except (MemoryError, torch.OutOfMemoryError):
-        raise OutOfMemory from None
+    scores = model.score(model.observe(image), vocabulary)
+    result = decide(scores, model.decision(vocabulary.preset))
     seconds = time.perf_counter() - began
 
     palette = overlay.colours(len(result.labels))

@@ -13,6 +13,7 @@ from backend import overlay
 from backend.__main__ import main
 from backend.cli import segment
 from backend.errors import BadRequest
+from cliper_model.errors import BadImage
 from cliper_model.segmenter import (
     Decision,
     Identity,
@@ -61,6 +62,10 @@ class ByColour:
     def observe(self, image: np.ndarray) -> ColourState:
         if image.shape[1] == 13:  # the picture that is too much
             raise MemoryError
+        if image.shape[1] == 14:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: 68719476736 bytes")
+        if image.shape[1] == 15:
+            raise BadImage("a line")
         return ColourState(image)
 
     def score(self, state: ColourState, vocabulary: Vocabulary) -> Scores:
@@ -215,6 +220,8 @@ def test_broken_pictures_do_not_stop_the_others_and_get_a_sentence_each(
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.jpg").write_text("hello")
     picture(tmp_path / "huge.png", width=13)
+    picture(tmp_path / "enormous.png", width=14)
+    picture(tmp_path / "thin.png", width=15)
 
     status = cliper(tmp_path, tmp_path / "gone.png", "--labels", "red", "--out", tmp_path / "out")
 
@@ -227,10 +234,12 @@ def test_broken_pictures_do_not_stop_the_others_and_get_a_sentence_each(
         ("empty.png", "the file is empty (0 bytes)"),
         ("text.jpg", "not a picture"),
         ("huge.png", "not enough memory"),
+        ("enormous.png", "not enough memory"),
+        ("thin.png", "expected an RGB picture"),
     ):
         line = next(line for line in said.splitlines() if f"{name}:" in line)
         assert reason in line
-    assert "1 of 6 pictures segmented" in said
+    assert "1 of 8 pictures segmented" in said
 
 
 def test_a_folder_without_pictures_is_a_sentence_and_loads_no_model(
