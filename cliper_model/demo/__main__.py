@@ -1,10 +1,13 @@
 """Train, export and measure the demo weights: `python -m cliper_model.demo --out DIR`."""
 
 import argparse
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from .pipeline import HALVES, Plan, run
+from ..profiles import demo_folder
+from .pipeline import HALVES, Plan, run, test_figures
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -13,7 +16,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for everything made")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--steps", type=int, help="steps of every training; few make a quick trial")
+    parser.add_argument(
+        "--measure",
+        type=int,
+        metavar="N",
+        help="train nothing; measure the shipped weights on N test scenes",
+    )
     told = parser.parse_args(arguments)
+    if told.measure is not None:
+        plan = replace(Plan(), test_scenes=told.measure)
+        figures = test_figures(plan, told.out, demo_folder())
+        text = json.dumps(figures, indent=1)
+        (told.out / "figures.json").write_text(text + "\n", encoding="utf-8")
+        print(text)
+        return 0
     run(Plan.of(told.steps), told.half, told.out, resume=told.resume)
     return 0
 

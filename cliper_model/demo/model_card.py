@@ -29,8 +29,9 @@ A CLIP of 1.9 million parameters and a diffusion half (autoencoder encoder and U
 runs and can be tested without any download. They know 34 labels and their synonyms
 (`demo.json`), nothing else.
 
-Trained {date}, on {machine}, with `cliper train-demo`; logs: `train-clip.log`,
-`train-diffusion.log`. Licence: Apache-2.0.
+Trained {date} on {machine} by the trainers in `cliper_model/demo`, which
+`cliper train-demo` runs. Logs: `train-clip.log`, `train-diffusion.log`; all figures, also per
+label: `figures.json`. Licence: Apache-2.0.
 
 ## Data
 
@@ -55,11 +56,11 @@ through the exact refinement chain: from this CLIP's own coarse maps to the true
 
 ## Figures on {scenes} test scenes
 
-Choices (short side {short_side} px, logit scale {logit_scale}, threshold {threshold},
-diffusion input {diffusion_size} px, timestep {timestep}, score threshold {score_threshold}) were
-made on validation scenes. Percent; *outline* counts pixels within 2 px of an outline, *small* the
-14 labels whose median area is below 3 % of a scene. With all 34 words every labelled pixel gets
-one of them.
+Choices (short side {short_side} px, logit scale {logit_scale:g}, threshold {threshold},
+diffusion input {diffusion_size} px, timestep {timestep}, score threshold {score_threshold})
+were made on validation scenes. Percent; *outline* counts pixels within 2 px of an outline,
+*small* the 14 labels whose median area is below 3 % of a scene. With all 34 words every labelled
+pixel gets one of them.
 
 {table}
 
@@ -75,12 +76,12 @@ Image's words on {control_scenes} of the test scenes, refined with other U-Nets:
 {controls}
 
 "Untrained" is a default start, "key = query start" the start used here before any step, "noise
-prediction only" the same after its first steps, which see no mask. What refinement gains comes
-from training through it, not from having a U-Net.
+prediction only" the same after its first steps, which see no mask (so few that it is a weak
+control). What refinement gains comes from training through it, not from having a U-Net.
 
 ## What these figures do not show
 
-- One seed. Another one moves single labels by several points.
+- One seed: how far another one would move them was not measured.
 - The attention is supervised with masks of synthetic scenes and fitted to this CLIP's own coarse
   maps; whoever retrains the CLIP half must retrain the diffusion half.
 - The condition of the U-Net is a constant stand-in for an empty prompt.

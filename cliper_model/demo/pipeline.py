@@ -88,8 +88,7 @@ def run(plan: Plan, half: str, out: Path, *, resume: bool = False, progress: boo
         extract_coarse_maps(plan, out, progress=progress)
         train_unet(plan.unet, out, resume=resume, progress=progress)
         export_trained_diffusion(plan.inference, out)
-        figures = {**test_figures(plan, out), **control_figures(plan, out)}
-        (out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        figures = {**test_figures(plan, out, weights), **control_figures(plan, out)}
         write_papers(plan, out, figures)
 
 
@@ -119,7 +118,7 @@ def export_trained_diffusion(inference: Inference, out: Path) -> None:
 
 
 def write_papers(plan: Plan, out: Path, figures: Figures) -> None:
-    """Model card and logs, beside the weights."""
+    """Model card, figures and logs, beside the weights."""
     text = model_card(
         figures,
         {**asdict(plan.inference), **THRESHOLDS},
@@ -128,17 +127,19 @@ def write_papers(plan: Plan, out: Path, figures: Figures) -> None:
         date=datetime.now(UTC).date().isoformat(),
         machine=f"{os.cpu_count()} CPU cores",
     )
-    (out / "weights" / "MODEL_CARD.md").write_text(text, encoding="utf-8")
+    weights = out / "weights"
+    (weights / "MODEL_CARD.md").write_text(text, encoding="utf-8")
+    (weights / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     for log in ("train-clip.log", "train-diffusion.log"):
         if (out / log).is_file():
-            shutil.copyfile(out / log, out / "weights" / log)
+            shutil.copyfile(out / log, weights / log)
 
 
-def test_figures(plan: Plan, out: Path) -> dict[str, Mapping[str, float]]:
-    """Figures of the exported files on test scenes, loaded the way the package loads them."""
+def test_figures(plan: Plan, out: Path, weights: Path) -> dict[str, Mapping[str, float]]:
+    """Figures of exported `weights` on test scenes (kept in `out`), loaded as the package does."""
     store = _test_store(plan, out)
-    clip, _ = clip_weights.load_demo_clip(out / "weights")
-    diffusion = diffusion_weights.load_demo_diffusion(out / "weights")
+    clip, _ = clip_weights.load_demo_clip(weights)
+    diffusion = diffusion_weights.load_demo_diffusion(weights)
     sight = Sight(clip, plan.inference, vae=diffusion.vae, unet=diffusion.unet)
     measured = measure(sight, store, count=plan.test_scenes, progress=True)
     figures: dict[str, Mapping[str, float]] = {}

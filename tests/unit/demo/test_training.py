@@ -11,9 +11,12 @@ from cliper_model.demo import pipeline
 from cliper_model.demo.clip_training import ClipTraining, train_clip
 from cliper_model.demo.export import read_clip, size_in_bytes
 from cliper_model.demo.pipeline import Plan, run
+from cliper_model.demo.pipeline import test_figures as figures_of
 from cliper_model.demo.scene_store import draw_store, open_store
+from cliper_model.demo.scenes import LABELS
 from cliper_model.demo.schedule import learning_rate, load_checkpoint
 from cliper_model.demo.vae_training import VaeTraining, train_vae
+from cliper_model.profiles import demo_folder
 
 TINY = ClipTraining(steps=2, scenes=4, processes=1, batch=2, save_every=1)
 TINY_VAE = VaeTraining(steps=2, scenes=4, processes=1, batch=2, save_every=1)
@@ -37,13 +40,14 @@ def test_a_quick_trial_leaves_weights_figures_and_logs(trained):
         "clip.safetensors",
         "constants.safetensors",
         "demo.json",
+        "figures.json",
         "unet.safetensors",
         "vae.safetensors",
     }
     assert size_in_bytes(weights) < 12e6
     assert (trained / "train-clip.log").read_text().startswith("config ")
     assert "U-Net 2/2" in (trained / "train-diffusion.log").read_text()
-    figures = json.loads((trained / "figures.json").read_text())
+    figures = json.loads((weights / "figures.json").read_text())
     assert "| noise prediction only |" in (weights / "MODEL_CARD.md").read_text()
     assert {"given", "all", "given refined", "all refined", "presence", "absent"} < set(figures)
 
@@ -119,3 +123,24 @@ def test_the_shipped_plan_keeps_its_seeds_apart():
     seeds = {plan.clip.scene_seed, pipeline.VALIDATION_SEED, pipeline.TEST_SEED}
     assert len(seeds) == 3
     assert plan.vae.scene_seed == plan.clip.scene_seed
+
+
+def test_the_shipped_files_are_small_and_reach_their_figures():
+    folder = demo_folder()
+    figures = json.loads((folder / "figures.json").read_text())
+
+    assert size_in_bytes(folder) < 12e6
+    assert figures["given"]["mIoU"] >= 57
+    assert figures["all"]["mIoU"] >= 48
+    assert figures["given refined"]["mIoU"] >= 60
+    assert figures["all refined"]["mIoU"] >= 51
+    for label in LABELS:
+        assert label in json.loads((folder / "demo.json").read_text())["labels"]
+
+
+def test_the_shipped_weights_segment_fresh_scenes(tmp_path):
+    plan = replace(Plan(), test_scenes=2)
+    figures = figures_of(plan, tmp_path, demo_folder())
+
+    assert figures["given refined"]["accuracy"] > 80
+    assert figures["presence"]["precision"] > 0.6
