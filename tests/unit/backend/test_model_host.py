@@ -65,12 +65,13 @@ def test_a_foreseen_identity_is_forgotten_when_the_download_fails():
 
 
 def test_a_failure_is_remembered_with_its_reason_and_tried_again_later():
-    now, attempts = [0.0], []
+    now, attempts, go_on = [0.0], [], threading.Event()
 
     def fetch(name, progress) -> None:
         attempts.append(name)
         if len(attempts) == 1:
             raise WeightsMissing("the weights", [], "fetch them")
+        assert go_on.wait(60)
 
     host = ModelHost(colour_source(fetch=fetch), retry_after=60, clock=lambda: now[0])
     host.start()
@@ -84,6 +85,7 @@ def test_a_failure_is_remembered_with_its_reason_and_tried_again_later():
     now[0] = 60.0
     with pytest.raises(ModelLoading):
         host.segmenter()
+    go_on.set()
     host.join()
 
     assert host.segmenter()
