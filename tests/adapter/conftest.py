@@ -45,9 +45,7 @@ class Sdk:
 
 
 @pytest.fixture(scope="session")
-def sdk(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Sdk]:
+def sdk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sdk]:
     path: Path = request.config.getoption("--sdk", default=DOUBLE).resolve()
     if not (path / SDK).is_dir():
         raise pytest.UsageError(f"--sdk {path} has no folder {SDK}")

@@ -104,9 +104,7 @@ def webhook() -> Any:
     event = body.pop("action")
     if event not in TRAIN_EVENTS:
         return jsonify({"status": "Unknown event"}), 200
-    model = MODEL_CLASS(
-        str(body["project"]["id"]), label_config=body["project"]["label_config"]
-    )
+    model = MODEL_CLASS(str(body["project"]["id"]), label_config=body["project"]["label_config"])
     result = model.fit(event, body)
     return jsonify({"result": result, "status": "ok"}), 201
 
