@@ -59,7 +59,8 @@ def load(
     device     such as "cpu", "cuda:1" or "mps"; None picks the best
     dtype      "float32", "float16" or "bfloat16"; None picks by device
     published  restore what the specification lists as unsafe: unseeded noise, no epsilon,
-               the duplicate row of a single label, one string per label
+               the duplicate row of a single label, one string per label, and a PIL image
+               resized before it is RGB
 
     Raises UnknownProfile, UnknownMethod, NoSuchDevice, WeightsMissing, WeightsMismatch.
     """

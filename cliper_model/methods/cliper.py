@@ -13,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from jaxtyping import Float
+from PIL import Image as PilImage
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
@@ -207,21 +208,13 @@ class Cliper:
 
     # -- pictures ---------------------------------------------------------------------
 
-    def observe(self, image: Image) -> CliperState:
-        """CLIP over the whole picture and its windows, diffusion attention once (§2 to §7)."""
-        _check_image(image)
-        short_side, picture = self.config.short_side, image
-        if not self.config.published:
-            picture = resize.affordable_picture(image, most_patches=self.config.most_patches)
-            short_side = resize.affordable_side(
-                (picture.shape[1], picture.shape[0]),
-                short_side=short_side,
-                patch=self.clip.patch,
-                most_patches=self.config.most_patches,
-            )
-        pixels, grid_hw = resize.to_whole_patches(
-            picture, short_side=short_side, patch=self.clip.patch
-        )
+    def observe(self, image: Image | PilImage.Image) -> CliperState:
+        """CLIP over the whole picture and its windows, diffusion attention once (§2 to §7).
+
+        A PIL image is taken as published only: resized in its own mode, RGB afterwards.
+        """
+        pixels, grid_hw = self._clip_input(image)
+        image = _as_rgb_array(image)
         patches, links = self.look(pixels)
         plan = (
             windows.plan((pixels.shape[-2], pixels.shape[-1]), crop=self.config.crop)
@@ -242,6 +235,26 @@ class Cliper:
             grid_hw=grid_hw,
             patch=self.clip.patch,
         )
+
+    def _clip_input(
+        self, image: Image | PilImage.Image
+    ) -> tuple[Float[Tensor, "1 3 h w"], tuple[int, int]]:
+        """Whole patches of the picture; never more than is affordable, unless published."""
+        short_side, patch = self.config.short_side, self.clip.patch
+        if self.config.published:
+            if not isinstance(image, PilImage.Image):
+                _check_image(image)
+            return resize.to_whole_patches(image, short_side=short_side, patch=patch)
+        _check_image(image)
+        most = self.config.most_patches
+        picture = resize.affordable_picture(_as_rgb_array(image), most_patches=most)
+        short_side = resize.affordable_side(
+            (picture.shape[1], picture.shape[0]),
+            short_side=short_side,
+            patch=patch,
+            most_patches=most,
+        )
+        return resize.to_whole_patches(picture, short_side=short_side, patch=patch)
 
     def look(
         self, pixels: Float[Tensor, "1 3 height width"]
@@ -383,7 +396,11 @@ def keep_one_layer(seen: Seen, layer: int) -> Seen:
     return Seen(inputs, seen.accumulated, seen.grid_hw)
 
 
-def _check_image(image: Image) -> None:
+def _as_rgb_array(image: Image | PilImage.Image) -> Image:
+    return np.asarray(image.convert("RGB")) if isinstance(image, PilImage.Image) else image
+
+
+def _check_image(image: object) -> None:
     if not isinstance(image, np.ndarray):
         raise BadImage(type(image).__name__)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:

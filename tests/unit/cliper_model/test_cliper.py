@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image as PilImage
 
 from cliper_model import presets, prompts
 from cliper_model.backbones.tiny import tiny_clip, tiny_diffusion
+from cliper_model.errors import BadImage
 from cliper_model.methods.cliper import Cliper, CliperConfig
 from cliper_model.segmenter import Identity, Label
 
@@ -44,6 +46,20 @@ def test_a_single_label_can_fill_the_picture_unless_published(picture: Any) -> N
 
     assert strongest(ours) == 1.0
     assert strongest(published) == pytest.approx(0.5)
+
+
+def test_published_resizes_a_palette_picture_before_it_is_rgb(picture: Any) -> None:
+    rgb = picture(90, 120)
+    palette = PilImage.fromarray(rgb).convert("P")
+    as_rgb = np.asarray(palette.convert("RGB"))
+    published = build(published=True)
+
+    state = published.observe(palette)
+
+    assert state.size_hw == (90, 120)
+    assert not torch.equal(state.patches, published.observe(as_rgb).patches)
+    with pytest.raises(BadImage, match="got Image"):
+        build().observe(palette)
 
 
 def test_published_keeps_one_string_per_class() -> None:
