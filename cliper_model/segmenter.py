@@ -7,12 +7,15 @@
 Nothing is remembered between calls: whatever the next step needs travels in the value.
 """
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from .errors import EmptyVocabulary, IncompatibleState
@@ -82,7 +85,8 @@ class Vocabulary:
 class ImageState:
     """What one look at an image leaves behind; depends on the image and the model only.
 
-    Subclasses name their tensors as fields. Serialised as safetensors, never pickle.
+    Subclasses name their tensors as fields; the other fields are numbers or tuples of
+    numbers. Serialised as safetensors, never pickle.
     """
 
     kind: ClassVar[str] = "image-state"
@@ -90,11 +94,54 @@ class ImageState:
     size_hw: tuple[int, int]
 
     def to_bytes(self) -> bytes:
-        raise NotImplementedError
+        """safetensors; plain numbers travel in the header."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors = {
+            name: value.contiguous().cpu()
+            for name, value in values.items()
+            if isinstance(value, Tensor)
+        }
+        plain = {name: value for name, value in values.items() if name not in tensors}
+        header = json.dumps({"kind": self.kind, **plain}, sort_keys=True)
+        return bytes(save_safetensors(tensors, {"state": header}))
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> "ImageState":
-        raise IncompatibleState("unknown", cls.kind)
+    def from_bytes(cls, data: bytes) -> Self:
+        """Raises IncompatibleState for bytes of another kind."""
+        length = int.from_bytes(data[:8], "little")
+        try:
+            plain = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["state"])
+            kind = plain.pop("kind")
+        except (ValueError, KeyError, TypeError) as unreadable:
+            raise IncompatibleState("unreadable bytes", cls.kind) from unreadable
+        if kind != cls.kind:
+            raise IncompatibleState(kind, cls.kind)
+        values: dict[str, Any] = {name: _as_tuples(value) for name, value in plain.items()}
+        values.update(load_safetensors(data))
+        return cls(**values)
+
+
+def _as_tuples(value: Any) -> Any:
+    """JSON's lists back to tuples, however deep."""
+    return tuple(_as_tuples(part) for part in value) if isinstance(value, list) else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowLogits:
+    """Logits per text row, of a method whose softmax comes after upsampling.
+
+    At every pixel: bilinear, times `scale`, softmax over all rows; a label is as likely as its
+    likeliest row. Rows of class -1 are background words: where one of them is the likeliest,
+    the pixel is background.
+    """
+
+    values: Float[np.ndarray, "rows h w"]
+    row_class: tuple[int, ...]
+    scale: float
+
+    def __post_init__(self) -> None:
+        if len(self.row_class) != len(self.values):
+            raise ValueError(f"{len(self.values)} rows but {len(self.row_class)} classes of rows")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +151,9 @@ class Scores:
     `maps` are not limited to [0, 1]; `strength` is the published per-class score
     (specification §9 step 1); `presence` is its monotone map to [0, 1], where 0.5 is the
     preset's published threshold. `size_hw` is the size of the image in pixels.
+    With `rows`, pixels are decided by these logits, and `maps` are the probabilities they
+    give on a coarse grid, for display. With `clusters`, every pixel belongs to the strongest
+    cluster and the most frequent label of a cluster takes all of it (CLIPtrase).
     """
 
     labels: tuple[str, ...]
@@ -112,6 +162,8 @@ class Scores:
     presence: Float[np.ndarray, " classes"]
     size_hw: tuple[int, int]
     rest: str | None = None
+    rows: RowLogits | None = None
+    clusters: Float[np.ndarray, "clusters h2 w2"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,6 +40,43 @@ class Seen:
     grid_hw: tuple[int, int]
 
 
+@dataclass(frozen=True, kw_only=True)
+class TowerForm:
+    """Where the papers differ in how the vision tower is computed.
+
+    positions  how the position table is resized (see `stages.resize.resize_positions`)
+    by_count   published: the table is left alone where the number of patches is the same
+    gelu       ordinary GELU whatever the weights were trained with (MaskCLIP as published)
+    eps        LayerNorm epsilon; None is the model's own
+    """
+
+    positions: str = "bilinear"
+    by_count: bool = False
+    gelu: bool = False
+    eps: float | None = None
+
+
+OWN_FORM = TowerForm()
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Queries, keys and values of one block, per head."""
+
+    queries: Float[Tensor, "heads n d"]
+    keys: Float[Tensor, "heads n d"]
+    values: Float[Tensor, "heads n d"]
+
+
+def _layer_norm(
+    layer: Any, tokens: Float[Tensor, "*n width"], form: TowerForm
+) -> Float[Tensor, "*n width"]:
+    if form.eps is None:
+        own: Tensor = layer(tokens)
+        return own
+    return functional.layer_norm(tokens, layer.normalized_shape, layer.weight, layer.bias, form.eps)
+
+
 def _per_head(
     tokens: Float[Tensor, "*batch n width"], heads: int
 ) -> Float[Tensor, "*batch heads n d"]:
@@ -116,6 +153,92 @@ class ClipBackbone:
         weights = attend.self_similarity(queries.float(), keys.float())
         mixed = weights.to(values.dtype) @ values
         return layer.out_proj(mixed.transpose(-3, -2).flatten(-2)), weights
+
+    # -- pictures, step by step: for methods that change single blocks ------------------
+
+    @torch.no_grad()
+    def enter(
+        self, pixels: Float[Tensor, "1 3 height width"], form: TowerForm = OWN_FORM
+    ) -> tuple[Float[Tensor, "n width"], tuple[int, int]]:
+        """Tokens entering the first block, class token first, and the patch grid."""
+        vision = self._vision
+        patches = vision.conv1(pixels.to(self.device, self.dtype))
+        grid_hw = (int(patches.shape[-2]), int(patches.shape[-1]))
+        tokens = torch.cat([vision.class_embedding[None], patches.flatten(2)[0].T])
+        tokens = tokens + resize_positions(
+            vision.positional_embedding,
+            grid_hw=grid_hw,
+            rule=form.positions,
+            by_count=form.by_count,
+        )
+        return _layer_norm(vision.ln_pre, tokens, form), grid_hw
+
+    @torch.no_grad()
+    def run(
+        self, tokens: Float[Tensor, "n width"], first: int, last: int, form: TowerForm = OWN_FORM
+    ) -> Float[Tensor, "n width"]:
+        """Ordinary blocks `first` to `last - 1`; negative numbers count from the end."""
+        for number in range(self._number(first), self._number(last)):
+            heads = self.heads(number, tokens, form)
+            mixed = functional.scaled_dot_product_attention(
+                heads.queries[None], heads.keys[None], heads.values[None]
+            )[0]
+            tokens = tokens + self.attention_output(number, mixed)
+            tokens = tokens + self.mlp(number, tokens, form)
+        return tokens
+
+    @torch.no_grad()
+    def heads(
+        self, block: int, tokens: Float[Tensor, "n width"], form: TowerForm = OWN_FORM
+    ) -> Heads:
+        """Projections of the block's first LayerNorm, with biases."""
+        chosen = self._block(block)
+        projected = functional.linear(
+            _layer_norm(chosen.ln_1, tokens, form),
+            chosen.attn.in_proj_weight,
+            chosen.attn.in_proj_bias,
+        )
+        return Heads(*(_per_head(part, chosen.attn.num_heads) for part in projected.chunk(3, -1)))
+
+    @torch.no_grad()
+    def attention_output(
+        self, block: int, mixed: Float[Tensor, "heads n d"]
+    ) -> Float[Tensor, "n width"]:
+        """Heads side by side through the output projection, with bias."""
+        projected: Tensor = self._block(block).attn.out_proj(mixed.transpose(-3, -2).flatten(-2))
+        return projected
+
+    @torch.no_grad()
+    def mlp(
+        self, block: int, tokens: Float[Tensor, "n width"], form: TowerForm = OWN_FORM
+    ) -> Float[Tensor, "n width"]:
+        """The block's MLP of its second LayerNorm, without the residual."""
+        chosen = self._block(block)
+        hidden = chosen.mlp.c_fc(_layer_norm(chosen.ln_2, tokens, form))
+        activated = functional.gelu(hidden) if form.gelu else chosen.mlp.gelu(hidden)
+        projected: Tensor = chosen.mlp.c_proj(activated)
+        return projected
+
+    @torch.no_grad()
+    def post_norm(
+        self, tokens: Float[Tensor, "*n width"], form: TowerForm = OWN_FORM
+    ) -> Float[Tensor, "*n width"]:
+        """The LayerNorm behind the last block."""
+        return _layer_norm(self._vision.ln_post, tokens, form)
+
+    @torch.no_grad()
+    def embed(
+        self, tokens: Float[Tensor, "*n width"], form: TowerForm = OWN_FORM
+    ) -> Float[Tensor, "*n embed"]:
+        """LayerNorm and projection into the joint space, float32, not normalised."""
+        embedded: Tensor = self.post_norm(tokens, form) @ self._vision.proj
+        return embedded.float()
+
+    def _block(self, number: int) -> Any:
+        return self._vision.transformer.resblocks[number]
+
+    def _number(self, block: int) -> int:
+        return block + self.layers if block < 0 else block
 
     def layer_weights(
         self, seen: Seen, *, attention_type: str, epsilon: float

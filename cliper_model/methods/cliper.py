@@ -4,18 +4,15 @@ Sun, Cao, Xie, Jiang, Pang; ICCV 2025, arXiv 2411.13836. Section numbers below a
 docs/specs/cliper.md.
 """
 
-import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image as PilImage
-from safetensors.torch import load as load_safetensors
-from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from .. import prompts
@@ -93,40 +90,6 @@ class CliperState(ImageState):
     keys: Float[Tensor, "heads positions width"]
     grid_hw: tuple[int, int]
     patch: int
-
-    def to_bytes(self) -> bytes:
-        """safetensors; plain numbers travel in the header."""
-        tensors = {
-            field.name: getattr(self, field.name).contiguous().cpu()
-            for field in fields(self)
-            if isinstance(getattr(self, field.name), Tensor)
-        }
-        plain = {
-            field.name: getattr(self, field.name)
-            for field in fields(self)
-            if field.name not in tensors
-        }
-        header = json.dumps({"kind": self.kind, **plain}, sort_keys=True)
-        return bytes(save_safetensors(tensors, {"state": header}))
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> "CliperState":
-        """Raises IncompatibleState for bytes of another kind."""
-        length = int.from_bytes(data[:8], "little")
-        try:
-            plain = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["state"])
-            kind = plain["kind"]
-        except (ValueError, KeyError, TypeError) as unreadable:
-            raise IncompatibleState("unreadable bytes", cls.kind) from unreadable
-        if kind != cls.kind:
-            raise IncompatibleState(kind, cls.kind)
-        return cls(
-            **load_safetensors(data),
-            size_hw=tuple(plain["size_hw"]),
-            grid_hw=tuple(plain["grid_hw"]),
-            window_boxes=tuple(tuple(box) for box in plain["window_boxes"]),
-            patch=plain["patch"],
-        )
 
 
 class Cliper:

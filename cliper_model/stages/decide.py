@@ -1,11 +1,15 @@
-"""Class maps -> label map: numpy only, so a slider costs no network (specification §9)."""
+"""Class maps or row logits -> label map: numpy only, so a slider costs no network.
 
-from collections.abc import Iterator, Sequence
+Source: cliper §9; proxyclip §5 for row logits; cliptrase §4 for the vote of clusters.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from ..segmenter import Decision, Scores, Segmentation
+from ..segmenter import Decision, RowLogits, Scores, Segmentation
 
 BLOCK_VALUES = 8_000_000  # values held at once while upsampling: 32 MB of float32
 
@@ -34,16 +38,53 @@ def upsampled_rows(
         yield rows, wide[:, upper[rows]] * (1 - weight) + wide[:, lower[rows]] * weight
 
 
+def row_probabilities(
+    logits: Float[np.ndarray, "rows *place"], *, scale: float
+) -> Float[np.ndarray, "rows *place"]:
+    """Softmax of `scale` times the logits over all text rows."""
+    shifted = np.exp(scale * (logits - logits.max(axis=0, keepdims=True)))
+    return shifted / shifted.sum(axis=0, keepdims=True)
+
+
+def likeliest_rows(
+    values: Float[np.ndarray, "rows *place"], *, row_class: Sequence[int], classes: int
+) -> tuple[Float[np.ndarray, "classes *place"], Float[np.ndarray, "*place"] | None]:
+    """Largest row of each class, and of the background (class -1) or None without such rows."""
+    owner = np.asarray(row_class)
+    behind = values[owner < 0].max(axis=0) if (owner < 0).any() else None
+    if list(owner[:classes]) == list(range(classes)) and (owner[classes:] < 0).all():
+        return values[:classes], behind
+    return np.stack([values[owner == label].max(axis=0) for label in range(classes)]), behind
+
+
+def pixel_scores(
+    scores: Scores,
+) -> Iterator[
+    tuple[slice, Float[np.ndarray, "classes rows width"], Float[np.ndarray, "rows width"] | None]
+]:
+    """Class values at every pixel, a block of image rows at a time, and the background's."""
+    if scores.rows is None:
+        for rows, block in upsampled_rows(scores.maps, size_hw=scores.size_hw):
+            yield rows, block, None
+        return
+    given: RowLogits = scores.rows
+    for rows, block in upsampled_rows(given.values, size_hw=scores.size_hw):
+        likely, behind = likeliest_rows(
+            row_probabilities(block, scale=given.scale),
+            row_class=given.row_class,
+            classes=len(scores.labels),
+        )
+        yield rows, likely, behind
+
+
 def extremes(
-    maps: Float[np.ndarray, "classes h w"], *, size_hw: tuple[int, int]
+    blocks: Iterable[Float[np.ndarray, "classes rows width"]],
 ) -> tuple[Float[np.ndarray, " classes"], Float[np.ndarray, " classes"]]:
-    """Smallest and largest value of every upsampled map."""
-    smallest = np.full(maps.shape[0], np.inf, np.float32)
-    largest = np.full(maps.shape[0], -np.inf, np.float32)
-    for _, block in upsampled_rows(maps, size_hw=size_hw):
-        smallest = np.minimum(smallest, block.min(axis=(1, 2)))
-        largest = np.maximum(largest, block.max(axis=(1, 2)))
-    return smallest, largest
+    """Smallest and largest value of every class over all pixels."""
+    lows, highs = zip(
+        *((block.min(axis=(1, 2)), block.max(axis=(1, 2))) for block in blocks), strict=True
+    )
+    return np.min(lows, axis=0), np.max(highs, axis=0)
 
 
 def scale_to_strength(
@@ -63,8 +104,13 @@ def label_block(
     allowed: Bool[np.ndarray, "classes rows width"] | Bool[np.ndarray, "classes 1 1"],
     background: str,
     background_threshold: float,
+    behind: Float[np.ndarray, "rows width"] | None = None,
 ) -> Int[np.ndarray, "rows width"]:
-    """0 for background, else index + 1 of the winning class (specification §9 step 4)."""
+    """0 for background, else index + 1 of the winning class (specification §9 step 4).
+
+    `behind` is what the likeliest background word claims; a label must beat it, unless every
+    pixel has to get a label ("none").
+    """
     if background == "none":
         contest = np.where(allowed, scaled, -np.inf)
         winner = contest.argmax(axis=0)
@@ -73,9 +119,12 @@ def label_block(
     if background == "threshold":
         contest[contest < background_threshold] = 0.0
         best = contest.max(axis=0)
-        return np.where(best > 0, contest.argmax(axis=0) + 1, 0).astype(np.int32)
+        won = best > 0 if behind is None else (best > 0) & (best >= behind)
+        return np.where(won, contest.argmax(axis=0) + 1, 0).astype(np.int32)
     best = contest.max(axis=0)
     beaten = (1 - best) ** 2 >= best  # ties go to the background: it stands first
+    if behind is not None:
+        beaten |= behind > best
     return np.where(beaten, 0, contest.argmax(axis=0) + 1).astype(np.int32)
 
 
@@ -118,44 +167,144 @@ def _decide_among(
     count, (height, width) = len(scores.labels), scores.size_hw
     label_map = np.zeros((height, width), np.int32)
     layers = np.zeros((count, height, width), bool) if decision.overlap else None
-    sums, areas = np.zeros(count), np.zeros(count)
+    tally = _Tally(count)
     if present.any():
-        smallest, largest = extremes(scores.maps, size_hw=scores.size_hw)
-        floors = _per_label(decision.mask_threshold, count)[:, None, None] * largest[:, None, None]
-        factor = scores.strength / (largest + np.float32(1e-5))
-        for rows, block in upsampled_rows(scores.maps, size_hw=scores.size_hw):
-            scaled = scale_to_strength(block, largest=largest, strength=scores.strength)
-            if decision.normalise:
-                scaled = stretch(scaled, smallest=smallest * factor, largest=largest * factor)
-            allowed = present[:, None, None] & (block >= floors)
-            labels = label_block(
+        scale = _Scale.of(scores, decision)
+        for rows, block, behind in pixel_scores(scores):
+            scaled = scale.apply(block)
+            allowed = present[:, None, None] & (block >= scale.floors)
+            label_map[rows] = label_block(
                 scaled,
                 allowed=allowed,
                 background=decision.background,
                 background_threshold=decision.background_threshold,
+                behind=behind,
             )
-            label_map[rows] = labels
-            certainty = np.clip(block / (largest[:, None, None] + np.float32(1e-5)), 0.0, 1.0)
             if layers is not None:
-                claims = allowed & (scaled >= decision.background_threshold)
-                layers[:, rows] = claims
-                sums += (certainty * claims).sum(axis=(1, 2), dtype=np.float64)
-                areas += claims.sum(axis=(1, 2))
-            else:
-                found = labels > 0
-                winners = labels[found] - 1
-                won = np.take_along_axis(certainty, np.maximum(labels - 1, 0)[None], axis=0)[0]
-                sums += np.bincount(winners, weights=won[found], minlength=count)
-                areas += np.bincount(winners, minlength=count)
-    confidence = np.divide(sums, areas, out=np.zeros(count), where=areas > 0).astype(np.float32)
+                layers[:, rows] = allowed & (scaled >= decision.background_threshold)
+            if layers is not None or scores.clusters is None:
+                claims = label_map[rows] if layers is None else layers[:, rows]
+                tally.add(scale.certainty(block), claims)
+        if scores.clusters is not None:
+            label_map = vote(label_map, scores.clusters, classes=count)
+            if layers is None:
+                for rows, block, _ in pixel_scores(scores):
+                    tally.add(scale.certainty(block), label_map[rows])
     return Segmentation(
         labels=scores.labels,
         label_map=label_map,
-        confidence=confidence,
+        confidence=tally.means,
         presence=scores.presence,
         rest=scores.rest,
         layers=layers,
     )
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """What turns a label's raw values into those that are compared.
+
+    Maps are scaled to the published per-class score and judged by their own maximum; row
+    probabilities are compared as they are.
+    """
+
+    floors: Float[np.ndarray, "classes 1 1"]
+    largest: Float[np.ndarray, " classes"]
+    span: tuple[Float[np.ndarray, " classes"], Float[np.ndarray, " classes"]] | None
+    strength: Float[np.ndarray, " classes"] | None  # None for row probabilities
+
+    @classmethod
+    def of(cls, scores: Scores, decision: Decision) -> "_Scale":
+        if scores.rows is not None and not decision.normalise:
+            smallest, largest = scores.strength, scores.strength  # the grid's own maximum
+        else:
+            smallest, largest = extremes(block for _, block, _ in pixel_scores(scores))
+        shares = _per_label(decision.mask_threshold, len(scores.labels))
+        strength = scores.strength if scores.rows is None else None
+        factor = np.float32(1) if strength is None else strength / (largest + np.float32(1e-5))
+        return cls(
+            floors=(shares * largest)[:, None, None],
+            largest=largest,
+            span=(smallest * factor, largest * factor) if decision.normalise else None,
+            strength=strength,
+        )
+
+    def apply(
+        self, block: Float[np.ndarray, "classes rows width"]
+    ) -> Float[np.ndarray, "classes rows width"]:
+        if self.strength is not None:
+            block = scale_to_strength(block, largest=self.largest, strength=self.strength)
+        if self.span is not None:
+            block = stretch(block, smallest=self.span[0], largest=self.span[1])
+        return block
+
+    def certainty(
+        self, block: Float[np.ndarray, "classes rows width"]
+    ) -> Float[np.ndarray, "classes rows width"]:
+        """From 0 to 1: the probability itself, or a share of the label's own maximum."""
+        if self.strength is None:
+            return block
+        return np.clip(block / (self.largest[:, None, None] + np.float32(1e-5)), 0.0, 1.0)
+
+
+class _Tally:
+    """Mean certainty of the pixels each label won."""
+
+    def __init__(self, count: int) -> None:
+        self._sums, self._areas = np.zeros(count), np.zeros(count)
+
+    def add(
+        self,
+        certainty: Float[np.ndarray, "classes rows width"],
+        claims: Int[np.ndarray, "rows width"] | Bool[np.ndarray, "classes rows width"],
+    ) -> None:
+        """Count label numbers, or overlapping masks."""
+        if claims.ndim == 3:
+            self._sums += (certainty * claims).sum(axis=(1, 2), dtype=np.float64)
+            self._areas += claims.sum(axis=(1, 2))
+            return
+        count, found = len(self._sums), claims > 0
+        winners = claims[found] - 1
+        won = np.take_along_axis(certainty, np.maximum(claims - 1, 0)[None], axis=0)[0]
+        self._sums += np.bincount(winners, weights=won[found], minlength=count)
+        self._areas += np.bincount(winners, minlength=count)
+
+    @property
+    def means(self) -> Float[np.ndarray, " classes"]:
+        """0 for a label without pixels."""
+        zeros = np.zeros(len(self._sums))
+        return np.divide(self._sums, self._areas, out=zeros, where=self._areas > 0).astype(
+            np.float32
+        )
+
+
+def strongest_cluster(
+    clusters: Float[np.ndarray, "clusters h w"], *, size_hw: tuple[int, int]
+) -> Int[np.ndarray, "height width"]:
+    """Cluster with the largest upsampled map at every pixel; ties go to the first."""
+    assigned = np.zeros(size_hw, np.int32)
+    for rows, block in upsampled_rows(clusters, size_hw=size_hw):
+        assigned[rows] = block.argmax(axis=0)
+    return assigned
+
+
+def vote(
+    label_map: Int[np.ndarray, "height width"],
+    clusters: Float[np.ndarray, "clusters h w"],
+    *,
+    classes: int,
+) -> Int[np.ndarray, "height width"]:
+    """The most frequent label of a cluster takes all its pixels.
+
+    Ties go to the lower label; background, 0 here, counts as the last one, as published.
+    Source: cliptrase §4 steps 5 and 6.
+    """
+    assigned = strongest_cluster(clusters, size_hw=(label_map.shape[0], label_map.shape[1]))
+    order = np.where(label_map == 0, classes, label_map - 1)
+    pairs = assigned.astype(np.int64) * (classes + 1) + order
+    counts = np.bincount(pairs.ravel(), minlength=len(clusters) * (classes + 1))
+    winner = counts.reshape(len(clusters), classes + 1).argmax(axis=1)
+    return np.where(winner == classes, 0, winner + 1).astype(np.int32)[assigned]
 
 
 def demo_index(

@@ -11,6 +11,10 @@ from torch.nn import functional
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+POSITION_RULES = ("bilinear", "bicubic", "bicubic+0.1")
 
 
 def whole_patch_size(size_wh: tuple[int, int], *, short_side: int, patch: int) -> tuple[int, int]:
@@ -55,11 +59,47 @@ def affordable_picture(
     return np.asarray(squeezed)
 
 
-def normalise(picture: UInt8[np.ndarray, "height width 3"]) -> Float[Tensor, "1 3 height width"]:
-    """8-bit RGB -> CLIP's mean and deviation per channel."""
+def normalise(
+    picture: UInt8[np.ndarray, "height width 3"],
+    mean: tuple[float, float, float] = CLIP_MEAN,
+    std: tuple[float, float, float] = CLIP_STD,
+) -> Float[Tensor, "1 3 height width"]:
+    """8-bit RGB -> zero mean and unit deviation per channel, in CLIP's statistics or others."""
     pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].contiguous() / 255
-    mean = torch.tensor(CLIP_MEAN).view(1, 3, 1, 1)
-    return (pixels - mean) / torch.tensor(CLIP_STD).view(1, 3, 1, 1)
+    return (pixels - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
+
+
+def without_normalisation(
+    pixels: Float[Tensor, "1 3 height width"],
+) -> Float[Tensor, "1 3 height width"]:
+    """CLIP's normalisation taken back: RGB in [0, 1]. Source: proxyclip.md §3."""
+    mean = torch.tensor(CLIP_MEAN, device=pixels.device).view(1, 3, 1, 1)
+    return pixels * torch.tensor(CLIP_STD, device=pixels.device).view(1, 3, 1, 1) + mean
+
+
+def to_short_side(
+    image: UInt8[np.ndarray, "height width 3"],
+    *,
+    short_side: int,
+    long_side: int = 2048,
+    antialias: bool = True,
+) -> UInt8[np.ndarray, "height2 width2 3"]:
+    """Short side to `short_side` px unless the long one would pass `long_side`; ratio kept.
+
+    Bilinear with half-pixel centres, rounded to 8 bits. Without antialias it is the resize of
+    the framework ProxyCLIP and MaskCLIP were published with.
+    """
+    height, width = image.shape[:2]
+    ratio = min(short_side / min(height, width), long_side / max(height, width))
+    size_hw = (max(1, math.floor(height * ratio + 0.5)), max(1, math.floor(width * ratio + 0.5)))
+    if size_hw == (height, width):
+        return image
+    if antialias:
+        size_wh = (size_hw[1], size_hw[0])
+        return np.asarray(PilImage.fromarray(image).resize(size_wh, PilImage.Resampling.BILINEAR))
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()
+    resized = functional.interpolate(pixels, size=size_hw, mode="bilinear", align_corners=False)
+    return np.ascontiguousarray(resized[0].round().byte().permute(1, 2, 0).numpy())
 
 
 def to_whole_patches(
@@ -97,19 +137,42 @@ def resize_maps(
 
 
 def resize_positions(
-    table: Float[Tensor, "tokens width"], *, grid_hw: tuple[int, int], half: bool = False
+    table: Float[Tensor, "tokens width"],
+    *,
+    grid_hw: tuple[int, int],
+    rule: str = "bilinear",
+    by_count: bool = False,
+    half: bool = False,
 ) -> Float[Tensor, "tokens2 width"]:
-    """Position embedding for another patch grid: class row kept, grid rows bilinear.
+    """Position embedding for another patch grid: class row kept, grid rows interpolated.
 
-    `half` repeats the authors' rounding of the result to float16. Source: specification §2.
+    rule      "bilinear" (CLIPer, CLIP Surgery), "bicubic" (MaskCLIP), or "bicubic+0.1": the
+              scale factor `(side + 0.1) / table side` drives the sampling coordinates, as in
+              DINO, ProxyCLIP and CLIPtrase; never antialiased
+    by_count  published in MaskCLIP, ProxyCLIP and CLIPtrase: a grid of another shape with as
+              many cells as the table is not resized
+    half      repeats CLIPer's rounding of the result to float16
+
+    Source: specifications cliper §2, proxyclip §2, maskclip §1, clip_surgery §1.
     """
     class_row, grid_rows = table[:1], table[1:]
     side = math.isqrt(grid_rows.shape[0])
-    if (side, side) != grid_hw:
-        as_image = grid_rows.T.reshape(1, -1, side, side)
-        resized = functional.interpolate(
-            as_image.float(), size=grid_hw, mode="bilinear", align_corners=False
-        )
-        grid_rows = resized[0].flatten(1).T.to(table.dtype)
+    same = grid_hw[0] * grid_hw[1] == side * side if by_count else grid_hw == (side, side)
+    if not same:
+        as_image = grid_rows.T.reshape(1, -1, side, side).float()
+        grid_rows = _interpolate_positions(as_image, grid_hw=grid_hw, rule=rule)
+        grid_rows = grid_rows[0].flatten(1).T.to(table.dtype)
     positions = torch.cat([class_row, grid_rows])
     return positions.half().to(table.dtype) if half else positions
+
+
+def _interpolate_positions(
+    table: Float[Tensor, "1 width side side"], *, grid_hw: tuple[int, int], rule: str
+) -> Float[Tensor, "1 width h w"]:
+    if rule == "bicubic+0.1":
+        side = table.shape[-1]
+        factors = [(cells + 0.1) / side for cells in grid_hw]
+        return functional.interpolate(table, scale_factor=factors, mode="bicubic")
+    if rule not in POSITION_RULES:
+        raise ValueError(f"positions must be one of {', '.join(POSITION_RULES)}, got {rule!r}")
+    return functional.interpolate(table, size=grid_hw, mode=rule, align_corners=False)

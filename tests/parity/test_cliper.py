@@ -217,7 +217,9 @@ def _published_path(
     maps = refined.numpy()
     blocks = [block for _, block in deciding.upsampled_rows(maps, size_hw=size_hw)]
     near("upsampled", torch.from_numpy(np.concatenate(blocks, axis=1)), loose)
-    smallest, largest = deciding.extremes(maps, size_hw=size_hw)
+    smallest, largest = deciding.extremes(
+        block for _, block in deciding.upsampled_rows(maps, size_hw=size_hw)
+    )
     scaled = deciding.scale_to_strength(
         np.concatenate(blocks, axis=1), largest=largest, strength=strength.numpy()
     )
