@@ -58,6 +58,25 @@ class DiffusionBackbone:
         dtype: torch.dtype = self._unet.conv_in.weight.dtype
         return dtype
 
+    @property
+    def vae(self) -> Any:
+        """The frozen autoencoder; treat as read-only."""
+        return self._vae
+
+    @property
+    def unet(self) -> Any:
+        """The frozen U-Net, without what follows the taps; treat as read-only."""
+        return self._unet
+
+    @property
+    def empty_prompt(self) -> Float[Tensor, "1 tokens width"]:
+        return self._empty_prompt
+
+    @property
+    def side(self) -> int:
+        """Pixels of the square picture the network was made for."""
+        return self._side
+
     @torch.no_grad()
     def links(
         self, image: Image
