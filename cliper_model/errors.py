@@ -7,6 +7,8 @@ CliperError
 ├── UnknownMethod          a segmentation method nobody registered
 ├── UnknownProfile         a profile name that does not exist
 ├── UnknownPreset          a decision preset that does not exist
+├── UnknownSource          a feature source that does not exist
+├── UnneededSource         a feature source for a method that has no use for one
 ├── EmptyVocabulary        nothing to look for
 ├── UntrainedWords         a word outside the demo text tower's training
 ├── NoSuchDevice           a device this machine does not have
@@ -52,6 +54,28 @@ class UnknownPreset(CliperError):
     def __init__(self, name: str, known: Sequence[str]) -> None:
         super().__init__(f"unknown preset {name!r}; choose one of: {', '.join(known)}")
         self.name, self.known = name, tuple(known)
+
+
+class UnknownSource(CliperError):
+    """The caller asked for a feature source that is not in the table."""
+
+    def __init__(self, features: str, known: Sequence[str]) -> None:
+        super().__init__(
+            f"unknown feature source {features!r}; choose one of: {', '.join(known)}; a file of "
+            f"your own is given as NAME:FILE, and 'unet' always needs one"
+        )
+        self.features, self.known = features, tuple(known)
+
+
+class UnneededSource(CliperError):
+    """The method does not look through a feature source."""
+
+    def __init__(self, method: str, features: str) -> None:
+        super().__init__(
+            f"leave the feature source out: {method} has no use for {features!r}; proxyclip, "
+            f"proxyclip-adjust and cliper do"
+        )
+        self.method, self.features = method, features
 
 
 class EmptyVocabulary(CliperError):

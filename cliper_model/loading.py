@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ import torch
 
 from . import presets, profiles, registry
 from .backbones import clip_weights, diffusion_weights, weights
+from .backbones.base import FeatureSource
 from .backbones.clip import ClipBackbone
 from .backbones.diffusion import DiffusionBackbone
-from .errors import NoSuchDevice
-from .methods.cliper import REVISION, Cliper, CliperConfig
+from .errors import NoSuchDevice, WeightsMissing
+from .methods.frame import Parts
 from .profiles import Profile
 from .segmenter import Identity, Label, Segmenter
 
@@ -47,6 +48,9 @@ def devices() -> tuple[str, ...]:
 def load(
     profile: str,
     *,
+    method: str | None = None,
+    features: str | None = None,
+    student: str | Path | None = None,
     device: str | None = None,
     dtype: str | torch.dtype | None = None,
     weights_dir: str | Path | None = None,
@@ -56,97 +60,187 @@ def load(
     """Bring a profile's weights into memory.
 
     profile    `demo` (shipped), `fast`, `standard` or `best`
+    method     such as "proxyclip"; None is the profile's own, CLIPer
+    features   feature source of methods that use one, NAME or NAME:FILE; None picks
+    student    checkpoint of a trained student, for "maskclip+"
     device     such as "cpu", "cuda:1" or "mps"; None picks the best
     dtype      "float32", "float16" or "bfloat16"; None picks by device
-    published  restore what the specification lists as unsafe: unseeded noise, no epsilon,
-               the duplicate row of a single label, one string per label, and a PIL image
-               resized before it is RGB
+    published  restore what the method's specification lists as unsafe; for CLIPer: unseeded
+               noise, no epsilon, the duplicate row of a single label, one string per label,
+               and a PIL image resized before it is RGB
 
-    Raises UnknownProfile, UnknownMethod, NoSuchDevice, WeightsMissing, WeightsMismatch.
+    Raises UnknownProfile, UnknownMethod, UnknownSource, UnneededSource, NoSuchDevice,
+    WeightsMissing, WeightsMismatch.
     """
-    chosen = profiles.get(profile)
+    chosen = profiles.get(profile, method=method, features=features)
     where = best_device() if device is None else _known(device)
     precision = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-    return registry.builder(chosen.method)(
+    known = _identity(chosen, _digests(chosen, weights_dir, student))
+    shop = _Shop(
         profile=chosen,
         device=where,
         dtype=precision or best_dtype(where),
-        weights_dir=weights_dir,
+        places=weights.locate(chosen, weights_dir),
         published=published,
+        digests=known.weights,
         progress=progress or (lambda _: None),
     )
+    segmenter = registry.builder(chosen.method)(
+        Parts(
+            profile=chosen,
+            published=published,
+            identity=replace(known, settings={**known.settings, "published": published}),
+            presets=lambda name: presets.get(name, chosen.clip, chosen.method),
+            check_words=_word_check(chosen),
+            clip=shop.clip,
+            diffusion=shop.diffusion,
+            features=shop.features,
+            student=Path(student) if student is not None else None,
+            device=where,
+            dtype=shop.dtype,
+        )
+    )
+    shop.progress(1.0)
+    return segmenter
 
 
-def identity(profile: str, weights_dir: str | Path | None = None) -> Identity:
+def identity(
+    profile: str,
+    weights_dir: str | Path | None = None,
+    *,
+    method: str | None = None,
+    features: str | None = None,
+    student: str | Path | None = None,
+) -> Identity:
     """What a profile's masks depend on besides words and decisions; loads no network.
 
-    Raises UnknownProfile, WeightsMissing.
+    Raises UnknownProfile, UnknownMethod, UnknownSource, UnneededSource, WeightsMissing.
     """
-    chosen = profiles.get(profile)
-    return _identity(chosen, weights.checksums(chosen, weights_dir))
+    chosen = profiles.get(profile, method=method, features=features)
+    return _identity(chosen, _digests(chosen, weights_dir, student))
 
 
-def identity_after_fetch(profile: str, weights_dir: str | Path | None = None) -> Identity | None:
+def identity_after_fetch(
+    profile: str,
+    weights_dir: str | Path | None = None,
+    *,
+    method: str | None = None,
+    features: str | None = None,
+    student: str | Path | None = None,
+) -> Identity | None:
     """What `identity` will return once all weights are here; None where that is not certain.
 
-    Raises UnknownProfile, or WeightsMissing where the demo model was left out.
+    Raises as `identity`, but WeightsMissing only where the demo model was left out or a local
+    file is not there.
     """
-    chosen = profiles.get(profile)
+    chosen = profiles.get(profile, method=method, features=features)
     digests = weights.checksums_after_fetch(chosen, weights_dir)
-    return None if digests is None else _identity(chosen, digests)
+    return None if digests is None else _identity(chosen, {**digests, **_local(chosen, student)})
 
 
-def config_of(profile: Profile, *, published: bool = False) -> CliperConfig:
-    """The method's settings under one profile."""
-    return CliperConfig(
-        short_side=profile.short_side,
-        refinement="SFSA" if profile.diffusion else "none",
-        crop=profile.window,
-        published=published,
-    )
+def _digests(
+    profile: Profile, weights_dir: str | Path | None, student: str | Path | None
+) -> Mapping[str, str]:
+    return {**weights.checksums(profile, weights_dir), **_local(profile, student)}
 
 
-def build_cliper(
-    *,
-    profile: Profile,
-    device: str,
-    dtype: torch.dtype,
-    weights_dir: str | Path | None,
-    published: bool,
-    progress: Progress,
-) -> Cliper:
-    """CLIPer from the profile's files."""
-    places = weights.locate(profile, weights_dir)
-    known = identity(profile.name, weights_dir)
-    if profile.name == "demo":
-        model, tokenizer = clip_weights.load_demo_clip(places["clip"], dtype=dtype, device=device)
-    else:
-        model, tokenizer = clip_weights.load_clip(
-            places["clip"],
-            profile.clip,
-            dtype=dtype,
-            device=device,
-            published=weights.is_published(profile, "clip", known.weights),
+def _local(profile: Profile, student: str | Path | None) -> dict[str, str]:
+    """Checksums of files the user named: a feature source's and a student's."""
+    found = {}
+    if profile.features is not None and ":" in profile.features:
+        name, _, path = profile.features.partition(":")
+        found[f"features/{name}"] = weights.sha256(_existing(Path(path), "a feature source"))
+    if student is not None:
+        found["student"] = weights.sha256(_existing(Path(student), "a trained student"))
+    return found
+
+
+def _existing(path: Path, what: str) -> Path:
+    if not path.is_file():
+        raise WeightsMissing(what, [path], "give the path of a file that exists")
+    return path
+
+
+def _word_check(profile: Profile) -> Callable[[Sequence[Label]], None] | None:
+    if profile.known_words is None:
+        return None
+    return lambda labels: profiles.check_words(profile.name, labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shop:
+    """Brings single networks of a profile into memory when a method asks for them."""
+
+    profile: Profile
+    device: str
+    dtype: torch.dtype
+    places: Mapping[str, Path]
+    published: bool
+    digests: Mapping[str, str]
+    progress: Progress
+
+    def clip(self) -> ClipBackbone:
+        if self.profile.name == "demo":
+            model, tokenizer = clip_weights.load_demo_clip(
+                self.places["clip"], dtype=self.dtype, device=self.device
+            )
+        else:
+            model, tokenizer = clip_weights.load_clip(
+                self.places["clip"],
+                self.profile.clip,
+                dtype=self.dtype,
+                device=self.device,
+                published=weights.is_published(self.profile, "clip", self.digests),
+            )
+        self.progress(0.3)
+        return ClipBackbone(model, tokenizer)
+
+    def diffusion(self) -> DiffusionBackbone | None:
+        """The refiner's network; None where the profile has none, or features take its place."""
+        if self.profile.features is not None:
+            return None
+        return self._diffusion()
+
+    def _diffusion(self) -> DiffusionBackbone | None:
+        if self.profile.diffusion is None:
+            return None
+        place = self.places["diffusion"]
+        if self.profile.name == "demo":
+            loaded = diffusion_weights.load_demo_diffusion(
+                place, dtype=self.dtype, device=self.device
+            )
+            timestep = int(profiles.demo_card()["diffusion"]["timestep"])
+        else:
+            loaded = diffusion_weights.load_diffusion(place, dtype=self.dtype, device=self.device)
+            timestep = diffusion_weights.TIMESTEP
+        self.progress(0.9)
+        return DiffusionBackbone(
+            loaded.vae,
+            loaded.unet,
+            empty_prompt=loaded.empty_prompt,
+            side=loaded.side,
+            timestep=timestep,
+            noise_share=loaded.noise_share(timestep),
+            noise_seed=None if self.published else NOISE_SEED,
+            differences=loaded.differences,
         )
-    progress(0.3)
-    diffusion = None
-    if profile.diffusion:
-        diffusion = _diffusion(profile, places["diffusion"], device, dtype, published=published)
-    progress(0.9)
-    settings = {**known.settings, "published": published}
-    progress(1.0)
 
-    def check_words(labels: Sequence[Label]) -> None:
-        profiles.check_words(profile.name, labels)
+    def features(self) -> FeatureSource | None:
+        """The profile's feature source, from its component or the user's file."""
+        if self.profile.features is None:
+            return None
+        from .backbones import feature_sources  # brings timm
 
-    return Cliper(
-        ClipBackbone(model, tokenizer),
-        diffusion,
-        config_of(profile, published=published),
-        presets=lambda name: presets.get(name, profile.clip),
-        identity=replace(known, settings=settings),
-        check_words=check_words if profile.known_words is not None else None,
-    )
+        name, _, path = self.profile.features.partition(":")
+        source = feature_sources.load_source(
+            name,
+            Path(path) if path else self.places.get("features"),
+            device=self.device,
+            dtype=self.dtype,
+            diffusion=self._diffusion(),
+        )
+        self.progress(0.9)
+        return source
 
 
 def _known(device: str) -> str:
@@ -159,38 +253,26 @@ def _known(device: str) -> str:
 
 
 def _identity(profile: Profile, digests: Mapping[str, str]) -> Identity:
+    module = registry.module_of(profile.method)
+    settings = {
+        **asdict(module.config_of(profile)),
+        "presets": _preset_digest(profile.clip, profile.method),
+    }
+    if profile.features is not None:
+        settings["features"] = profile.features.partition(":")[0]
     return Identity(
         method=profile.method,
-        revision=REVISION,
+        revision=module.REVISION,
         profile=profile.name,
         weights=digests,
-        settings={**asdict(config_of(profile)), "presets": _preset_digest(profile.clip)},
+        settings=settings,
     )
 
 
-def _diffusion(
-    profile: Profile, place: Path, device: str, dtype: torch.dtype, *, published: bool
-) -> DiffusionBackbone:
-    if profile.name == "demo":
-        loaded = diffusion_weights.load_demo_diffusion(place, dtype=dtype, device=device)
-        timestep = int(profiles.demo_card()["diffusion"]["timestep"])
-    else:
-        loaded = diffusion_weights.load_diffusion(place, dtype=dtype, device=device)
-        timestep = diffusion_weights.TIMESTEP
-    return DiffusionBackbone(
-        loaded.vae,
-        loaded.unet,
-        empty_prompt=loaded.empty_prompt,
-        side=loaded.side,
-        timestep=timestep,
-        noise_share=loaded.noise_share(timestep),
-        noise_seed=None if published else NOISE_SEED,
-        differences=loaded.differences,
-    )
-
-
-def _preset_digest(clip: str) -> str:
+def _preset_digest(clip: str, method: str) -> str:
     """Changes whenever a number of a preset changes."""
-    numbers: dict[str, Any] = {name: asdict(presets.get(name, clip)) for name in presets.NAMES}
+    numbers: dict[str, Any] = {
+        name: asdict(presets.get(name, clip, method)) for name in presets.NAMES
+    }
     text = json.dumps(numbers, sort_keys=True, default=list)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

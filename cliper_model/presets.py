@@ -2,13 +2,14 @@
 
 A user's project is none of the published data sets, so two presets stand for the two ways
 people label: `objects` (some things matter, the rest is background) and `whole-scene`
-(every pixel belongs to a label). Numbers differ by CLIP model and live in
-`data/presets/*.json`.
+(every pixel belongs to a label). Numbers differ by method and CLIP model and live in
+`data/presets/*.json` for CLIPer, and in `data/methods/*.json` for the other methods.
 """
 
 import json
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -29,10 +30,10 @@ class Preset:
     templates: tuple[str, ...]
     background_cosine: float  # background words closer than this to a label are dropped
     logit_scale: float
-    attention_floor: float  # τ: cuts the selected layer and weak diffusion links
-    select_layer: int  # negative: counted from the last
     presence_knots: tuple[tuple[float, float], ...]  # strength -> presence, piecewise linear
     decision: Decision
+    attention_floor: float = 0.0  # CLIPer's τ: cuts the selected layer and weak diffusion links
+    select_layer: int = -1  # CLIPer only; negative: counted from the last
 
     def __post_init__(self) -> None:
         if self.select_layer >= 0:
@@ -48,8 +49,8 @@ class Preset:
         return np.interp(strength, strengths, values).astype(np.float32)
 
 
-def get(name: str, clip: str) -> Preset:
-    """Preset `name` with the numbers of CLIP model `clip`, such as "ViT-B-16-quickgelu".
+def get(name: str, clip: str, method: str = "cliper") -> Preset:
+    """Preset `name` with the numbers of `method` on CLIP model `clip` ("ViT-B-16-quickgelu").
 
     Raises UnknownPreset.
     """
@@ -57,20 +58,35 @@ def get(name: str, clip: str) -> Preset:
 
     if name not in NAMES:
         raise UnknownPreset(name, NAMES)
-    text = (resources.files(__package__) / "data" / "presets" / f"{name}.json").read_text("utf-8")
-    content = json.loads(text)
-    numbers = content["numbers"].get(clip)
-    if numbers is None:
-        raise UnknownPreset(f"{name} for {clip}", tuple(content["numbers"]))
+    shared = _read("presets", name)
+    numbers = _numbers_of(shared, name, clip, method)
+    background = numbers.get("background")
+    if background is None:  # as CLIPer with this model
+        background = shared["numbers"].get(clip, {}).get("background", shared["background"])
     return Preset(
         name=name,
         source=numbers["source"],
-        background=tuple(numbers.get("background", content["background"])),
+        background=tuple(background),
         templates=templates(numbers["templates"]),
         background_cosine=float(numbers["background_cosine"]),
         logit_scale=float(numbers["logit_scale"]),
-        attention_floor=float(numbers["attention_floor"]),
-        select_layer=numbers["select_layer"],
+        attention_floor=float(numbers.get("attention_floor", 0.0)),
+        select_layer=numbers.get("select_layer", -1),
         presence_knots=tuple((float(s), float(p)) for s, p in numbers["presence_knots"]),
         decision=Decision(**numbers["decision"]),
     )
+
+
+def _numbers_of(shared: dict[str, Any], name: str, clip: str, method: str) -> dict[str, Any]:
+    """CLIPer's numbers per model; another method's own, where a model may differ in some."""
+    if method == "cliper":
+        if clip not in shared["numbers"]:
+            raise UnknownPreset(f"{name} for {clip}", tuple(shared["numbers"]))
+        return dict(shared["numbers"][clip])
+    own = _read("methods", method)["presets"][name]
+    return {**own["any"], **own.get(clip, {})}
+
+
+def _read(folder: str, name: str) -> dict[str, Any]:
+    path = resources.files(__package__) / "data" / folder / f"{name}.json"
+    return dict(json.loads(path.read_text(encoding="utf-8")))

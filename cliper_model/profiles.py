@@ -7,13 +7,21 @@ The numbers live in `data/profiles/*.json`, the places weights come from in
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from .errors import UnknownProfile, UntrainedWords, WeightsMissing
+from .errors import (
+    UnknownMethod,
+    UnknownProfile,
+    UnknownSource,
+    UnneededSource,
+    UntrainedWords,
+    WeightsMissing,
+)
 
 if TYPE_CHECKING:
     from .segmenter import Label
@@ -104,6 +112,7 @@ class Profile:
     vram_mib: int | None
     published_miou: Mapping[str, float] | None
     known_words: frozenset[str] | None = None
+    features: str | None = None  # feature source, NAME or NAME:FILE, for methods that use one
 
     @property
     def shipped(self) -> bool:
@@ -128,10 +137,58 @@ def names() -> tuple[str, ...]:
     return ORDER
 
 
-def get(name: str) -> Profile:
-    """Read one profile. Raises UnknownProfile."""
+def get(name: str, *, method: str | None = None, features: str | None = None) -> Profile:
+    """Read one profile, as it is or for another method and feature source.
+
+    Raises UnknownProfile, UnknownMethod or UnknownSource.
+    """
     if name not in ORDER:
         raise UnknownProfile(name, ORDER)
+    profile = _as_written(name)
+    if features is not None:
+        check_source(features)
+    if (method is None or method == profile.method) and features is None:
+        return profile
+    return for_method(profile, method or profile.method, features)
+
+
+def for_method(profile: Profile, method: str, features: str | None = None) -> Profile:
+    """The same CLIP model for another method: only the networks that one needs.
+
+    Windows belong to CLIPer; the other methods cut pictures up in their own way. A method that
+    looks through a feature source gets DINO B/8, and the shipped diffusion model in `demo`,
+    unless `features` names another.
+    """
+    needs = method_card(method).needs
+    source = features
+    if source is None and "features" in needs:
+        source = "diffusion-s" if profile.shipped else "dino-vitb8"
+    if source is not None and not {"features", "similarity"} & set(needs):
+        raise UnneededSource(method, source)
+    diffusion = profile.diffusion if "diffusion" in needs and source is None else None
+    if source is not None and source.startswith("diffusion-"):
+        diffusion = profile.diffusion or "stable-diffusion-2-1-base"
+    parts: tuple[Component, ...] = ()
+    if not profile.shipped:
+        wanted = [profile.clip, diffusion, component_of(source) if source else None]
+        parts = tuple(component(part) for part in dict.fromkeys(filter(None, wanted)))
+    elif source is not None and (outside := component_of(source)) is not None:
+        parts = (component(outside),)
+    return replace(
+        profile,
+        method=method,
+        features=source,
+        diffusion=diffusion,
+        window=profile.window if method == profile.method else 0,
+        components=parts,
+        licence=", ".join(dict.fromkeys([profile.licence, *(part.licence for part in parts)])),
+        ram_mib=None,
+        vram_mib=None,
+        published_miou=None,
+    )
+
+
+def _as_written(name: str) -> Profile:
     data = _read("profiles", name)
     words = demo_card().get("words") if name == "demo" else None
     return Profile(
@@ -140,6 +197,73 @@ def get(name: str) -> Profile:
         known_words=frozenset(words) if words is not None else None,
         **data,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodCard:
+    """What people read about a method before they choose it.
+
+    `needs` are the networks: `clip`, `diffusion`, `features` (a feature source), `similarity`
+    (a feature source may refine), `student` (a trained checkpoint). `published_miou` (percent)
+    are the authors' figures, not measured here, under the setting `published_with`.
+    `gflops` are operations of one 336 x 336 px picture and 20 words with ViT-B/16, measured
+    with benchmarks/true_methods.py; None until measured.
+    """
+
+    name: str
+    title: str
+    paper: str
+    parts: str
+    needs: tuple[str, ...]
+    published_with: str
+    published_miou: Mapping[str, float]
+    gflops: float | None = None
+
+
+def methods() -> tuple[str, ...]:
+    """Every method, in the order of the registry."""
+    from .registry import METHODS
+
+    return tuple(METHODS)
+
+
+def method_card(name: str) -> MethodCard:
+    """Read what is known about one method. Raises UnknownMethod."""
+    if name not in methods():
+        raise UnknownMethod(name, methods())
+    data = _read("methods", name)
+    data.pop("presets", None)
+    return MethodCard(name=name, needs=tuple(data.pop("needs")), **data)
+
+
+SOURCES: Final = MappingProxyType(
+    {  # feature source -> component with its weights, None where it needs none of its own
+        "dino-vits8": "dino-vits8",
+        "dino-vits16": "dino-vits16",
+        "dino-vitb8": "dino-vitb8",
+        "dino-vitb16": "dino-vitb16",
+        "dinov2-vitb14-reg": "dinov2-vitb14-reg",
+        "dinov2-vitb14": "dinov2-vitb14",
+        "sam-vitb": "sam-vitb",
+        "diffusion-s": None,
+        "diffusion-p": None,
+        "unet": None,
+    }
+)
+
+
+def check_source(features: str) -> None:
+    """Raises UnknownSource where `features`, NAME or NAME:FILE, names nothing known."""
+    name, _, path = features.partition(":")
+    if name not in SOURCES or (name == "unet" and not path):
+        raise UnknownSource(features, tuple(SOURCES))
+
+
+def component_of(features: str) -> str | None:
+    """Weights a feature source needs; None where a file is given or none are needed."""
+    check_source(features)
+    name, _, path = features.partition(":")
+    return None if path else SOURCES[name]
 
 
 def component(name: str) -> Component:

@@ -5,7 +5,7 @@ docs/specs/cliper.md.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,27 +15,19 @@ from jaxtyping import Float
 from PIL import Image as PilImage
 from torch import Tensor
 
-from .. import prompts
+from ..backbones.base import FeatureSource
 from ..backbones.clip import ATTENTION_TYPES, ClipBackbone, Seen
 from ..backbones.diffusion import DiffusionBackbone
-from ..errors import BadImage, EmptyVocabulary, IncompatibleState
 from ..presets import Preset
-from ..segmenter import (
-    Decision,
-    Identity,
-    ImageState,
-    Label,
-    Scores,
-    Segmentation,
-    Vocabulary,
-)
+from ..profiles import Profile
+from ..segmenter import Identity, ImageState, Scores, Vocabulary
 from ..shapes import Image
 from ..stages import attention as attend
 from ..stages import classify, coarse, refine, resize, windows
-from ..stages.decide import decide
+from .frame import Method, Parts, Presets, WordCheck, own_state, rgb_array
 
 REVISION = 1  # raise whenever the same inputs give other masks
-REFINEMENTS = ("SFSA", "mean", "selection", "none")
+REFINEMENTS = ("SFSA", "mean", "selection", "similarity", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +39,8 @@ class CliperConfig:
     only_layer: int | None = None  # None fuses all layers; else the one to use, negative (§4.4)
     refinement: str = "SFSA"  # how diffusion attention is applied (§8)
     refinement_head: int = 1  # used by "selection" only
+    similarity_beta: float = 1.2  # used by "similarity" only: ProxyCLIP's numbers
+    similarity_gamma: float = 3.0
     most_patches: int = 2500  # longer pictures are seen smaller; published: no limit
     crop: int = 0  # side of sliding windows in pixels; 0 = none (§6)
     half_positions: bool = False  # the authors' float16 rounding of positions (§2)
@@ -76,10 +70,11 @@ class CliperState(ImageState):
     links        head mean of the last layer's map between patches
     window_*     the same per sliding window (padded to the largest), with their places in
                  pixels, and the smoothing matrix over the whole grid; empty without windows
-    queries/keys diffusion self-attention heads; empty without refinement
+    queries/keys diffusion self-attention heads; empty without diffusion refinement
+    features     one dense feature map; empty unless its similarities refine
     """
 
-    kind: ClassVar[str] = "cliper-1"
+    kind: ClassVar[str] = "cliper-2"
 
     patches: Float[Tensor, "layers patches embed"]
     links: Float[Tensor, "patches patches"]
@@ -88,12 +83,15 @@ class CliperState(ImageState):
     window_boxes: tuple[tuple[int, int, int, int], ...]
     queries: Float[Tensor, "heads positions width"]
     keys: Float[Tensor, "heads positions width"]
+    features: Float[Tensor, "channels fine_h fine_w"]
     grid_hw: tuple[int, int]
     patch: int
 
 
-class Cliper:
+class Cliper(Method):
     """The method on one set of weights. Immutable; share it between threads."""
+
+    synonyms_published = False
 
     def __init__(
         self,
@@ -101,73 +99,20 @@ class Cliper:
         diffusion: DiffusionBackbone | None,
         config: CliperConfig,
         *,
-        presets: Callable[[str], Preset],
+        features: FeatureSource | None = None,
+        presets: Presets,
         identity: Identity,
-        check_words: Callable[[Sequence[Label]], None] | None = None,
+        check_words: WordCheck | None = None,
     ) -> None:
-        """`presets` gives the numbers for these weights by preset name.
-
-        `check_words` may refuse labels the text tower cannot read (UntrainedWords).
-        """
-        self.clip, self.diffusion, self.config = clip, diffusion, config
-        self._presets, self._identity, self._check_words = presets, identity, check_words
-
-    @property
-    def identity(self) -> Identity:
-        return self._identity
-
-    def decision(self, preset: str) -> Decision:
-        return self._presets(preset).decision
-
-    # -- words ------------------------------------------------------------------------
-
-    def read(
-        self,
-        labels: Sequence[str | Label],
-        *,
-        background: Sequence[str] | None = None,
-        preset: str | None = None,
-    ) -> Vocabulary:
-        """Labels and background words as text rows (§3)."""
-        name = preset or ("whole-scene" if background is not None and not background else "objects")
-        chosen = self._presets(name)
-        given = [Label(label) if isinstance(label, str) else label for label in labels]
-        sought = [label for label in given if not label.is_rest]
-        rest = next((label.name for label in given if label.is_rest), None)
-        if not sought:
-            raise EmptyVocabulary
-        words = [(label.name,) if self.config.published else label.prompts for label in sought]
-        wanted = chosen.background if background is None else tuple(background)
-        row_class = tuple(index for index, group in enumerate(words) for _ in group)
-        flat = [word for group in words for word in group]
-        names = [label.name for label in sought]
-        taken = [*flat, *names, *(name for label in sought for name in label.also)]
-        if self.config.published:
-            kept, dropped = tuple(wanted), tuple[str, ...]()
-        else:
-            kept, dropped = prompts.keep_distinct_background(wanted, label_words=taken)
-        if self._check_words is not None:
-            self._check_words([*sought, *(Label(word) for word in kept)])
-
-        rows = self.clip.encode_words([*flat, *kept], chosen.templates)
-        front, back = rows[: len(flat)], rows[len(flat) :]
-        if not self.config.published:
-            close = prompts.too_close(back, front, cosine=chosen.background_cosine)
-            dropped += tuple(w for w, near in zip(kept, close, strict=True) if near)
-            kept = tuple(w for w, near in zip(kept, close, strict=True) if not near)
-            back = back[[index for index, near in enumerate(close) if not near]]
-        mean_row = prompts.mean_of_classes(front, row_class, len(sought))
-        alone = len(sought) == 1 and not self.config.published
-        return Vocabulary(
-            labels=tuple(names),
-            preset=name,
-            rows=torch.cat([front, back]),
-            row_class=row_class,
-            mean_row=None if alone else mean_row,
-            background=kept,
-            dropped=dropped,
-            rest=rest,
+        """`diffusion` or `features` refine; without both the coarse maps are the answer."""
+        super().__init__(
+            clip,
+            presets=presets,
+            identity=identity,
+            check_words=check_words,
+            published=config.published,
         )
+        self.diffusion, self.features, self.config = diffusion, features, config
 
     # -- pictures ---------------------------------------------------------------------
 
@@ -177,7 +122,8 @@ class Cliper:
         A PIL image is taken as published only: resized in its own mode, RGB afterwards.
         """
         pixels, grid_hw = self._clip_input(image)
-        image = _as_rgb_array(image)
+        if isinstance(image, PilImage.Image):
+            image = np.asarray(image.convert("RGB"))
         patches, links = self.look(pixels)
         plan = (
             windows.plan((pixels.shape[-2], pixels.shape[-1]), crop=self.config.crop)
@@ -195,6 +141,7 @@ class Cliper:
             window_boxes=tuple((w.top, w.left, w.bottom, w.right) for w in plan),
             queries=queries,
             keys=keys,
+            features=self._fine_features(image),
             grid_hw=grid_hw,
             patch=self.clip.patch,
         )
@@ -204,13 +151,13 @@ class Cliper:
     ) -> tuple[Float[Tensor, "1 3 h w"], tuple[int, int]]:
         """Whole patches of the picture; never more than is affordable, unless published."""
         short_side, patch = self.config.short_side, self.clip.patch
-        if self.config.published:
-            if not isinstance(image, PilImage.Image):
-                _check_image(image)
+        if self.config.published and isinstance(image, PilImage.Image):
             return resize.to_whole_patches(image, short_side=short_side, patch=patch)
-        _check_image(image)
+        checked = rgb_array(image)
+        if self.config.published:
+            return resize.to_whole_patches(checked, short_side=short_side, patch=patch)
         most = self.config.most_patches
-        picture = resize.affordable_picture(_as_rgb_array(image), most_patches=most)
+        picture = resize.affordable_picture(checked, most_patches=most)
         short_side = resize.affordable_side(
             (picture.shape[1], picture.shape[0]),
             short_side=short_side,
@@ -249,16 +196,25 @@ class Cliper:
     def _diffusion_heads(
         self, image: Image
     ) -> tuple[Float[Tensor, "heads positions width"], Float[Tensor, "heads positions width"]]:
-        if self.diffusion is None or self.config.refinement == "none":
+        if self.diffusion is None or self.config.refinement in ("none", "similarity"):
             return torch.zeros(0, 0, 0), torch.zeros(0, 0, 0)
         return self.diffusion.links(image)
+
+    def _fine_features(self, image: Image) -> Float[Tensor, "channels fine_h fine_w"]:
+        """Features of the whole picture as CLIP sees it, whole cells of their source."""
+        if self.features is None or self.config.refinement != "similarity":
+            return torch.zeros(0, 0, 0)
+        return self.features.features(
+            resize.to_multiple(
+                image, short_side=self.config.short_side, multiple=self.features.multiple
+            )
+        )
 
     # -- scores -----------------------------------------------------------------------
 
     def score(self, state: ImageState, vocabulary: Vocabulary) -> Scores:
         """Probabilities per layer, coarse map, refined map, strength and presence (§5, §8, §9)."""
-        if not isinstance(state, CliperState):
-            raise IncompatibleState(state.kind, CliperState.kind)
+        state = own_state(state, CliperState)
         preset = self._presets(vocabulary.preset)
         layer_maps = self.layer_probabilities(state, vocabulary, scale=preset.logit_scale)
         rough = self.coarse(state, layer_maps, preset)
@@ -319,6 +275,11 @@ class Cliper:
         self, state: CliperState, rough: Float[Tensor, "classes h w"], *, floor: float
     ) -> Float[Tensor, "classes h2 w2"]:
         """Fine-grained compensation on the diffusion grid, or the coarse map itself (§8)."""
+        if state.features.numel():
+            config = self.config
+            return refine.spread_along_similarity(
+                rough, state.features, beta=config.similarity_beta, gamma=config.similarity_gamma
+            )
         if not state.queries.shape[0]:
             return rough
         side = math.isqrt(state.queries.shape[1])
@@ -335,22 +296,6 @@ class Cliper:
                 )
         return spread.T.reshape(-1, side, side)
 
-    # -- all at once ------------------------------------------------------------------
-
-    def segment(
-        self,
-        image: Image,
-        labels: Sequence[str | Label],
-        *,
-        background: Sequence[str] | None = None,
-        preset: str | None = None,
-        decision: Decision | None = None,
-    ) -> Segmentation:
-        """Masks for `labels`; numbers not given come from the preset."""
-        vocabulary = self.read(labels, background=background, preset=preset)
-        scores = self.score(self.observe(image), vocabulary)
-        return decide(scores, decision or self.decision(vocabulary.preset))
-
 
 def keep_one_layer(seen: Seen, layer: int) -> Seen:
     """Without layer fusion all other layers enter the last block as zeros (§4.4)."""
@@ -359,12 +304,25 @@ def keep_one_layer(seen: Seen, layer: int) -> Seen:
     return Seen(inputs, seen.accumulated, seen.grid_hw)
 
 
-def _as_rgb_array(image: Image | PilImage.Image) -> Image:
-    return np.asarray(image.convert("RGB")) if isinstance(image, PilImage.Image) else image
+def config_of(profile: Profile, *, published: bool = False) -> CliperConfig:
+    """Windows and refinement as the profile has them."""
+    own = "SFSA" if profile.diffusion else "none"
+    return CliperConfig(
+        short_side=profile.short_side,
+        refinement="similarity" if profile.features else own,
+        crop=profile.window,
+        published=published,
+    )
 
 
-def _check_image(image: object) -> None:
-    if not isinstance(image, np.ndarray):
-        raise BadImage(type(image).__name__)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise BadImage(f"{image.dtype} {list(image.shape)}")
+def build(parts: Parts) -> Cliper:
+    """CLIPer from the profile's files."""
+    return Cliper(
+        parts.clip(),
+        parts.diffusion(),
+        config_of(parts.profile, published=parts.published),
+        features=parts.features(),
+        presets=parts.presets,
+        identity=parts.identity,
+        check_words=parts.check_words,
+    )

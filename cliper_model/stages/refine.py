@@ -8,6 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .proxy import proxy_attention
+from .resize import resize_maps
+
 EPSILON = 1e-5
 
 
@@ -89,3 +92,21 @@ def one_head(
     """A single head of the concatenated order (specification §8 `selection`)."""
     links = keep_strong_links(attention_map(queries[head], keys[head]), floor=floor)
     return apply_rows(links, maps)
+
+
+def spread_along_similarity(
+    maps: Float[Tensor, "classes h w"],
+    features: Float[Tensor, "channels fine_h fine_w"],
+    *,
+    beta: float,
+    gamma: float,
+) -> Float[Tensor, "classes fine_h fine_w"]:
+    """Every place becomes the mean of the places whose features resemble its own.
+
+    The matrix is ProxyCLIP's (specification methods.md §2: refinement of CLIPer by a vision
+    foundation model); rows sum to one, so values keep their range.
+    """
+    fine_hw = (int(features.shape[1]), int(features.shape[2]))
+    start = resize_maps(maps.to(features.device), size_hw=fine_hw).flatten(1)
+    links = proxy_attention(features, beta=beta, gamma=gamma)
+    return (links @ start.T).T.reshape(-1, *fine_hw)

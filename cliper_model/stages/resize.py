@@ -77,6 +77,27 @@ def without_normalisation(
     return pixels * torch.tensor(CLIP_STD, device=pixels.device).view(1, 3, 1, 1) + mean
 
 
+def to_multiple(
+    image: UInt8[np.ndarray, "height width 3"], *, short_side: int, multiple: int
+) -> Float[Tensor, "1 3 h w"]:
+    """RGB in [0, 1] whose sides are whole multiples of `multiple` px, the short one near
+    `short_side`; antialiased bicubic."""
+    height, width = image.shape[:2]
+    size_wh = whole_patch_size((width, height), short_side=short_side, patch=multiple)
+    resized = PilImage.fromarray(image).resize(size_wh, PilImage.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None].contiguous() / 255
+
+
+def to_whole_cells(
+    image: UInt8[np.ndarray, "height width 3"], *, size_hw: tuple[int, int], cell: int
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Antialiased bilinear to about `size_hw` px, both sides whole multiples of `cell`."""
+    height, width = (max(1, round(side / cell)) * cell for side in size_hw)
+    return np.asarray(
+        PilImage.fromarray(image).resize((width, height), PilImage.Resampling.BILINEAR)
+    )
+
+
 def to_short_side(
     image: UInt8[np.ndarray, "height width 3"],
     *,
