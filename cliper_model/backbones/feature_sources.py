@@ -10,7 +10,7 @@ from typing import Final
 import torch
 
 from .. import profiles
-from ..errors import CliperError, WeightsMissing
+from ..errors import UnknownSource, WeightsMissing
 from ..profiles import Profile
 from . import weights
 from .base import FeatureSource
@@ -23,24 +23,16 @@ from .vit import load_vit
 Loader = Callable[..., FeatureSource]  # (place, *, name, device, dtype) -> source
 
 
-class UnknownFeatureSource(CliperError):
-    """The caller asked for a feature source that is not in the table."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"unknown feature source {name!r}; choose one of: {', '.join(SOURCES)}")
-        self.name, self.known = name, tuple(SOURCES)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Entry:
     """One row of the table.
 
-    `component` names the file in `data/weights` that says where its weights come from;
-    `grid_336` is the feature grid of a 336 x 336 px crop.
+    `component` names the file in `data/weights` that says where its weights come from, None
+    where they are always the user's own; `grid_336` is the feature grid of a 336 x 336 px crop.
     """
 
     title: str
-    component: str
+    component: str | None
     licence: str
     grid_336: tuple[int, int]
     load: Loader | None = None  # None: the diffusion model, which a profile may have loaded already
@@ -117,8 +109,8 @@ SOURCES: Final[Mapping[str, Entry]] = MappingProxyType(
         ),
         "unet": Entry(
             title="plain encoder-decoder U-Net, last up block with its skip",
-            component="unet",
-            licence="GPL-3.0 (the published Carvana weights; your own have their own)",
+            component=None,
+            licence="that of your file",
             grid_336=(42, 42),
             load=load_unet,
         ),
@@ -132,16 +124,21 @@ def names() -> tuple[str, ...]:
 
 
 def entry(name: str) -> Entry:
-    """One row of the table. Raises UnknownFeatureSource."""
+    """One row of the table. Raises UnknownSource."""
     if name not in SOURCES:
-        raise UnknownFeatureSource(name)
+        raise UnknownSource(name, names())
     return SOURCES[name]
 
 
 def as_profile(name: str) -> Profile:
     """A profile that holds this source's weights alone: `weights.locate`, `fetch`, `verify` and
-    `checksums` take it. Raises UnknownFeatureSource."""
+    `checksums` take it. Raises UnknownSource; WeightsMissing for `unet`, which has no file of its
+    own."""
     row = entry(name)
+    if row.component is None:
+        raise WeightsMissing(
+            f"weights of the feature source {name!r}", [], f"give a file of your own as {name}:FILE"
+        )
     return replace(
         profiles.get("fast"),
         name=name,
@@ -154,7 +151,7 @@ def as_profile(name: str) -> Profile:
 def locate_source(name: str, weights_dir: str | Path | None = None) -> Path:
     """The file or folder of a source's weights on this machine.
 
-    Raises UnknownFeatureSource, and WeightsMissing, which says where to get them.
+    Raises UnknownSource, and WeightsMissing, which says where to get them.
     """
     profile = as_profile(name)
     (component,) = profile.components
@@ -192,7 +189,7 @@ def load_source(
                `place`
     heads      only for plain vision transformers of an unpublished width
 
-    Raises UnknownFeatureSource, WeightsMissing, WeightsMismatch.
+    Raises UnknownSource, WeightsMissing, WeightsMismatch.
     """
     row = entry(name)
     if row.variant is not None:
