@@ -17,6 +17,7 @@ COMMANDS = {
     "segment": "segment picture files with a list of words",
     "scenes": "draw storybook scenes with exact masks",
     "train-demo": "train the demo weights from nothing",
+    "train-student": "train a network of your own, taught by any method",
     "weights": "list, fetch and verify model weights",
     "demo": "show everything at work: Label Studio, the service, and a report",
 }
