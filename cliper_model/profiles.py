@@ -247,15 +247,15 @@ SOURCES: Final = MappingProxyType(
         "sam-vitb": "sam-vitb",
         "diffusion-s": None,
         "diffusion-p": None,
-        "unet": None,
+        "unet": "unet",
     }
 )
 
 
 def check_source(features: str) -> None:
     """Raises UnknownSource where `features`, NAME or NAME:FILE, names nothing known."""
-    name, _, path = features.partition(":")
-    if name not in SOURCES or (name == "unet" and not path):
+    name = features.partition(":")[0]
+    if name not in SOURCES or features.endswith(":"):
         raise UnknownSource(features, tuple(SOURCES))
 
 

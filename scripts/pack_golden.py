@@ -1,6 +1,6 @@
 """Pack a small subset of the CLIPer reference values for a bare clone.
 
-    python scripts/pack_golden.py REFERENCE_DIR tests/parity/golden
+    python scripts/pack_golden.py REFERENCE_DIR tests/parity/golden/cliper
 
 The full set is 24 MB, most of it random weights that hardly compress. Three things make a
 useful part of it fit into 6 MB, and none of them touches what is compared:

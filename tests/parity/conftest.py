@@ -8,24 +8,16 @@ import pytest
 import torch
 
 from .unpack import opened
-
-HERE = Path(__file__).parent
-
-
-def golden_directory(config: pytest.Config) -> Path:
-    return Path(config.getoption("--golden") or HERE / "golden").resolve()
+from .where import directory
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if not {"golden_case", "golden_image"} & set(metafunc.fixturenames):
         return
-    folder = golden_directory(metafunc.config)
-    index_file = folder / "index.json"
-    if not index_file.is_file():
-        raise pytest.UsageError(f"{folder} has no index.json: give a golden directory")
-    index = json.loads(index_file.read_text())
+    folder = directory(metafunc.config, "cliper")
+    index = json.loads((folder / "index.json").read_text())
     if not index.get("cases"):
-        raise pytest.UsageError(f"{index_file} lists no cases: nothing would be tested")
+        raise pytest.UsageError(f"{folder}/index.json lists no cases: nothing would be tested")
     if "golden_case" in metafunc.fixturenames:
         metafunc.parametrize("golden_case", index["cases"])
     else:
@@ -35,7 +27,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def golden(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with plain files; a packed one (the shipped subset) is unpacked first."""
-    return opened(golden_directory(request.config), tmp_path_factory.mktemp("golden"))
+    return opened(directory(request.config, "cliper"), tmp_path_factory.mktemp("golden"))
 
 
 @pytest.fixture(scope="session", autouse=True)
