@@ -1,0 +1,332 @@
+"""`cliper evaluate`: mIoU and its relatives, on a benchmark or on one's own pictures."""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import BadRequest
+from ..settings import Settings
+
+if TYPE_CHECKING:
+    from cliper_model.evaluation.datasets.base import DataSet
+    from cliper_model.evaluation.runner import Measured
+    from cliper_model.evaluation.settings import Chosen
+    from cliper_model.segmenter import Segmenter
+
+HELP = (
+    "Measure a method: mIoU, accuracies, boundary F and presence over a whole data set, written to "
+    "DIR as results.json, classes.csv, images.csv and report.html. Exit status 1 when a picture "
+    "could not be measured."
+)
+DATASETS = (
+    "voc21", "voc20", "context60", "context59", "context459", "coco-object", "coco-stuff",
+    "ade20k", "ade-full", "cityscapes", "loveda", "vaihingen", "isaid", "folder", "labelstudio",
+)  # fmt: skip
+OWN = ("folder", "labelstudio")
+EXPORT = "export.json"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", choices=DATASETS, metavar="NAME", help="what is measured on")
+    parser.add_argument(
+        "--root",
+        type=Path,
+        metavar="PATH",
+        help="the data set's folder; for labelstudio the folder of an export and its pictures",
+    )
+    parser.add_argument("--method", metavar="M", help="default: the profile's own, cliper")
+    parser.add_argument("--profile", metavar="P", help="demo, fast, standard or best; like PROFILE")
+    parser.add_argument("--features", metavar="SOURCE", help="of methods that use a feature source")
+    parser.add_argument("--student", type=Path, metavar="FILE", help="checkpoint, for maskclip+")
+    parser.add_argument("--device", metavar="D", help="like DEVICE")
+    parser.add_argument(
+        "--published", action="store_true", help="with every published quirk, as for the tables"
+    )
+    parser.add_argument(
+        "--windows",
+        action=argparse.BooleanOptionalAction,
+        help="CLIPer with or without sliding windows; default: as the profile",
+    )
+    parser.add_argument(
+        "--refinement",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="CLIPer with or without diffusion refinement",
+    )
+    parser.add_argument(
+        "--side",
+        type=int,
+        choices=(224, 336),
+        default=336,
+        help="pixels of CLIPtrase's centre crops (default 336)",
+    )
+    parser.add_argument(
+        "--unlabelled",
+        choices=("background", "ignored"),
+        default="background",
+        help="own pictures: what mask value 0 means (default background); with ignored, every "
+        "pixel gets a label and only labelled pixels are counted",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
+    parser.add_argument(
+        "--shard",
+        type=_shard,
+        default=(1, 1),
+        metavar="I/N",
+        help="every N-th picture from the I-th on; merge the parts with --merge",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with what DIR holds, if the settings agree"
+    )
+    parser.add_argument(
+        "--merge",
+        type=Path,
+        nargs="+",
+        metavar="PART",
+        help="join the folders of all shards instead of measuring",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where results go (default evaluation/NAME-METHOD-PROFILE)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit status 0, or 1 when a picture could not be measured.
+
+    Raises BadRequest for options that cannot be meant, EvaluationError for data that is not
+    what it should be, and what loading the model raises.
+    """
+    if args.merge:
+        return _merge(args)
+    if args.dataset is None or args.root is None:
+        raise BadRequest("name a data set and its folder: --dataset voc21 --root DIR")
+    if args.limit is not None and args.limit < 1:
+        raise BadRequest(f"--limit must be at least 1, got {args.limit}")
+    from dataclasses import replace
+
+    from cliper_model.evaluation import check, runner
+
+    data = open_data(args.dataset, args.root)
+    check.check(data)
+    settings = Settings.from_environ(os.environ)
+    profile = _profile(args, settings)
+    model = _load(args, settings, profile)
+    chosen = _chosen(model, data, args, profile)
+    protocol = chosen.protocol(limit=args.limit, shard=args.shard)
+    if args.dataset in OWN and args.unlabelled == "ignored":
+        protocol = replace(protocol, background_is_ignored=True)
+    method = model.identity.method
+    out = args.out or Path("evaluation") / f"{args.dataset}-{method}-{profile}"
+    measured = runner.run(
+        data,
+        chosen.segment,
+        out=out,
+        settings=chosen.settings,
+        protocol=protocol,
+        resume=args.resume,
+        show_progress=True,
+    )
+    return _report(out, measured)
+
+
+def open_data(name: str, root: Path) -> "DataSet":
+    """The data set under `root`, or a Label Studio export. Raises BadDataset, BadRequest."""
+    from cliper_model.evaluation import benchmarks
+
+    if not root.exists():
+        raise BadRequest(f"--root {root} does not exist")
+    return _label_studio(root) if name == "labelstudio" else benchmarks.open_data(name, root)
+
+
+def _label_studio(root: Path) -> "DataSet":
+    """Labels are the classes, sorted; what nobody painted is background."""
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    from cliper_model.evaluation.datasets.base import DataSet, LabelMap, Layout, Sample
+    from cliper_model.evaluation.datasets.folder import merge_masks
+    from cliper_model.evaluation.errors import BadDataset
+    from cliper_model.segmenter import Label
+
+    from ..errors import BadMask
+    from ..labelstudio import export
+
+    path = _export_file(root)
+    try:
+        tasks = export.read(path)
+        names = export.labels_of(tasks)
+    except BadMask as wrong:
+        raise BadDataset(str(wrong)) from None
+    classes = tuple(name for name in names if not Label(name).is_rest)
+    if not classes:
+        raise BadDataset(f"{path} has no painted label; annotate with brush labels first")
+    pictures = _Pictures(path.parent)
+    samples = []
+    by_name = {}
+    for number, task in enumerate(tasks):
+        name = f"{number:05d}-{task.id}"
+        by_name[name] = task
+        samples.append(Sample(name=name, image=pictures.of(task.file_names), truth=path))
+
+    def read_truth(sample: Sample) -> LabelMap:
+        with Image.open(sample.image) as picture:
+            upright = ImageOps.exif_transpose(picture)
+            size_hw = (upright.height, upright.width)
+        try:
+            painted = export.masks_of(by_name[sample.name], size_hw)
+        except BadMask as wrong:
+            raise BadDataset(str(wrong)) from None
+        masks = {
+            classes.index(name) + 1: np.asarray(mask)
+            for name, mask in painted.items()
+            if name in classes
+        }
+        return merge_masks(masks, size_hw)
+
+    layout = Layout(
+        samples=tuple(samples), ids=None, classes=classes, read_truth=read_truth, upright=True
+    )
+    return DataSet(name="labelstudio", classes=classes, background=True, layout=layout)
+
+
+def _export_file(root: Path) -> Path:
+    if root.is_file():
+        return root
+    found = [root / EXPORT] if (root / EXPORT).is_file() else sorted(root.glob("*.json"))
+    if len(found) != 1:
+        raise BadRequest(
+            f"{root} holds {len(found)} .json files; name the export itself with --root, or call "
+            f"it {EXPORT}"
+        )
+    return found[0]
+
+
+class _Pictures:
+    """Picture files below a folder, found by the end of their path or by their name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._by_name: dict[str, list[Path]] = {}
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                self._by_name.setdefault(path.name, []).append(path)
+
+    def of(self, names: Sequence[str]) -> Path:
+        """Raises BadRequest for a picture that is not there, or there more than once."""
+        for name in names:
+            parts = Path(name).parts
+            found = self._by_name.get(parts[-1], []) if parts else []
+            closest = [path for path in found if path.parts[-len(parts) :] == parts]
+            for some in (closest, found):
+                if len(some) == 1:
+                    return some[0]
+            if found:
+                raise BadRequest(
+                    f"{len(found)} pictures are called {parts[-1]}; keep one of them below "
+                    f"{self.folder}"
+                )
+        raise BadRequest(f"the picture {names[0]} is not below {self.folder}; put it there")
+
+
+def _profile(args: argparse.Namespace, settings: Settings) -> str:
+    import torch
+
+    device = args.device or settings.device
+    on_gpu = torch.cuda.is_available() and not (device or "cuda").startswith("cpu")
+    return args.profile or settings.profile or ("standard" if on_gpu else "fast")
+
+
+def _load(args: argparse.Namespace, settings: Settings, profile: str) -> "Segmenter":
+    import cliper_model
+
+    return cliper_model.load(
+        profile,
+        method=args.method,
+        features=args.features,
+        student=args.student,
+        device=args.device or settings.device,
+        dtype=settings.dtype,
+        weights_dir=settings.model_dir,
+        published=args.published,
+    )
+
+
+def _chosen(
+    model: "Segmenter", data: "DataSet", args: argparse.Namespace, profile: str
+) -> "Chosen":
+    from cliper_model import profiles
+    from cliper_model.evaluation import benchmarks, settings
+
+    if args.dataset in OWN:
+        every_pixel = args.unlabelled == "ignored"
+        return settings.for_own_data(
+            model, data.layout.classes or data.classes, background=() if every_pixel else None
+        )
+    return settings.for_benchmark(
+        model,
+        benchmarks.get(args.dataset),
+        data.classes,
+        clip=profiles.get(profile).clip,
+        choice=settings.Choice(windows=args.windows, refinement=args.refinement, side=args.side),
+    )
+
+
+def _merge(args: argparse.Namespace) -> int:
+    from cliper_model.evaluation import gallery, records, runner
+
+    if args.out is None:
+        raise BadRequest("name the folder for the joined results with --out DIR")
+    header, found = records.merge(args.merge)
+    args.out.mkdir(parents=True, exist_ok=True)
+    gallery.collect(args.merge, found.values(), args.out)
+    matrix = runner.sum_of(found.values(), labels=len(header.settings["classes"]) + 1)
+    return _report(args.out, runner.Measured(header=header, records=found, matrix=matrix))
+
+
+def _report(out: Path, measured: "Measured") -> int:
+    """Write all results, say the figures, and give the exit status."""
+    from cliper_model.evaluation import benchmarks, report
+
+    name = measured.header.settings["dataset"]
+    known = None if name in OWN else benchmarks.get(name)
+    results = report.write(
+        out,
+        measured,
+        title=known.title if known else f"Own pictures ({name})",
+        published=known.published if known else (),
+        context={
+            "command": "cliper " + shlex.join(sys.argv[1:]),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            **report.machine(),
+        },
+    )
+    figures = results["figures"]
+    print(
+        f"mIoU {figures['miou']:.2f} %, pixel accuracy {figures['pixel_accuracy']:.2f} %, mean "
+        f"accuracy {figures['mean_accuracy']:.2f} %, boundary F {figures['boundary_f']:.2f} % over "
+        f"{figures['images']} pictures; see {out / report.PAGE}"
+    )
+    if figures["failed"]:
+        first = measured.failed[0]
+        print(
+            f"cliper: {figures['failed']} pictures could not be measured and are not in these "
+            f"figures, the first is {first.name}: {first.failed}; add --resume to try them again",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def _shard(text: str) -> tuple[int, int]:
+    which, slash, of = text.partition("/")
+    if not slash or not which.isdigit() or not of.isdigit() or not 1 <= int(which) <= int(of):
+        raise argparse.ArgumentTypeError(f"a shard is I/N with I from 1 to N, got {text!r}")
+    return int(which), int(of)

@@ -1,0 +1,1 @@
+"""Measuring a method: whole-set confusion, boundaries, presence; one run, resumable."""

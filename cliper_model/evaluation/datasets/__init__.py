@@ -1,0 +1,1 @@
+"""One benchmark layout = one file; the table lists them."""
