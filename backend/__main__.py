@@ -15,6 +15,9 @@ from .errors import ServiceError
 COMMANDS = {
     "serve": "answer Label Studio over HTTP",
     "segment": "segment picture files with a list of words",
+    "methods": "list the methods and what was published for them",
+    "sources": "compare feature sources on pictures with masks",
+    "evaluate": "measure a method on a benchmark or on your own pictures",
     "scenes": "draw storybook scenes with exact masks",
     "train-demo": "train the demo weights from nothing",
     "train-student": "train a network of your own, taught by any method",

@@ -39,6 +39,9 @@ class Settings:
     local_files_document_root: Path | None = None
 
     profile: str | None = None
+    method: str | None = None  # such as "proxyclip"; None: the profile's own, CLIPer
+    features: str | None = None  # feature source, NAME or NAME:FILE
+    student: Path | None = None  # checkpoint of a trained student, for "maskclip+"
     device: str | None = None
     dtype: str | None = None
     model_dir: Path | None = None
@@ -65,6 +68,9 @@ class Settings:
             verify_ssl=read.switch("VERIFY_SSL", cls.verify_ssl),
             local_files_document_root=read.folder("LOCAL_FILES_DOCUMENT_ROOT"),
             profile=read.text("PROFILE"),
+            method=read.text("METHOD"),
+            features=read.text("FEATURES"),
+            student=read.path("STUDENT"),
             device=read.device("DEVICE"),
             dtype=read.choice("DTYPE", DTYPES),
             model_dir=read.path("MODEL_DIR"),

@@ -24,8 +24,7 @@ def build(settings: Settings, *, source: ModelSource | None = None) -> Services:
 
     `source` replaces the real model. Raises UnknownProfile for a profile not shipped.
     """
-    if settings.profile is not None:
-        profiles.get(settings.profile)
+    check_choice(settings)
     model = ModelHost(source or real_model(settings))
     predictor = Predictor(
         model,
@@ -37,6 +36,11 @@ def build(settings: Settings, *, source: ModelSource | None = None) -> Services:
         score_threshold=settings.score_threshold,
     )
     return Services(model=model, predictor=predictor, basic_auth=settings.basic_auth)
+
+
+def check_choice(settings: Settings) -> None:
+    """Raises UnknownProfile, UnknownMethod, UnknownSource or UnneededSource at the start."""
+    profiles.get(settings.profile or "fast", method=settings.method, features=settings.features)
 
 
 def pictures(settings: Settings) -> ImageFetcher:
@@ -55,7 +59,12 @@ def pictures(settings: Settings) -> ImageFetcher:
 
 
 def real_model(settings: Settings) -> ModelSource:
-    """CLIPer on the profile the settings name, or the one the hardware suggests."""
+    """The method on the profile the settings name, or the one the hardware suggests."""
+    choice: dict[str, Any] = {
+        "method": settings.method,
+        "features": settings.features,
+        "student": settings.student,
+    }
 
     def profile() -> str:
         if settings.profile is not None:
@@ -68,17 +77,18 @@ def real_model(settings: Settings) -> ModelSource:
     def fetch(name: str, progress: Progress) -> None:
         from cliper_model.backbones import weights
 
-        weights.fetch(name, settings.model_dir, lambda told: progress(told.share))
+        wanted = profiles.get(name, method=settings.method, features=settings.features)
+        weights.fetch(wanted, settings.model_dir, lambda told: progress(told.share))
 
     def identify(name: str) -> Identity:
         import cliper_model
 
-        return cliper_model.identity(name, settings.model_dir)
+        return cliper_model.identity(name, settings.model_dir, **choice)
 
     def foresee(name: str) -> Identity | None:
         from cliper_model import loading
 
-        return loading.identity_after_fetch(name, settings.model_dir)
+        return loading.identity_after_fetch(name, settings.model_dir, **choice)
 
     def load(name: str, progress: Progress) -> Segmenter:
         import cliper_model
@@ -89,6 +99,7 @@ def real_model(settings: Settings) -> ModelSource:
             dtype=settings.dtype,
             weights_dir=settings.model_dir,
             progress=progress,
+            **choice,
         )
 
     return ModelSource(
@@ -106,7 +117,10 @@ def _describe(segmenter: Segmenter) -> Mapping[str, Any]:
     """Where and how the model runs, as far as it tells."""
     backbone = getattr(segmenter, "clip", None)
     diffusion = getattr(segmenter, "diffusion", None)
+    source = getattr(segmenter, "features", None)
     return {
+        "method": segmenter.identity.method,
+        "features": source.name if source is not None else None,
         "device": str(backbone.device) if backbone else None,
         "dtype": str(backbone.dtype).removeprefix("torch.") if backbone else None,
         "fallbacks": [str(note) for note in getattr(diffusion, "differences", ())],

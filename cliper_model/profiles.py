@@ -116,8 +116,20 @@ class Profile:
 
     @property
     def shipped(self) -> bool:
-        """True where the weights come with the package."""
+        """True where all weights come with the package."""
         return not self.components
+
+    @property
+    def on_demo_weights(self) -> bool:
+        """True where CLIP is the shipped one; a feature source may still be fetched."""
+        return self.clip == "demo"
+
+    @property
+    def choice(self) -> str:
+        """How a command line names it: the profile, and what differs from it as it is written."""
+        written = _as_written(self.name) if self.name in ORDER else self
+        method = f" --method {self.method}" if self.method != written.method else ""
+        return f"{self.name}{method}" + (f" --features {self.features}" if self.features else "")
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -162,18 +174,15 @@ def for_method(profile: Profile, method: str, features: str | None = None) -> Pr
     needs = method_card(method).needs
     source = features
     if source is None and "features" in needs:
-        source = "diffusion-s" if profile.shipped else "dino-vitb8"
+        source = "diffusion-s" if profile.on_demo_weights else "dino-vitb8"
     if source is not None and not {"features", "similarity"} & set(needs):
         raise UnneededSource(method, source)
     diffusion = profile.diffusion if "diffusion" in needs and source is None else None
     if source is not None and source.startswith("diffusion-"):
         diffusion = profile.diffusion or "stable-diffusion-2-1-base"
-    parts: tuple[Component, ...] = ()
-    if not profile.shipped:
-        wanted = [profile.clip, diffusion, component_of(source) if source else None]
-        parts = tuple(component(part) for part in dict.fromkeys(filter(None, wanted)))
-    elif source is not None and (outside := component_of(source)) is not None:
-        parts = (component(outside),)
+    own = [] if profile.on_demo_weights else [profile.clip, diffusion]
+    wanted = dict.fromkeys([*own, component_of(source) if source is not None else None])
+    parts = tuple(component(part) for part in wanted if part is not None)
     return replace(
         profile,
         method=method,
@@ -181,7 +190,14 @@ def for_method(profile: Profile, method: str, features: str | None = None) -> Pr
         diffusion=diffusion,
         window=profile.window if method == profile.method else 0,
         components=parts,
-        licence=", ".join(dict.fromkeys([profile.licence, *(part.licence for part in parts)])),
+        licence=", ".join(
+            dict.fromkeys(
+                [
+                    *([profile.licence] if profile.on_demo_weights else []),
+                    *(f"{part.licence} ({part.title})" for part in parts),
+                ]
+            )
+        ),
         ram_mib=None,
         vram_mib=None,
         published_miou=None,

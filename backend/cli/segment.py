@@ -54,6 +54,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where results go")
     parser.add_argument("--profile", help="demo, fast, standard or best; like PROFILE")
+    parser.add_argument("--method", help="see 'cliper methods'; like METHOD")
+    parser.add_argument(
+        "--features", metavar="SOURCE", help="feature source, NAME or NAME:FILE; like FEATURES"
+    )
+    parser.add_argument(
+        "--student", type=Path, metavar="FILE", help="trained student of maskclip+; like STUDENT"
+    )
     parser.add_argument(
         "--background",
         metavar="WORDS",
@@ -186,7 +193,13 @@ def _load(args: argparse.Namespace, settings: Settings) -> tuple[Segmenter, str]
     on_gpu = torch.cuda.is_available() and not (device or "cuda").startswith("cpu")
     profile = args.profile or settings.profile or ("standard" if on_gpu else "fast")
     model = cliper_model.load(
-        profile, device=device, dtype=settings.dtype, weights_dir=settings.model_dir
+        profile,
+        method=args.method or settings.method,
+        features=args.features or settings.features,
+        student=args.student or settings.student,
+        device=device,
+        dtype=settings.dtype,
+        weights_dir=settings.model_dir,
     )
     return model, profile
 

@@ -15,6 +15,9 @@ OPTIONS = {  # option -> environment variable
     "host": "HOST",
     "port": "PORT",
     "profile": "PROFILE",
+    "method": "METHOD",
+    "features": "FEATURES",
+    "student": "STUDENT",
     "device": "DEVICE",
     "dtype": "DTYPE",
     "threads": "THREADS",
@@ -29,12 +32,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until a signal ends it. Raises BadSetting, CannotListen, UnknownProfile."""
-    settings = Settings.from_environ({**os.environ, **_given(args)})
-    if settings.profile is not None:
-        from cliper_model import profiles
+    """Serve until a signal ends it. Raises BadSetting, CannotListen, and as `check_choice`."""
+    from ..wiring import check_choice
 
-        profiles.get(settings.profile)
+    settings = Settings.from_environ({**os.environ, **_given(args)})
+    check_choice(settings)
     with listen(settings.host, settings.port) as listener:
         host, port = listener.getsockname()[:2]
         print(f"cliper: listening on http://{host}:{port}", flush=True)

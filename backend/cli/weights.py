@@ -27,6 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     showing = actions.add_parser("path", help="where weights are kept, or a profile's own files")
     showing.add_argument("profile", nargs="?", choices=profiles.names(), metavar="PROFILE")
+    for action in (fetching, showing):
+        action.add_argument("--method", help="another method than the profile's")
+        action.add_argument("--features", metavar="SOURCE", help="feature source of that method")
     for action in (listing, fetching, verifying, showing):
         action.add_argument("--dir", type=Path, metavar="DIR", help="like MODEL_DIR")
 
@@ -38,11 +41,15 @@ def run(args: argparse.Namespace) -> int:
         case "list":
             return _list(folder)
         case "fetch":
-            return _fetch(args.profile, folder)
+            return _fetch(_chosen(args), folder)
         case "verify":
             return _verify(args.profile, folder)
         case _:
-            return _path(args.profile, folder)
+            return _path(_chosen(args) if args.profile else None, folder)
+
+
+def _chosen(args: argparse.Namespace) -> Profile:
+    return profiles.get(args.profile, method=args.method, features=args.features)
 
 
 def _list(folder: Path | None) -> int:
@@ -69,10 +76,9 @@ def _list(folder: Path | None) -> int:
     return 0
 
 
-def _fetch(name: str, folder: Path | None) -> int:
+def _fetch(profile: Profile, folder: Path | None) -> int:
     from cliper_model.backbones import weights
 
-    profile = profiles.get(name)
     for component in profile.components:
         print(f"{component.title}: {component.licence}", file=sys.stderr)
     with tqdm(
@@ -118,13 +124,13 @@ def _verify(names: list[str], folder: Path | None) -> int:
     return 1 if wrong else 0
 
 
-def _path(name: str | None, folder: Path | None) -> int:
+def _path(profile: Profile | None, folder: Path | None) -> int:
     from cliper_model.backbones import weights
 
-    if name is None:
+    if profile is None:
         print(folder or weights.default_folder())
         return 0
-    for place in dict.fromkeys(weights.locate(name, folder).values()):
+    for place in dict.fromkeys(weights.locate(profile, folder).values()):
         print(place)
     return 0
 

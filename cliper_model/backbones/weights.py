@@ -84,23 +84,15 @@ def is_offline() -> bool:
 
 
 def locate(profile: str | Profile, weights_dir: str | Path | None = None) -> dict[str, Path]:
-    """Find a profile's weights: part (`clip`, `diffusion`) -> file or folder to load.
+    """Find a profile's weights: part (`clip`, `diffusion`, `features`) -> file or folder to load.
 
     Looks into `weights_dir/<component>` first, then into the hub's cache. The shipped demo
     model is one folder for both parts. Raises WeightsMissing, which says what to do.
     """
     chosen = _profile(profile)
-    if chosen.shipped:
-        folder = profiles.demo_folder()
-        if not (folder / "demo.json").is_file():
-            raise WeightsMissing(
-                "the demo model's weights",
-                [folder],
-                "reinstall the package, or train the demo model with 'cliper train-demo'",
-            )
-        return {"clip": folder, "diffusion": folder}
-
-    found = {}
+    found: dict[str, Path] = {}
+    if chosen.on_demo_weights:
+        found["clip"] = found["diffusion"] = _shipped_folder()
     for component, (folder, variant) in _places(chosen, _root(weights_dir)).items():
         single = len(variant.files) == 1
         found[component.part] = folder / variant.files[0].path if single else folder
@@ -117,14 +109,12 @@ def checksums(profile: str | Profile, weights_dir: str | Path | None = None) -> 
     Raises WeightsMissing.
     """
     chosen = _profile(profile)
+    digests = _shipped_checksums() if chosen.on_demo_weights else {}
     if chosen.shipped:
-        folder = locate(chosen)["clip"]
-        files = sorted(folder.glob("*.safetensors"))
-        return {f"demo/{file.name}": sha256(file) for file in files}
+        return digests
 
     root = _root(weights_dir)
     notes = _Sidecar(root / SIDECAR)
-    digests = {}
     for component, (folder, variant) in _places(chosen, root).items():
         for file in variant.files:
             path = folder / file.path
@@ -153,7 +143,7 @@ def checksums_after_fetch(
     if is_offline():
         return None
     notes = _Sidecar(root / SIDECAR)
-    digests: dict[str, str] = {}
+    digests = _shipped_checksums() if chosen.on_demo_weights else {}
     for component in chosen.components:
         folder, variant = _place(component, root) or (
             root / component.name,
@@ -194,14 +184,13 @@ def is_published(profile: Profile, part: str, digests: Mapping[str, str]) -> boo
 def verify(profile: str | Profile, weights_dir: str | Path | None = None) -> list[Verdict]:
     """Read every file of a profile again and compare it with its recorded checksum."""
     chosen = _profile(profile)
-    if chosen.shipped:
-        folder = locate(chosen)["clip"]
-        return [
-            Verdict(file=f"demo/{path.name}", path=path, state="unpinned", sha256=sha256(path))
-            for path in sorted(folder.glob("*.safetensors"))
-        ]
     root = _root(weights_dir)
-    verdicts = []
+    verdicts = [
+        Verdict(
+            file=name, path=_shipped_folder() / Path(name).name, state="unpinned", sha256=digest
+        )
+        for name, digest in (_shipped_checksums() if chosen.on_demo_weights else {}).items()
+    ]
     for component in chosen.components:
         place = _place(component, root)
         folder, variant = place or (root / component.name, component.variants[0])
@@ -277,6 +266,22 @@ def _profile(profile: str | Profile) -> Profile:
     return profiles.get(profile) if isinstance(profile, str) else profile
 
 
+def _shipped_folder() -> Path:
+    folder = profiles.demo_folder()
+    if not (folder / "demo.json").is_file():
+        raise WeightsMissing(
+            "the demo model's weights",
+            [folder],
+            "reinstall the package, or train the demo model with 'cliper train-demo'",
+        )
+    return folder
+
+
+def _shipped_checksums() -> dict[str, str]:
+    files = sorted(_shipped_folder().glob("*.safetensors"))
+    return {f"demo/{file.name}": sha256(file) for file in files}
+
+
 def _root(weights_dir: str | Path | None) -> Path:
     return default_folder() if weights_dir is None else Path(weights_dir).expanduser()
 
@@ -342,9 +347,9 @@ def _missing(profile: Profile, absent: Sequence[Component], root: Path) -> Weigh
         f"connection and put {_listed([file.path for file in files])} into {root / part.name}"
         for part, files in wanted.items()
     )
-    command = f"run 'cliper weights fetch {profile.name}' ({size} MiB)"
+    command = f"run 'cliper weights fetch {profile.choice}' ({size} MiB)"
     return WeightsMissing(
-        f"{' and '.join(part.title for part in absent)} for the profile {profile.name!r}",
+        f"{' and '.join(part.title for part in absent)} for the profile {profile.choice!r}",
         [root / part.name for part in absent],
         f"unset HF_HUB_OFFLINE and {command}" if is_offline() else command,
         details=f"without a connection, {by_hand} (MODEL_DIR chooses another folder than {root})",

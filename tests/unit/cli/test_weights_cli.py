@@ -32,7 +32,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     original = profiles.get
     small = replace(original("fast"), components=(component,))
-    monkeypatch.setattr(profiles, "get", lambda name: small if name == "fast" else original(name))
+    monkeypatch.setattr(profiles, "get", lambda name, **_: small if name == "fast" else original(name))
     path = tmp_path / "clip-x" / "a.safetensors"
     path.parent.mkdir()
     path.write_bytes(CONTENT)
