@@ -195,7 +195,7 @@ tr:nth-child(even) td{background:#f6f6f6}
 .bar i{display:block;height:100%;background:#2b5fab}
 .warn{background:#fff3d6;border-left:4px solid #d79b00;padding:.6rem 1rem}
 img{max-width:100%}.confusion{image-rendering:pixelated;border:1px solid #ccc}
-figure{margin:0 0 1.2rem}figcaption{font-size:.85rem;color:#555}
+.gallery{display:flex;flex-wrap:wrap;gap:1.2rem}figure{margin:0}figcaption{font-size:.85rem;color:#555}
 .sw{display:inline-block;width:.8rem;height:.8rem;margin-right:.4rem;border:1px solid #999}
 pre{background:#f6f6f6;padding:.8rem;overflow:auto;font-size:.8rem}
 """
@@ -337,7 +337,11 @@ def _confusion(matrix: Int[np.ndarray, "labels labels"], names: Sequence[str]) -
 
 
 def _gallery(out: Path, measured: Measured) -> list[str]:
-    lines = ["<h2>Worst pictures</h2>", "<p>Picture, prediction, truth; grey is not counted.</p>"]
+    lines = [
+        "<h2>Worst pictures</h2>",
+        "<p>Picture, prediction, truth; colours as above, light grey is not counted.</p>",
+        '<div class="gallery">',
+    ]
     for miou, index in worst_of(measured.records.values()):
         strip = strip_path(out, index)
         if strip.is_file():
@@ -347,7 +351,7 @@ def _gallery(out: Path, measured: Measured) -> list[str]:
                 f'src="data:image/png;base64,{data}"/><figcaption>'
                 f"{_text(measured.records[index].name)}: mIoU {miou:.1f} %</figcaption></figure>"
             )
-    return lines
+    return [*lines, "</div>"]
 
 
 def _failures(failed: Sequence[Mapping[str, Any]]) -> list[str]:

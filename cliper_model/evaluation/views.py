@@ -12,7 +12,7 @@ from PIL import Image as PilImage
 
 Rgb = UInt8[np.ndarray, "height width 3"]
 LabelMap = Int[np.ndarray, "height width"]
-Cut = tuple[Rgb, LabelMap]
+Cut = tuple[UInt8[np.ndarray, "height2 width2 3"], Int[np.ndarray, "height2 width2"]]
 View = Callable[[Rgb, LabelMap], Cut]
 
 

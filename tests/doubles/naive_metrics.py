@@ -1,0 +1,92 @@
+"""The figures of an evaluation again, pixel by pixel and class by class: slow and plain."""
+
+from collections.abc import Mapping, Sequence
+from math import sqrt
+
+import numpy as np
+
+Pairs = Sequence[tuple[np.ndarray, np.ndarray]]  # (truth, prediction) per picture
+
+
+def region_figures(pairs: Pairs, labels: int) -> Mapping[str, float]:
+    """Percent. Truth below 0 is not counted; means run over labels that the truth shows."""
+    both = [0] * labels
+    shown = [0] * labels
+    said = [0] * labels
+    for truth, predicted in pairs:
+        for row in range(truth.shape[0]):
+            for column in range(truth.shape[1]):
+                t, p = int(truth[row, column]), int(predicted[row, column])
+                if t < 0:
+                    continue
+                shown[t] += 1
+                said[p] += 1
+                if t == p:
+                    both[t] += 1
+    there = [label for label in range(labels) if shown[label]]
+    iou = {label: both[label] / (shown[label] + said[label] - both[label]) for label in there}
+    total = sum(shown)
+    return {
+        "miou": 100 * sum(iou.values()) / len(there),
+        "pixel_accuracy": 100 * sum(both) / total,
+        "mean_accuracy": 100 * sum(both[label] / shown[label] for label in there) / len(there),
+        "frequency_weighted_iou": 100 * sum(iou[label] * shown[label] / total for label in there),
+        **{f"iou of {label}": 100 * iou[label] for label in there},
+    }
+
+
+def presence_figures(pairs: Pairs, labels: int) -> Mapping[str, float]:
+    """Classes are there where any pixel is; background is no class."""
+    right = claimed = there = 0
+    for truth, predicted in pairs:
+        for label in range(1, labels):
+            in_truth, in_prediction = (truth == label).any(), (predicted == label).any()
+            there += in_truth
+            claimed += in_prediction
+            right += in_truth and in_prediction
+    return {
+        "presence_precision": 100 * right / claimed,
+        "presence_recall": 100 * right / there,
+        "presence_false_per_image": (claimed - right) / len(pairs),
+    }
+
+
+def boundary_f(pairs: Pairs, labels: int) -> float:
+    """Of fully labelled pictures: every boundary pixel looks for its partner by itself."""
+    per_picture = []
+    for truth, predicted in pairs:
+        reach = max(1, round(0.0075 * sqrt(truth.shape[0] ** 2 + truth.shape[1] ** 2)))
+        scores = []
+        for label in range(1, labels):
+            true_edge, edge = _edge(truth, label), _edge(predicted, label)
+            if not true_edge:
+                continue
+            precision = _share_near(edge, true_edge, reach)
+            recall = _share_near(true_edge, edge, reach)
+            both = precision + recall
+            scores.append(2 * precision * recall / both if both else 0.0)
+        if scores:
+            per_picture.append(100 * sum(scores) / len(scores))
+    return sum(per_picture) / len(per_picture)
+
+
+def _edge(label_map: np.ndarray, label: int) -> list[tuple[int, int]]:
+    height, width = label_map.shape
+    found = []
+    for row in range(height):
+        for column in range(width):
+            if label_map[row, column] != label:
+                continue
+            around = ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1))
+            if any(
+                0 <= r < height and 0 <= c < width and label_map[r, c] != label for r, c in around
+            ):
+                found.append((row, column))
+    return found
+
+
+def _share_near(points: list[tuple[int, int]], others: list[tuple[int, int]], reach: int) -> float:
+    if not points:
+        return 0.0
+    near = sum(any((a - c) ** 2 + (b - d) ** 2 <= reach**2 for c, d in others) for a, b in points)
+    return near / len(points)

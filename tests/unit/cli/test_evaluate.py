@@ -1,0 +1,352 @@
+"""`cliper evaluate` on folders, exports and benchmarks, with a model whose words are colours."""
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from backend.__main__ import main
+from backend.cli import evaluate
+from backend.errors import BadMask, BadRequest
+from backend.labelstudio import export, rle
+from cliper_model.evaluation import benchmarks
+from cliper_model.evaluation.datasets.table import LAYOUTS
+
+from ...doubles.benchmark_trees import voc
+from ...doubles.colours import ColourSegmenter
+from ...doubles.pictures import COLOURS
+
+NAMES = ("blue", "green", "red")
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> ColourSegmenter:
+    found = ColourSegmenter()
+    monkeypatch.setattr(evaluate, "_load", lambda args, settings, profile: found)
+    return found
+
+
+def cliper(*arguments: object) -> int:
+    return main(["evaluate", *map(str, arguments)])
+
+
+def scene(number: int) -> tuple[np.ndarray, np.ndarray]:
+    """A picture of colour patches and a truth that is right nearly everywhere."""
+    rng = np.random.default_rng(number)
+    labels = np.repeat(np.repeat(rng.integers(0, 4, (3, 4)), 5, axis=0), 6, axis=1)
+    paint = np.array([(90, 90, 90), *(COLOURS[name] for name in NAMES)], np.uint8)
+    truth = labels.copy()
+    truth[: number + 2, :7] = number % 3 + 1
+    return paint[labels], truth
+
+
+def plant_folder(root: Path, count: int = 5) -> Path:
+    for number in range(count):
+        image, truth = scene(number)
+        for folder, pixels in (("images", image), ("masks", truth.astype(np.uint8))):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(root / folder / f"{number}.png")
+    (root / "names.txt").write_text("\n".join(NAMES) + "\n")
+    return root
+
+
+def region(name: str, mask: np.ndarray, kind: str = "brushlabels") -> dict[str, Any]:
+    packed = rle.encode(np.where(mask, np.uint8(255), np.uint8(0)))
+    return {
+        "type": kind,
+        "from_name": "label",
+        "to_name": "image",
+        "original_width": mask.shape[1],
+        "original_height": mask.shape[0],
+        "value": {"format": "rle", "rle": list(packed), kind: [name]},
+    }
+
+
+def plant_export(root: Path, count: int = 5) -> Path:
+    """Uploads with Label Studio's prefix; every label in two regions; a cancelled annotation."""
+    (root / "media").mkdir(parents=True)
+    tasks = []
+    for number in range(count):
+        image, truth = scene(number)
+        Image.fromarray(image).save(root / "media" / f"{number}.png")
+        regions: list[dict[str, Any]] = [{"type": "choices", "value": {"choices": ["good"]}}]
+        for index, name in enumerate(NAMES, start=1):
+            left, right = truth == index, truth == index
+            left[:, 12:] = False
+            right[:, :12] = False
+            regions += [region(name, part) for part in (left, right) if part.any()]
+        regions.append(region("Background", truth == 0))
+        wrong = [region("red", np.ones_like(truth, bool))]
+        tasks.append(
+            {
+                "id": 100 + number,
+                "data": {"image": f"/data/upload/7/deadbeef-{number}.png"},
+                "annotations": [
+                    {"result": regions, "updated_at": "2025-01-02T00:00:00Z"},
+                    {"result": wrong, "updated_at": "2025-01-01T00:00:00Z"},
+                    {"result": wrong, "updated_at": "2025-01-03T00:00:00Z", "was_cancelled": True},
+                ],
+            }
+        )
+    tasks.append({"id": 999, "data": {"image": "/data/upload/7/x.png"}, "annotations": []})
+    (root / "project.json").write_text(json.dumps(tasks))
+    return root
+
+
+def results(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "results.json").read_text())
+    return found
+
+
+def test_a_folder_gives_figures_tables_and_a_page(
+    tmp_path: Path, model: ColourSegmenter, capsys: pytest.CaptureFixture[str]
+):
+    root, out = plant_folder(tmp_path / "own"), tmp_path / "out"
+
+    assert cliper("--dataset", "folder", "--root", root, "--profile", "fast", "--out", out) == 0
+
+    truths = np.stack([scene(number)[1] for number in range(5)])
+    said = np.stack(
+        [
+            sum(
+                (index + 1) * (scene(number)[0] == COLOURS[name]).all(axis=2)
+                for index, name in enumerate(NAMES)
+            )
+            for number in range(5)
+        ]
+    )
+    found = results(out)
+    assert found["figures"]["pixel_accuracy"] == pytest.approx(100 * (truths == said).mean())
+    assert 50 < found["figures"]["miou"] < 100
+    assert found["settings"]["method"]["name"] == "colours"
+    assert found["context"]["command"].startswith("cliper ")
+    with (out / "classes.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["name"] for row in rows] == ["background", *NAMES]
+    assert int(rows[3]["truth_pixels"]) == (truths == 3).sum()
+    with (out / "images.csv").open() as stream:
+        assert [row["name"] for row in csv.DictReader(stream)] == ["0", "1", "2", "3", "4"]
+    assert f"mIoU {found['figures']['miou']:.2f} %" in capsys.readouterr().out
+
+
+def test_the_page_is_well_formed_and_asks_nobody_for_anything(
+    tmp_path: Path, model: ColourSegmenter
+):
+    root, out = plant_folder(tmp_path / "own"), tmp_path / "out"
+    (root / "names.txt").write_text("blue\ngreen\nred|red\n")
+    (root / "images" / "4.png").rename(root / "images" / "a <b> & 'c'.png")
+    (root / "masks" / "4.png").rename(root / "masks" / "a <b> & 'c'.png")
+
+    cliper("--dataset", "folder", "--root", root, "--profile", "fast", "--out", out)
+
+    page = (out / "report.html").read_text(encoding="utf-8")
+    tree = ElementTree.fromstring(page.removeprefix("<!DOCTYPE html>"))
+    text = re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]*", "", page)
+    assert not re.search(r"https?:|//[a-z]|@import|<script|<link|url\(", text)
+    sources = [image.get("src", "") for image in tree.iter("img")]
+    assert len(sources) == 1 + 5  # confusion picture and five strips
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert "a <b> & 'c': mIoU" in "".join(tree.itertext())
+    assert len(list(tree.iter("i"))) == 4  # a bar per label
+
+
+def test_an_export_with_brush_regions_gives_the_figures_of_the_folder(
+    tmp_path: Path, model: ColourSegmenter
+):
+    own, exported = plant_folder(tmp_path / "own"), plant_export(tmp_path / "export")
+
+    assert (
+        cliper("--dataset", "folder", "--root", own, "--profile", "fast", "--out", tmp_path / "a")
+        == 0
+    )
+    assert (
+        cliper(
+            "--dataset", "labelstudio", "--root", exported, "--profile", "fast",
+            "--out", tmp_path / "b",
+        )
+        == 0
+    )  # fmt: skip
+
+    folder, studio = results(tmp_path / "a"), results(tmp_path / "b")
+    assert studio["figures"] == folder["figures"]
+    assert studio["classes"] == folder["classes"]
+
+
+def test_unlabelled_pixels_are_left_out_when_asked(tmp_path: Path, model: ColourSegmenter):
+    root, out = plant_folder(tmp_path / "own"), tmp_path / "out"
+
+    cliper(
+        "--dataset", "folder", "--root", root, "--profile", "fast", "--out", out,
+        "--unlabelled", "ignored",
+    )  # fmt: skip
+
+    found = results(out)
+    labelled = sum((scene(number)[1] > 0).sum() for number in range(5))
+    assert found["figures"]["pixels"] == labelled
+    assert found["classes"][0]["truth_pixels"] == 0
+
+
+def test_shards_merge_to_the_results_of_one_run(tmp_path: Path, model: ColourSegmenter):
+    root = plant_folder(tmp_path / "own", count=7)
+    same = ("--dataset", "folder", "--root", root, "--profile", "fast")
+    cliper(*same, "--out", tmp_path / "one")
+    parts = [tmp_path / f"part{which}" for which in (1, 2, 3)]
+    for which, part in enumerate(parts, start=1):
+        assert cliper(*same, "--shard", f"{which}/3", "--out", part) == 0
+
+    assert cliper("--merge", *parts, "--out", tmp_path / "all") == 0
+
+    whole, together = results(tmp_path / "one"), results(tmp_path / "all")
+    assert together["figures"] == whole["figures"]
+    assert together["classes"] == whole["classes"]
+    strips = [
+        sorted(p.name for p in (tmp_path / one / "worst").iterdir()) for one in ("one", "all")
+    ]
+    assert strips[0] == strips[1]
+    assert len(strips[0]) == 7
+
+
+def test_a_picture_that_cannot_be_read_gives_status_1_and_a_sentence(
+    tmp_path: Path, model: ColourSegmenter, capsys: pytest.CaptureFixture[str]
+):
+    root, out = plant_folder(tmp_path / "own"), tmp_path / "out"
+    whole = (root / "images" / "2.png").read_bytes()
+    (root / "images" / "2.png").write_bytes(whole[: len(whole) // 2])
+    same = ("--dataset", "folder", "--root", root, "--profile", "fast", "--out", out)
+
+    assert cliper(*same) == 1
+    assert (
+        "1 pictures could not be measured and are not in these figures" in capsys.readouterr().err
+    )
+    assert results(out)["figures"]["failed"] == 1
+    assert "could not be measured" in (out / "report.html").read_text()
+
+    (root / "images" / "2.png").write_bytes(whole)
+    assert cliper(*same, "--resume") == 0
+    assert results(out)["figures"]["images"] == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((), "name a data set and its folder"),
+        (("--dataset", "voc21", "--root", "nowhere"), "--root nowhere does not exist"),
+        (("--merge", "a"), "name the folder for the joined results with --out"),
+        (("--dataset", "folder", "--root", ".", "--limit", "0"), "--limit must be at least 1"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_one_sentence(
+    arguments: tuple[str, ...], sentence: str, capsys: pytest.CaptureFixture[str]
+):
+    assert cliper(*arguments) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "a/b"])
+def test_a_shard_that_is_none_is_refused(shard: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        cliper("--shard", shard)
+    assert "a shard is I/N with I from 1 to N" in capsys.readouterr().err
+
+
+def test_wrong_data_stops_before_the_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(evaluate, "_load", pytest.fail)
+    root = plant_folder(tmp_path / "own")
+    (root / "images").rename(root / "x")
+    (root / "masks").rename(root / "images")
+    (root / "x").rename(root / "masks")
+
+    assert cliper("--dataset", "folder", "--root", root) == 2
+    assert "swapped" in capsys.readouterr().err
+
+
+def test_a_method_without_the_benchmarks_numbers_is_one_sentence(
+    tmp_path: Path, model: ColourSegmenter, capsys: pytest.CaptureFixture[str]
+):
+    tree = voc(tmp_path / "voc", background=True)
+
+    status = cliper("--dataset", "voc21", "--root", tree.root, "--profile", "fast")
+
+    assert status == 2
+    assert "voc21 has numbers of 'colours' for none" in capsys.readouterr().err
+
+
+def test_the_command_offers_every_data_set_of_the_table():
+    assert set(evaluate.DATASETS) == {*LAYOUTS, "labelstudio"}
+    assert set(evaluate.OWN) == {*benchmarks.OWN, "labelstudio"}
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("no json", "is not JSON; export the project as JSON"),
+        ('{"a": 1}', "is not a list of tasks"),
+        ("[]", "holds 0 tasks and no annotation"),
+        ('[{"id": 1, "data": {"image": "a.png"}}]', "holds 1 tasks and no annotation"),
+        (
+            '[{"id": 1, "data": {"text": "x"}, "annotations": [{"result": []}]}]',
+            "task 1 of .* names no picture file",
+        ),
+    ],
+)
+def test_exports_that_cannot_be_measured_get_a_sentence(
+    content: str, sentence: str, tmp_path: Path
+):
+    path = tmp_path / "export.json"
+    path.write_text(content)
+    with pytest.raises(BadRequest, match=sentence):
+        export.read(path)
+
+
+def test_a_region_of_another_size_or_an_unknown_type_is_refused():
+    mask = np.ones((4, 6), bool)
+    task = export.AnnotatedTask(id=7, address="a.png", regions=(region("red", mask),))
+
+    assert export.masks_of(task, (4, 6))["red"].all()
+    with pytest.raises(BadMask, match="task 7 was painted on 6 x 4 pixels, its picture has 8 x 8"):
+        export.masks_of(task, (8, 8))
+    strange = {**region("red", mask), "type": "strangelabels"}
+    strange["value"] = {"strangelabels": ["red"]}
+    with pytest.raises(BadMask, match="regions of type 'strangelabels' cannot be read yet"):
+        export.labels_of((export.AnnotatedTask(id=7, address="a.png", regions=(strange,)),))
+
+
+@pytest.mark.parametrize(
+    ("address", "names"),
+    [
+        (
+            "/data/upload/3/deadbeef-cat%201.png",
+            ("data/upload/3/deadbeef-cat 1.png", "deadbeef-cat 1.png", "cat 1.png"),
+        ),
+        ("/data/local-files/?d=in/a.png", ("in/a.png", "a.png")),
+        ("s3://bucket/x/b.jpg", ("x/b.jpg", "b.jpg")),
+    ],
+)
+def test_a_picture_is_found_by_any_name_label_studio_gives_it(address: str, names: tuple[str, ...]):
+    assert export.AnnotatedTask(id=1, address=address, regions=()).file_names == names
+
+
+def test_a_picture_that_is_missing_or_there_twice_is_refused(
+    tmp_path: Path, model: ColourSegmenter, capsys: pytest.CaptureFixture[str]
+):
+    root = plant_export(tmp_path / "export")
+    (root / "more").mkdir()
+    (root / "media" / "3.png").rename(root / "more" / "3.png")
+    (root / "more" / "1.png").write_bytes((root / "media" / "1.png").read_bytes())
+
+    assert cliper("--dataset", "labelstudio", "--root", root) == 2
+    assert "2 pictures are called 1.png" in capsys.readouterr().err
+    (root / "more" / "1.png").unlink()
+    (root / "more" / "3.png").unlink()
+    assert cliper("--dataset", "labelstudio", "--root", root) == 2
+    assert "3.png is not below" in capsys.readouterr().err

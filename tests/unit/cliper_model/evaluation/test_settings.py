@@ -1,0 +1,163 @@
+"""How the numbers of a data file reach a method, on toy networks."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cliper_model import presets
+from cliper_model.backbones.tiny import tiny_clip, tiny_diffusion
+from cliper_model.evaluation import benchmarks, settings, views
+from cliper_model.evaluation.errors import NoSuchNumbers
+from cliper_model.evaluation.settings import Choice
+from cliper_model.methods.clip import PlainClip
+from cliper_model.methods.cliper import Cliper, CliperConfig
+from cliper_model.methods.cliptrase import Cliptrase, CliptraseConfig
+from cliper_model.methods.maskclip import Maskclip, MaskclipConfig
+from cliper_model.methods.windowed import WindowedConfig
+from cliper_model.segmenter import Identity, Label, Segmenter
+from cliper_model.stages.decide import decide
+
+B16 = "ViT-B-16-quickgelu"
+
+
+def parts(method: str) -> dict[str, Any]:
+    return {
+        "presets": lambda name: presets.get(name, "tiny", method),
+        "identity": Identity(method=method, revision=1, profile="tiny"),
+    }
+
+
+def cliper(**changes: Any) -> Cliper:
+    return Cliper(tiny_clip(), tiny_diffusion(), CliperConfig(**changes), **parts("cliper"))
+
+
+def chosen(model: Segmenter, name: str, **choice: Any) -> settings.Chosen:
+    found = benchmarks.get(name)
+    assert found.classes is not None
+    return settings.for_benchmark(model, found, found.classes, clip=B16, choice=Choice(**choice))
+
+
+def config_of(found: settings.Chosen) -> Mapping[str, Any]:
+    config: Mapping[str, Any] = found.settings["method"]["config"]
+    return config
+
+
+def test_cliper_gets_sizes_windows_and_thresholds_of_the_data_set():
+    model = cliper()
+
+    plain, with_windows = chosen(model, "cityscapes"), chosen(model, "cityscapes", windows=True)
+
+    assert config_of(plain)["short_side"] == 560
+    assert config_of(plain)["crop"] == 0
+    assert config_of(with_windows)["crop"] == 224
+    assert plain.view_of is views.HALVES
+    assert plain.settings["decision"]["presence_threshold"] == 0.0
+    assert plain.settings["decision"]["background_threshold"] == 0.0001
+    assert config_of(chosen(model, "voc21", refinement=False))["refinement"] == "none"
+    assert model.config == CliperConfig()
+
+
+def test_windows_follow_the_profile_and_may_change_thresholds():
+    found = benchmarks.get("context60")
+    assert found.classes is not None
+    large = "ViT-L-14-quickgelu"
+
+    def threshold(model: Cliper) -> float:
+        done = settings.for_benchmark(model, found, found.classes, clip=large, choice=Choice())
+        return done.settings["decision"]["background_threshold"]
+
+    assert threshold(cliper()) == 0.3
+    assert threshold(cliper(crop=336)) == 0.2
+
+
+def test_the_label_map_is_that_of_the_method_with_the_published_numbers(picture: Any):
+    image = picture(60, 80)
+    model = cliper(short_side=64)
+    words = benchmarks.get("voc21").words_of("cliper", ())
+
+    found = chosen(model, "voc21")
+    own = found.segment(image)
+
+    preset = replace(
+        presets.get("objects", B16),
+        background_cosine=2.0,
+        presence_knots=((0.0, 0.0), (1.0, 1.0)),
+    )
+    built = Cliper(
+        tiny_clip(),
+        tiny_diffusion(),
+        CliperConfig(short_side=336),
+        presets=lambda _: preset,
+        identity=model.identity,
+    )
+    vocabulary = built.read([Label(word) for word in words.classes], background=words.background)
+    scores = built.score(built.observe(image), vocabulary)
+    decision = replace(preset.decision, presence_threshold=0.7, background_threshold=0.6)
+    expected = decide(scores, decision)
+    assert np.array_equal(own.label_map, expected.label_map)
+    assert own.claimed == tuple(np.flatnonzero(scores.strength > 0.7) + 1)
+
+
+def test_plain_clip_has_thresholds_of_its_own():
+    model = PlainClip(tiny_clip(), WindowedConfig(), **parts("clip"))
+
+    voc21, stuff = chosen(model, "voc21"), chosen(model, "coco-stuff")
+
+    assert voc21.settings["decision"]["background_threshold"] == 0.1
+    assert voc21.settings["decision"]["background"] == "threshold"
+    assert stuff.settings["decision"]["background"] == "none"
+    assert config_of(voc21)["stride"] == 112
+    assert config_of(chosen(model, "ade20k"))["short_side"] == 448
+    assert config_of(chosen(model, "cityscapes"))["crop"] == 224
+
+
+def test_maskclip_gives_every_pixel_its_best_class():
+    model = Maskclip(tiny_clip(), MaskclipConfig(), **parts("maskclip"))
+
+    found = chosen(model, "context59")
+
+    assert config_of(found)["short_side"] == config_of(found)["long_side"] == 520
+    assert found.settings["decision"]["background"] == "none"
+    assert found.settings["words"]["background"] == ()
+
+
+@pytest.mark.parametrize(("side", "eps", "fewest"), [(224, 0.7, 3), (336, 1.1, 7)])
+def test_cliptrase_is_measured_on_centre_crops(side: int, eps: float, fewest: int, picture: Any):
+    model = Cliptrase(tiny_clip(), CliptraseConfig(), **parts("cliptrase"))
+
+    found = chosen(model, "voc20", side=side)
+    truth = np.ones((250, 400), np.int64)
+    image, labels = found.view_of["centre"](picture(250, 400), truth)
+
+    config = config_of(found)
+    assert (config["short_side"], config["eps"], config["min_samples"]) == (side, eps, fewest)
+    assert config["class_token_product"] is True
+    assert image.shape[:2] == labels.shape == (side, side)
+    assert chosen(model, "voc21", side=side).ignored_is_background
+    assert not found.ignored_is_background
+
+
+def test_a_model_without_published_numbers_is_refused_with_what_to_do():
+    found = benchmarks.get("voc21")
+    with pytest.raises(NoSuchNumbers, match="not for 'demo'; choose another profile, or --dataset"):
+        settings.for_benchmark(cliper(), found, ("x",), clip="demo", choice=Choice())
+
+
+def test_a_label_that_means_the_rest_gets_the_pixels_nobody_claims():
+    labels = [Label("house"), Label("Background"), Label("sky")]
+
+    assert settings.label_numbers(labels).tolist() == [2, 1, 3]
+    assert settings.label_numbers(labels[::2]).tolist() == [0, 1, 2]
+
+
+def test_own_data_is_measured_with_the_profiles_own_numbers(picture: Any):
+    image = picture(50, 70)
+    model = cliper(short_side=64)
+
+    found = settings.for_own_data(model, ["house|home", "sky"]).segment(image)
+
+    expected = model.segment(image, [Label("house", ("house", "home")), Label("sky")])
+    assert np.array_equal(found.label_map, expected.label_map)
