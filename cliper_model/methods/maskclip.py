@@ -226,11 +226,13 @@ class Maskclip(Method):
             presence=preset.presence,
             presence_scale=self.config.display_scale,
         )
-        likely = smoothing.row_probabilities(cosines.transpose(0, 1)).flatten(1).amax(dim=1)
-        strength, _ = likeliest_rows(
-            likely.cpu().numpy(), row_class=owners, classes=len(vocabulary.labels)
+        likely = smoothing.row_probabilities(cosines.transpose(0, 1)).flatten(1)
+        best, _ = likeliest_rows(
+            likely.amax(dim=1, keepdim=True).cpu().numpy(),
+            row_class=owners,
+            classes=len(vocabulary.labels),
         )
-        return replace(scores, strength=strength, presence=preset.presence(strength))
+        return replace(scores, strength=best[:, 0], presence=preset.presence(best[:, 0]))
 
     def enlarged(
         self, maps: Sequence[Float[Tensor, "rows h w"]], state: MaskclipState
