@@ -110,6 +110,15 @@ class OpenaiGolden:
             raise ValueError(f"{name} does not fit: missing {missing}, unexpected {unexpected}")
         return ClipBackbone(model, open_clip.SimpleTokenizer(context_length=context))
 
+    @property
+    def only_tower(self) -> str:
+        """The file with weights of a directory whose index names none: the one that is no case."""
+        cases = {case["name"] for case in self.index["cases"]}
+        plain = {file.stem for file in self.folder.glob("*.safetensors")}
+        stems = plain | {name.removesuffix(".safetensors") for name in self.packed}
+        (found,) = sorted(stems - cases)
+        return found
+
     def logit_scale(self, name: str) -> float:
         return float(self.tensors(name)["logit_scale"].exp())
 

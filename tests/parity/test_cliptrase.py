@@ -16,7 +16,6 @@ from .openai_golden import Checks, OpenaiGolden, generate, preset
 from .where import directory
 
 METHOD = "cliptrase"
-WEIGHTS = "clip_tiny"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -32,9 +31,10 @@ def test_golden_case(case: dict[str, Any], bench: OpenaiGolden) -> None:
     theirs = bench.tensors(case["name"])
     checks = Checks(theirs)
     features, attention = bench.tolerances["features"], bench.tolerances["attention"]
-    scale = bench.logit_scale(WEIGHTS)
+    tower = bench.only_tower
+    scale = bench.logit_scale(tower)
     method = Cliptrase(
-        bench.clip(WEIGHTS, bench.index["config"]),
+        bench.clip(tower, bench.index["config"]),
         CliptraseConfig(
             short_side=case["image_size"],
             eps=case["eps"],
