@@ -39,10 +39,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="the data set's folder; for labelstudio the folder of an export and its pictures",
     )
-    parser.add_argument("--method", metavar="M", help="default: the profile's own, cliper")
+    parser.add_argument("--method", metavar="M", help="see 'cliper methods'; like METHOD")
     parser.add_argument("--profile", metavar="P", help="demo, fast, standard or best; like PROFILE")
-    parser.add_argument("--features", metavar="SOURCE", help="of methods that use a feature source")
-    parser.add_argument("--student", type=Path, metavar="FILE", help="checkpoint, for maskclip+")
+    parser.add_argument(
+        "--features", metavar="SOURCE", help="feature source, NAME or NAME:FILE; like FEATURES"
+    )
+    parser.add_argument(
+        "--student", type=Path, metavar="FILE", help="trained student of maskclip+; like STUDENT"
+    )
     parser.add_argument("--device", metavar="D", help="like DEVICE")
     parser.add_argument(
         "--published", action="store_true", help="with every published quirk, as for the tables"
@@ -249,9 +253,9 @@ def _load(args: argparse.Namespace, settings: Settings, profile: str) -> "Segmen
 
     return cliper_model.load(
         profile,
-        method=args.method,
-        features=args.features,
-        student=args.student,
+        method=args.method or settings.method,
+        features=args.features or settings.features,
+        student=args.student or settings.student,
         device=args.device or settings.device,
         dtype=settings.dtype,
         weights_dir=settings.model_dir,

@@ -8,15 +8,19 @@ import numpy as np
 import pytest
 
 from cliper_model import presets
-from cliper_model.backbones.tiny import tiny_clip, tiny_diffusion
+from cliper_model.backbones.tiny import tiny_clip, tiny_diffusion, tiny_features
 from cliper_model.evaluation import benchmarks, settings, views
 from cliper_model.evaluation.errors import NoSuchNumbers
 from cliper_model.evaluation.settings import Choice
 from cliper_model.methods.clip import PlainClip
+from cliper_model.methods.clip_surgery import ClipSurgery, ClipSurgeryConfig
 from cliper_model.methods.cliper import Cliper, CliperConfig
 from cliper_model.methods.cliptrase import Cliptrase, CliptraseConfig
 from cliper_model.methods.maskclip import Maskclip, MaskclipConfig
+from cliper_model.methods.proxyclip import ProxyClip, ProxyClipConfig
+from cliper_model.methods.proxyclip_adjust import AdjustConfig, AdjustedProxyClip
 from cliper_model.methods.windowed import WindowedConfig
+from cliper_model.registry import METHODS as METHODS_OF_THE_REGISTRY
 from cliper_model.segmenter import Identity, Label, Segmenter
 from cliper_model.stages.decide import decide
 
@@ -161,3 +165,38 @@ def test_own_data_is_measured_with_the_profiles_own_numbers(picture: Any):
 
     expected = model.segment(image, [Label("house", ("house", "home")), Label("sky")])
     assert np.array_equal(found.label_map, expected.label_map)
+
+
+METHODS: Mapping[str, Any] = {
+    "cliper": cliper,
+    "clip": lambda: PlainClip(tiny_clip(), WindowedConfig(), **parts("clip")),
+    "maskclip": lambda: Maskclip(tiny_clip(), MaskclipConfig(), **parts("maskclip")),
+    "cliptrase": lambda: Cliptrase(tiny_clip(), CliptraseConfig(), **parts("cliptrase")),
+    "clip-surgery": lambda: ClipSurgery(tiny_clip(), ClipSurgeryConfig(), **parts("clip-surgery")),
+    "proxyclip": lambda: ProxyClip(
+        tiny_clip(), tiny_features(), ProxyClipConfig(), **parts("proxyclip")
+    ),
+    "proxyclip-adjust": lambda: AdjustedProxyClip(
+        tiny_clip(), tiny_features(), AdjustConfig(), **parts("proxyclip-adjust")
+    ),
+}
+
+
+def test_every_method_that_needs_no_training_is_here():
+    assert {*METHODS, "maskclip+"} == set(METHODS_OF_THE_REGISTRY)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_answers_with_the_numbers_of_a_benchmark(method: str, picture: Any):
+    truth = np.ones((40, 50), np.int64)
+
+    for name in ("voc21", "voc20"):
+        found = chosen(METHODS[method](), name, side=224)
+        (view,) = found.view_of.values()
+        image, cut = view(picture(40, 50), truth)
+        said = found.segment(image).label_map
+
+        assert said.shape == cut.shape
+        assert 0 <= said.min() <= said.max() <= 20
+        if name == "voc20" and method != "cliper":
+            assert said.min() > 0
