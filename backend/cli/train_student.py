@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cliper_model.segmenter import Label, Segmenter
     from cliper_model.student.gallery import Gallery
     from cliper_model.student.teachers import SegmenterTeacher
+    from cliper_model.student.tower import TowerShape
     from cliper_model.student.training import Training
 
 HELP = (
@@ -49,6 +50,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     teacher.add_argument("--teacher", default="maskclip", metavar="METHOD", help="default maskclip")
     teacher.add_argument("--profile", help="demo, fast, standard or best; like PROFILE")
     teacher.add_argument("--features", metavar="SOURCE", help="of METHOD, where it has one")
+    teacher.add_argument(
+        "--no-refinement", action="store_true", help="coarse maps of a cliper teacher: faster"
+    )
     teacher.add_argument(
         "--decide",
         choices=("every-pixel", "objects"),
@@ -87,9 +91,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     network = parser.add_argument_group("student")
     network.add_argument(
         "--network",
-        choices=("small", "resnet50", "resnet101"),
+        choices=("small", "tower", "resnet50", "resnet101"),
         default="resnet50",
-        help="small learns in minutes on a CPU (default resnet50)",
+        help="small starts from nothing, tower from the vision tower of the profile's CLIP; both "
+        "suit a CPU (default resnet50)",
     )
     network.add_argument(
         "--backbone", type=Path, metavar="FILE", help="local weights of torchvision's ResNet"
@@ -128,6 +133,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="learning rate at the start (default 0.01, published for a trained backbone)",
     )
     schedule.add_argument(
+        "--balance",
+        type=float,
+        default=0.0,
+        metavar="B",
+        help="a class that fills the share s of a batch weighs s^-B in the loss (default 0: as "
+        "published; 0.5 helps small things)",
+    )
+    schedule.add_argument(
         "--guided-steps",
         type=int,
         metavar="N",
@@ -146,12 +159,15 @@ def run(args: argparse.Namespace) -> int:
 
     Raises BadRequest for options that cannot be meant, and what loading and training raise.
     """
+    from cliper_model.student.tower import shape_of, vision_tower
     from cliper_model.student.training import train
 
     settings = Settings.from_environ(os.environ)
     labels = parse_labels(args.labels)
-    plan, words_hidden = _plan(args), _hidden(args)
+    words_hidden = _hidden(args)
     segmenter, templates, device = _teacher(args, settings)
+    visual = vision_tower(segmenter) if args.network == "tower" else None
+    plan = _plan(args, shape_of(visual) if visual is not None else None)
     gallery = _gallery(args, segmenter, labels, templates, words_hidden)
     teacher = _rules(args, segmenter, gallery)
     with _stopping() as should_stop, _bars(plan, gallery) as (report, report_label):
@@ -164,6 +180,7 @@ def run(args: argparse.Namespace) -> int:
             device=device,
             save_every=args.save_every,
             backbone=args.backbone,
+            visual=visual,
             should_stop=should_stop,
             report=report,
             report_label=report_label,
@@ -178,16 +195,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _plan(args: argparse.Namespace) -> "Training":
+def _plan(args: argparse.Namespace, tower: "TowerShape | None") -> "Training":
     """The options as a training. Raises BadRequest."""
     from cliper_model.student.checkpoint import file_digest
     from cliper_model.student.crops import CropConfig
     from cliper_model.student.training import Phases, Training, published_phases
 
-    if args.save_every < 1:
-        raise BadRequest(f"--save-every must be at least 1, got {args.save_every}")
-    if args.unlabelled and not args.masks:
-        raise BadRequest("--unlabelled hides annotations; give them with --masks")
     try:
         phases = published_phases(args.steps, annotated=args.masks is not None)
         if args.guided_steps is not None and args.guided_steps < args.steps:
@@ -207,6 +220,8 @@ def _plan(args: argparse.Namespace) -> "Training":
             ),
             phases=phases,
             cache_labels=args.cache_labels,
+            balance=args.balance,
+            tower=tower,
             backbone=file_digest(args.backbone) if args.backbone else "",
         )
     except ValueError as error:
@@ -222,6 +237,11 @@ def _scales(text: str) -> tuple[float, float]:
 
 
 def _hidden(args: argparse.Namespace) -> tuple[str, ...]:
+    """Names whose annotation is hidden; checks what needs no model first. Raises BadRequest."""
+    if args.save_every < 1:
+        raise BadRequest(f"--save-every must be at least 1, got {args.save_every}")
+    if args.unlabelled and not args.masks:
+        raise BadRequest("--unlabelled hides annotations; give them with --masks")
     return tuple(label.name for label in parse_labels(args.unlabelled)) if args.unlabelled else ()
 
 
@@ -234,6 +254,7 @@ def _teacher(
     import cliper_model
     from cliper_model import presets, profiles
     from cliper_model.loading import best_device
+    from cliper_model.student.teachers import without_refinement
 
     device = args.device or settings.device or best_device()
     on_gpu = torch.cuda.is_available() and not device.startswith("cpu")
@@ -246,6 +267,8 @@ def _teacher(
         dtype=settings.dtype,
         weights_dir=settings.model_dir,
     )
+    if args.no_refinement:
+        segmenter = without_refinement(segmenter)
     templates = presets.get("whole-scene", profiles.get(profile).clip).templates
     return segmenter, templates, device
 

@@ -22,6 +22,7 @@ from ..stages import resize, rows
 from ..student.checkpoint import Checkpoint
 from ..student.errors import UnlearnedWords
 from ..student.network import Student, build_student
+from ..student.tower import TowerShape
 from ..student.words import StudentWords
 from .frame import Method, Parts, Presets, own_state, rgb_array
 
@@ -180,8 +181,12 @@ def load_student(path: Path, *, device: str = "cpu") -> tuple[Student, Checkpoin
     """
     checkpoint = Checkpoint.load(path)
     words = checkpoint.words
+    shape = checkpoint.settings.get("tower")
     student = build_student(
-        str(checkpoint.settings["network"]), words.rows, background=words.background
+        str(checkpoint.settings["network"]),
+        words.rows,
+        background=words.background,
+        tower=None if shape is None else TowerShape(**shape),
     )
     try:
         student.load_state_dict(dict(checkpoint.weights))

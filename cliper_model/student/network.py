@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import WeightsMismatch, WeightsMissing
+from .tower import TowerShape, TowerTrunk
 
-NETWORKS: Final = ("small", "resnet50", "resnet101")
+NETWORKS: Final = ("small", "tower", "resnet50", "resnet101")
 SMALL_WIDTHS: Final = (24, 48, 96, 160)  # channels at strides 2, 4, 8, 16
 
 
@@ -64,20 +65,30 @@ def build_student(
     *,
     background: bool = False,
     backbone: Path | None = None,
+    tower: TowerShape | None = None,
 ) -> Student:
-    """`small` (minutes on a CPU) or DeepLabV3 on a ResNet with output stride 8.
+    """One of four students.
+
+    `resnet50` and `resnet101` are torchvision's DeepLabV3 with output stride 8; `small` learns
+    from nothing on a CPU; `tower` is a CLIP vision tower with a branch for outlines.
 
     rows      frozen text rows, one per word
     backbone  local file with the weights of torchvision's ResNet of that depth
+    tower     shape of the tower, for the network of that name
 
-    Raises ValueError for an unknown network, WeightsMissing and WeightsMismatch for the file.
+    Raises ValueError for an unknown network or a missing shape, WeightsMissing and
+    WeightsMismatch for the file.
     """
     if network not in NETWORKS:
         raise ValueError(f"network must be one of {', '.join(NETWORKS)}, got {network!r}")
+    if backbone is not None and not network.startswith("resnet"):
+        raise ValueError(f"leave the backbone file out: {network} takes no weights of a ResNet")
     if network == "small":
-        if backbone is not None:
-            raise ValueError("the small network starts from nothing; leave the backbone file out")
         return Student(SmallTrunk(rows.shape[1]), rows, background=background)
+    if network == "tower":
+        if tower is None or tower.embed != rows.shape[1]:
+            raise ValueError("give the shape of a tower that is as wide as the text rows")
+        return Student(TowerTrunk(tower), rows, background=background)
     trunk = DeepLab(network, rows.shape[1])
     if backbone is not None:
         load_backbone(trunk.backbone, backbone)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from ..methods.cliper import Cliper
 from ..segmenter import Decision, RowLogits, Segmenter
 from ..stages.decide import decide
 from .errors import NothingToLearn
@@ -123,6 +124,23 @@ class SegmenterTeacher:
         ).numpy()
         won = (annotation < 0) & (filled != IGNORE)
         return np.where(won, np.array(self.asked)[np.where(won, filled, 0)], filled)
+
+
+def without_refinement(segmenter: Segmenter) -> Segmenter:
+    """CLIPer's coarse maps alone: a teacher that is many times faster. Raises NothingToLearn."""
+    if not isinstance(segmenter, Cliper):
+        raise NothingToLearn(
+            f"leave out the refinement of cliper only: {segmenter.identity.method} has none"
+        )
+    identity = segmenter.identity
+    return Cliper(
+        segmenter.clip,
+        None,
+        replace(segmenter.config, refinement="none"),
+        presets=segmenter._presets,
+        identity=replace(identity, settings={**identity.settings, "refinement": "none"}),
+        check_words=segmenter._check_words,
+    )
 
 
 def class_logits(rows: RowLogits, *, classes: int) -> Float[Tensor, "classes h w"]:

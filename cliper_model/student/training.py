@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from .gallery import CachedLabels, Gallery
 from .labels import IGNORE, UNLABELLED, assign
 from .network import NETWORKS, Student, build_student
 from .teachers import Teacher
+from .tower import TowerShape, TowerTrunk
 
 OPEN_END: Final = -1
 KEEP: Final = 0.98  # of the running mean of the loss that people see
@@ -92,7 +93,9 @@ class Training:
     crops: CropConfig = field(default_factory=CropConfig)
     phases: Phases = field(default_factory=Phases)
     cache_labels: bool = False  # not published: the teacher sees whole pictures, once
+    balance: float = 0.0  # 0 as published; 0.5 weighs a class by 1 / sqrt(its share of a batch)
     backbone: str = ""  # SHA-256 of the file the network started from
+    tower: TowerShape | None = None  # of the network "tower"
 
     def __post_init__(self) -> None:
         if self.network not in NETWORKS:
@@ -105,6 +108,10 @@ class Training:
                 f"batch must be at least {least} for {self.network} (batch statistics), "
                 f"got {self.batch}"
             )
+        if (self.tower is None) == (self.network == "tower"):
+            raise ValueError("the network tower, and no other, must have the shape of a tower")
+        if not 0.0 <= self.balance <= 1.0:
+            raise ValueError(f"balance must be in [0, 1], got {self.balance}")
         if not 0 < self.least_rate <= self.rate:
             raise ValueError(f"the rate must be at least {self.least_rate}, got {self.rate}")
 
@@ -134,6 +141,7 @@ def train(
     device: str = "cpu",
     save_every: int = 200,
     backbone: Path | None = None,
+    visual: Any = None,
     should_stop: Callable[[], bool] = lambda: False,
     report: Callable[[int, float], None] = lambda step, loss: None,
     report_label: Callable[[int], None] = lambda picture: None,
@@ -142,6 +150,7 @@ def train(
 
     save_every    steps between checkpoints; one is written first, last and at a stop
     backbone      local file to start a ResNet from
+    visual        open_clip vision tower to start the network "tower" from
     should_stop   asked after every step; True saves and ends
     report        step and running mean of the loss, after every step
     report_label  pictures that have cached labels, while these are made
@@ -163,6 +172,8 @@ def train(
     if stored is not None:
         stored.check_same_training(fresh)
     student = _begin(plan, gallery, backbone if stored is None else None)
+    if stored is None and visual is not None and isinstance(student.trunk, TowerTrunk):
+        student.trunk.tower.fill(visual)
     if stored is not None:
         student.load_state_dict(dict(stored.weights))
     student.to(device).train()
@@ -235,17 +246,33 @@ def to_pixels(
 
 
 def label_loss(
-    logits: Float[Tensor, "batch classes h w"], labels: Int[Tensor, "batch height width"]
+    logits: Float[Tensor, "batch classes h w"],
+    labels: Int[Tensor, "batch height width"],
+    *,
+    balance: float = 0.0,
 ) -> Float[Tensor, ""]:
-    """Cross-entropy at label size over the pixels that are not ignored; 0 where all are."""
+    """Cross-entropy at label size over the pixels that are not ignored; 0 where all are.
+
+    With `balance` b a pixel of a class that fills the share s of them weighs s^-b, and the
+    weights' mean is 1; published is 0.
+    """
     full = functional.interpolate(
         logits.float(),
         size=(labels.shape[1], labels.shape[2]),
         mode="bilinear",
         align_corners=False,
     )
-    total = functional.cross_entropy(full, labels, ignore_index=IGNORE, reduction="sum")
-    return total / (labels != IGNORE).sum().clamp_min(1)
+    counted = (labels != IGNORE).sum().clamp_min(1)
+    weights = None
+    if balance:
+        counts = torch.stack([(labels == number).sum() for number in range(full.shape[1])])
+        shares = counts / counted
+        weights = torch.where(counts > 0, shares.clamp_min(1e-6) ** -balance, 0.0)
+        weights = weights / (weights * shares).sum().clamp_min(1e-6)
+    total = functional.cross_entropy(
+        full, labels, weight=weights, ignore_index=IGNORE, reduction="sum"
+    )
+    return total / counted
 
 
 def _begin(plan: Training, gallery: Gallery, backbone: Path | None) -> Student:
@@ -257,6 +284,7 @@ def _begin(plan: Training, gallery: Gallery, backbone: Path | None) -> Student:
             gallery.words.rows,
             background=gallery.words.background,
             backbone=backbone,
+            tower=plan.tower,
         )
 
 
@@ -291,7 +319,7 @@ def _step(
             ]
         )
     labels = labels.masked_fill(labels == UNLABELLED, IGNORE)
-    loss = label_loss(logits, labels)
+    loss = label_loss(logits, labels, balance=plan.balance)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     optimiser.step()
