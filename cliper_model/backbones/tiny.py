@@ -3,10 +3,15 @@
 Their masks mean nothing; they exist so that contracts can be tested.
 """
 
+from dataclasses import dataclass
+
 import open_clip
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from jaxtyping import Float
 from open_clip.model import CLIP
+from torch import Tensor
+from torch.nn import functional
 
 from .clip import ClipBackbone
 from .diffusion import DiffusionBackbone
@@ -73,3 +78,27 @@ def tiny_diffusion(seed: int = 0, *, noise_seed: int | None = 0) -> DiffusionBac
         noise_share=(0.944976, 0.327139),
         noise_seed=noise_seed,
     )
+
+
+@dataclass(frozen=True)
+class TinyFeatures:
+    """Seeded projections of 8 x 8 px cells: the shape of a feature source, in microseconds."""
+
+    kernels: Float[Tensor, "channels 3 8 8"]
+
+    @property
+    def name(self) -> str:
+        return "tiny"
+
+    @property
+    def multiple(self) -> int:
+        return int(self.kernels.shape[-1])
+
+    def features(self, pixels: Float[Tensor, "1 3 height width"]) -> Float[Tensor, "channels h w"]:
+        """The mean of every colour is taken off first, so that places differ."""
+        return functional.conv2d(pixels.float() - 0.5, self.kernels, stride=self.multiple)[0]
+
+
+def tiny_features(seed: int = 0) -> TinyFeatures:
+    """Twelve channels on a grid of 8 px."""
+    return TinyFeatures(torch.randn(12, 3, 8, 8, generator=torch.Generator().manual_seed(seed)))

@@ -1,8 +1,12 @@
 """What every method promises: observe, score, decide, and nothing remembered in between."""
 
 import inspect
+import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,31 +15,89 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cliper_model import Decision, Label, Segmenter, decide, presets
-from cliper_model.backbones.tiny import tiny_clip, tiny_diffusion
+from cliper_model import Decision, Label, Segmenter, decide, presets, profiles, registry
+from cliper_model.backbones.tiny import tiny_clip, tiny_diffusion, tiny_features
 from cliper_model.errors import BadImage, EmptyVocabulary, IncompatibleState, UnknownPreset
-from cliper_model.methods.cliper import Cliper, CliperConfig
+from cliper_model.methods.frame import Parts
 from cliper_model.segmenter import Identity
+from cliper_model.student.checkpoint import Checkpoint
+from cliper_model.student.network import build_student
+from cliper_model.student.words import StudentWords
 
-
-def _cliper(**changes: Any) -> Cliper:
-    config = CliperConfig(**{"short_side": 64, **changes})
-    return Cliper(
-        tiny_clip(),
-        None if config.refinement == "none" else tiny_diffusion(),
-        config,
-        presets=lambda name: presets.get(name, "tiny"),
-        identity=Identity(method="cliper", revision=1, profile="tiny"),
-    )
-
-
-MEMBERS = {
-    "cliper": lambda: _cliper(),
-    "cliper without refinement": lambda: _cliper(refinement="none"),
-    "cliper with windows": lambda: _cliper(short_side=176, crop=112),
-    "cliper, one layer": lambda: _cliper(only_layer=-2),
-}
 WORDS = ["house", "tree", "red car"]
+OTHER_WORDS = ["boat", "home", "cottage", "barn", "lamp", *(f"thing {n}" for n in range(150))]
+
+
+def member(method: str, dtype: torch.dtype = torch.float32, **changes: Any) -> Segmenter:
+    """A registered method on toy networks, as its own file builds it; `changes` of its config."""
+    module = registry.module_of(method)
+    needs = profiles.method_card(method).needs
+    profile = replace(
+        profiles.get("fast"),
+        method=method,
+        clip="tiny",
+        short_side=64,
+        diffusion="tiny" if "diffusion" in needs and "refinement" not in changes else None,
+        features="tiny"
+        if "features" in needs or changes.get("refinement") == "similarity"
+        else None,
+    )
+    clip = tiny_clip()
+    clip._model.to(dtype)
+    segmenter: Any = module.build(
+        Parts(
+            profile=profile,
+            published=False,
+            identity=Identity(method=method, revision=module.REVISION, profile="tiny"),
+            presets=lambda name: presets.get(name, "tiny", method),
+            check_words=None,
+            clip=lambda: clip,
+            diffusion=lambda: tiny_diffusion() if profile.diffusion else None,
+            features=lambda: tiny_features() if profile.features else None,
+            student=tiny_student() if "student" in needs else None,
+            device="cpu",
+            dtype=dtype,
+        )
+    )
+    if changes:
+        segmenter.config = replace(segmenter.config, **changes)
+    found: Segmenter = segmenter
+    return found
+
+
+@cache
+def tiny_student() -> Path:
+    """An untrained student of every word these tests ask for."""
+    words = [*WORDS, *OTHER_WORDS]
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.nn.functional.normalize(torch.randn(len(words), 32, generator=generator), dim=-1)
+    learned = StudentWords(tuple(words), tuple((word,) for word in words), rows)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        student = build_student("small", rows, background=False)
+    path = Path(tempfile.mkdtemp(prefix="student-")) / "student.safetensors"
+    Checkpoint(
+        words=learned,
+        settings={"network": "small", "steps": 0, "crops": {"short_side": 64, "long_side": 512}},
+        teacher="",
+        pictures="",
+        step=0,
+        weights=student.state_dict(),
+    ).save(path)
+    return path
+
+
+MEMBERS: dict[str, Callable[[], Segmenter]] = {
+    **{name: partial(member, name) for name in registry.METHODS},
+    "cliper without refinement": partial(member, "cliper", refinement="none"),
+    "cliper refined by similarities": partial(member, "cliper", refinement="similarity"),
+    "cliper with windows": partial(member, "cliper", short_side=176, crop=112),
+    "cliper, one layer": partial(member, "cliper", only_layer=-2),
+    "maskclip, smoothed and denoised": partial(
+        member, "maskclip", key_smoothing=1.0, prompt_denoising=0.01
+    ),
+    "proxyclip at once": partial(member, "proxyclip", crop=0),
+}
 
 
 @pytest.fixture(scope="module", params=sorted(MEMBERS))
@@ -210,3 +272,103 @@ def test_raising_a_threshold_only_takes_pixels_away(segmenter: Segmenter, pictur
     strict = decide(scores, replace(base, mask_threshold=0.8))
 
     assert not ((strict.label_map > 0) & (loose.label_map == 0)).any()
+
+
+@pytest.mark.parametrize(
+    "size_hw", [(61, 93), (131, 40), (40, 131), (17, 16), (1, 300), (300, 1), (1, 1)]
+)
+def test_any_shape_gives_a_label_map_of_its_own_size(
+    segmenter: Segmenter, picture: Any, size_hw: tuple[int, int]
+) -> None:
+    segmentation = segmenter.segment(picture(*size_hw), WORDS)
+
+    assert segmentation.label_map.shape == size_hw
+    assert segmentation.label_map.min() >= 0
+    assert segmentation.label_map.max() <= len(WORDS)
+    assert np.isfinite(segmentation.confidence).all()
+
+
+@pytest.mark.parametrize("colour", [0, 127, 255])
+def test_a_blank_picture_gives_finite_scores(segmenter: Segmenter, colour: int) -> None:
+    blank = np.full((70, 96, 3), colour, np.uint8)
+
+    scores = segmenter.score(segmenter.observe(blank), segmenter.read(WORDS))
+
+    assert np.isfinite(scores.maps).all()
+    assert np.isfinite(scores.strength).all()
+    assert scores.rows is None or np.isfinite(scores.rows.values).all()
+    assert scores.clusters is None or np.isfinite(scores.clusters).all()
+    assert np.isfinite(decide(scores, segmenter.decision("objects")).confidence).all()
+
+
+def test_one_label_alone_works(segmenter: Segmenter, picture: Any) -> None:
+    segmentation = segmenter.segment(picture(60, 90), ["tree"], background=())
+
+    assert segmentation.labels == ("tree",)
+    assert set(np.unique(segmentation.label_map)) <= {0, 1}
+
+
+def test_a_hundred_and_fifty_labels_work(segmenter: Segmenter, picture: Any) -> None:
+    many = [f"thing {number}" for number in range(150)]
+
+    scores = segmenter.score(segmenter.observe(picture(60, 90)), segmenter.read(many))
+
+    assert scores.maps.shape[0] == len(scores.presence) == 150
+    assert decide(scores, segmenter.decision("whole-scene")).label_map.max() <= 150
+
+
+def test_the_same_picture_twice_gives_the_same_answer(segmenter: Segmenter, picture: Any) -> None:
+    first, second = (segmenter.segment(picture(60, 90), WORDS) for _ in range(2))
+
+    np.testing.assert_array_equal(first.label_map, second.label_map)
+    np.testing.assert_array_equal(first.presence, second.presence)
+
+
+def test_a_rebuilt_segmenter_gives_the_same_answer(request: Any, picture: Any) -> None:
+    for name in ("cliper", "proxyclip", "cliptrase"):
+        first, second = (MEMBERS[name]().segment(picture(60, 90), WORDS) for _ in range(2))
+
+        np.testing.assert_array_equal(first.label_map, second.label_map)
+
+
+def test_every_registered_method_is_a_member() -> None:
+    assert set(registry.METHODS) <= set(MEMBERS)
+    assert set(profiles.methods()) == set(registry.METHODS)
+
+
+@pytest.mark.parametrize("method", sorted(registry.METHODS))
+def test_bfloat16_is_close_to_float32(method: str, picture: Any) -> None:
+    image = picture(64, 96)
+    exact, rough = member(method), member(method, torch.bfloat16)
+
+    wanted = exact.score(exact.observe(image), exact.read(WORDS, background=()))
+    found = rough.score(rough.observe(image), rough.read(WORDS, background=()))
+
+    assert wanted.maps.dtype == found.maps.dtype == np.float32
+    spread = float(wanted.maps.max() - wanted.maps.min())
+    assert np.abs(found.maps - wanted.maps).mean() < 0.1 * spread
+    assert np.abs(found.strength - wanted.strength).max() < 0.15 * max(1.0, spread)
+
+
+@pytest.mark.parametrize("method", sorted(registry.METHODS))
+def test_a_method_says_what_it_is(method: str) -> None:
+    card = profiles.method_card(method)
+
+    assert card.title
+    assert "arXiv" in card.paper
+    assert card.needs
+    assert registry.module_of(method).REVISION >= 1
+    for preset in presets.NAMES:
+        for clip in ("ViT-B-16-quickgelu", "ViT-L-14-quickgelu", "demo", "tiny"):
+            assert presets.get(preset, clip, method).templates
+
+
+def test_another_methods_state_is_refused(picture: Any) -> None:
+    image = picture(64, 64)
+    states = {name: member(name).observe(image) for name in ("cliper", "maskclip", "cliptrase")}
+
+    for name, state in states.items():
+        other = member("clip")
+        with pytest.raises(IncompatibleState, match="observe the image again"):
+            other.score(state, other.read(WORDS))
+        assert state.kind.startswith(name)
