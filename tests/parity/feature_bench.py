@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
@@ -24,21 +23,10 @@ from cliper_model.backbones.vit import load_vit
 from cliper_model.stages.resize import CLIP_MEAN
 
 METHOD: Final = "proxyclip"
-HERE = Path(__file__).parent
 PADDED_TO: Final = 56  # pixels; specification §6
 CROP = re.compile(r"crop(\d+)\.ex_feats(?:_s(\d+))?")
 TAP = re.compile(r"ex_feats\.(S|S_noskip|P)")
 TAPS = {"S": "S", "S_noskip": "S-without-skip", "P": "P"}
-
-
-def directory(config: pytest.Config) -> Path:
-    """The directory given by --golden if it is ProxyCLIP's, else the shipped subset."""
-    given = config.getoption("--golden")
-    if given is not None:
-        index = Path(given).resolve() / "index.json"
-        if index.is_file() and json.loads(index.read_text()).get("method") == METHOD:
-            return index.parent
-    return HERE / "golden" / METHOD
 
 
 def cases(folder: Path) -> list[dict[str, Any]]:

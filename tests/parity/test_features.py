@@ -5,19 +5,20 @@ from typing import Any
 
 import pytest
 
-from .feature_bench import CROP, TAP, FeatureGolden, cases, directory
+from .feature_bench import CROP, METHOD, TAP, FeatureGolden, cases
 from .unpack import opened
+from .where import directory
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "feature_case" in metafunc.fixturenames:
-        found = cases(directory(metafunc.config))
+        found = cases(directory(metafunc.config, METHOD))
         metafunc.parametrize("feature_case", found, ids=[case["name"] for case in found])
 
 
 @pytest.fixture(scope="session")
 def features(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder: Path = opened(directory(request.config), tmp_path_factory.mktemp("proxyclip"))
+    folder: Path = opened(directory(request.config, METHOD), tmp_path_factory.mktemp("proxyclip"))
     return FeatureGolden(folder)
 
 
@@ -51,4 +52,4 @@ def test_every_crop_has_the_published_features(
 
 
 def test_the_directory_fixes_some_features(request: pytest.FixtureRequest) -> None:
-    assert cases(directory(request.config))
+    assert cases(directory(request.config, METHOD))
