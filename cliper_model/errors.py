@@ -62,7 +62,7 @@ class UnknownSource(CliperError):
     def __init__(self, features: str, known: Sequence[str]) -> None:
         super().__init__(
             f"unknown feature source {features!r}; choose one of: {', '.join(known)}; a file of "
-            f"your own is given as NAME:FILE"
+            f"your own is given as NAME:FILE, and 'unet' always needs one"
         )
         self.features, self.known = features, tuple(known)
 

@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,11 @@ class _Shop:
     progress: Progress
 
     def clip(self) -> ClipBackbone:
+        """The profile's CLIP; the same one whoever asks."""
+        return self._clip
+
+    @cached_property
+    def _clip(self) -> ClipBackbone:
         if self.profile.name == "demo":
             model, tokenizer = clip_weights.load_demo_clip(
                 self.places["clip"], dtype=self.dtype, device=self.device
@@ -237,7 +243,8 @@ class _Shop:
             Path(path) if path else self.places.get("features"),
             device=self.device,
             dtype=self.dtype,
-            diffusion=self._diffusion(),
+            diffusion=self._diffusion() if name.startswith("diffusion-") else None,
+            clip=self.clip() if name == "clip" else None,
         )
         self.progress(0.9)
         return source

@@ -168,13 +168,13 @@ def for_method(profile: Profile, method: str, features: str | None = None) -> Pr
     """The same CLIP model for another method: only the networks that one needs.
 
     Windows belong to CLIPer; the other methods cut pictures up in their own way. A method that
-    looks through a feature source gets DINO B/8, and the shipped diffusion model in `demo`,
-    unless `features` names another.
+    looks through a feature source gets DINO B/8, and in `demo`, which ships without one, CLIP's
+    own values, unless `features` names another.
     """
     needs = method_card(method).needs
     source = features
     if source is None and "features" in needs:
-        source = "diffusion-s" if profile.on_demo_weights else "dino-vitb8"
+        source = "clip" if profile.on_demo_weights else "dino-vitb8"
     if source is not None and not {"features", "similarity"} & set(needs):
         raise UnneededSource(method, source)
     diffusion = profile.diffusion if "diffusion" in needs and source is None else None
@@ -263,15 +263,16 @@ SOURCES: Final = MappingProxyType(
         "sam-vitb": "sam-vitb",
         "diffusion-s": None,
         "diffusion-p": None,
-        "unet": "unet",
+        "unet": None,  # always a file of the user's own
+        "clip": None,  # the profile's own CLIP
     }
 )
 
 
 def check_source(features: str) -> None:
     """Raises UnknownSource where `features`, NAME or NAME:FILE, names nothing known."""
-    name = features.partition(":")[0]
-    if name not in SOURCES or features.endswith(":"):
+    name, _, path = features.partition(":")
+    if name not in SOURCES or features.endswith(":") or (name == "unet" and not path):
         raise UnknownSource(features, tuple(SOURCES))
 
 

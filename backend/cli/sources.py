@@ -122,10 +122,10 @@ def run(args: argparse.Namespace) -> int:
 
     profile = args.profile or settings.profile or "fast"
     short_side = args.short_side or profiles.get(profile).short_side
-    wanted = args.source or [CLIP, *feature_sources.names()]
+    wanted = args.source or list(feature_sources.names())
     for name in wanted:
-        if name.partition(":")[0] not in (CLIP, *feature_sources.names()):
-            raise UnknownSource(name, (CLIP, *feature_sources.names()))
+        if name.partition(":")[0] not in feature_sources.names():
+            raise UnknownSource(name, feature_sources.names())
 
     rows, missing = [], {}
     with tqdm(total=len(wanted) * len(pairs), unit="picture", disable=None, file=sys.stderr) as bar:

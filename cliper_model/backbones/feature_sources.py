@@ -14,6 +14,8 @@ from ..errors import UnknownSource, WeightsMissing
 from ..profiles import Profile
 from . import weights
 from .base import FeatureSource
+from .clip import ClipBackbone
+from .clip_features import ClipValues
 from .diffusion import DiffusionBackbone
 from .diffusion_features import DiffusionFeatures
 from .sam import load_sam
@@ -114,6 +116,12 @@ SOURCES: Final[Mapping[str, Entry]] = MappingProxyType(
             grid_336=(42, 42),
             load=load_unet,
         ),
+        "clip": Entry(
+            title="values of CLIP's own last block",
+            component=None,
+            licence="as the profile's CLIP",
+            grid_336=(21, 21),
+        ),
     }
 )
 
@@ -179,6 +187,7 @@ def load_source(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     diffusion: DiffusionBackbone | None = None,
+    clip: ClipBackbone | None = None,
     heads: int | None = None,
 ) -> FeatureSource:
     """Bring a feature source into memory.
@@ -187,11 +196,16 @@ def load_source(
                For the diffusion sources a folder in diffusers' layout, or the demo's
     diffusion  the model a profile has loaded already; the diffusion sources use it instead of
                `place`
+    clip       the profile's CLIP, which the source `clip` is made of
     heads      only for plain vision transformers of an unpublished width
 
     Raises UnknownSource, WeightsMissing, WeightsMismatch.
     """
     row = entry(name)
+    if name == "clip":
+        if clip is None:
+            raise WeightsMissing("a CLIP model to take values from", [], "choose a profile")
+        return ClipValues(clip)
     if row.variant is not None:
         backbone = diffusion
         if backbone is None:

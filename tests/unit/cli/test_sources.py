@@ -88,7 +88,7 @@ def test_the_table_puts_the_best_separation_first_and_names_what_is_missing(
     assert lines[0].split()[:5] == ["source", "grid", "same", "other", "separation"]
     assert [line.split()[0] for line in lines[1:]] == ["dino-vitb8", "sam-vitb"]
     missing = [line for line in told.err.splitlines() if line.startswith("not here: ")]
-    assert len(missing) == len(feature_sources.names()) + 1 - 2  # with clip
+    assert len(missing) == len(feature_sources.names()) - 2
     assert any("put unet into a folder" in line for line in missing)
 
 

@@ -632,10 +632,15 @@ def test_the_table_and_the_profiles_know_the_same_names() -> None:
     assert feature_sources.names() == tuple(profiles.SOURCES)
 
 
-@pytest.mark.parametrize("name", feature_sources.names())
+@pytest.mark.parametrize("name", [name for name in feature_sources.names() if name != "clip"])
 def test_every_source_without_weights_says_what_to_do(name: str, tmp_path: Path) -> None:
     with pytest.raises(WeightsMissing, match=r"^(put .+ into |give a file of your own as unet:)"):
         feature_sources.locate_source(name, tmp_path)
+
+
+def test_clips_own_values_need_a_clip() -> None:
+    with pytest.raises(WeightsMissing, match="^choose a profile: a CLIP model"):
+        feature_sources.load_source("clip", None)
 
 
 @pytest.mark.parametrize(
