@@ -639,7 +639,7 @@ def test_every_source_without_weights_says_what_to_do(name: str, tmp_path: Path)
 
 
 def test_clips_own_values_need_a_clip() -> None:
-    with pytest.raises(WeightsMissing, match="^choose a profile: a CLIP model"):
+    with pytest.raises(WeightsMissing, match=r"^choose a profile: a CLIP model"):
         feature_sources.load_source("clip", None)
 
 
