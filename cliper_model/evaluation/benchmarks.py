@@ -118,7 +118,7 @@ def open_data(name: str, root: Path) -> DataSet:
         classes, background = layout.classes, True
     else:
         known = get(name)
-        classes, background = known.classes or layout.classes, known.background
-    assert classes is not None  # a layout names its classes where the data file does not
+        classes, background = layout.classes or known.classes, known.background
+    assert classes is not None  # the layout or the data file names them
     shown = tuple(one.split("|")[0].strip() for one in classes) if name in OWN else classes
     return DataSet(name=name, classes=shown, background=background, layout=layout)

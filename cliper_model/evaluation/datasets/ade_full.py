@@ -1,8 +1,8 @@
 """ADE20K with 847 classes: ADE20K_2021_17_01/{images,annotations}_detectron2/validation.
 
-Masks are 16-bit .tif, 0 to 846, 65535 not counted, as the usual conversion writes them. The
-classes are read from `names.txt` in the root: 847 lines, in the order of the conversion's
-training ids, commas kept ("building, edifice").
+Masks are 16-bit .tif, 0 to 846, 65535 not counted, as the usual conversion writes them: the
+classes are in the order of its training ids. Masks made otherwise need a `names.txt` in the
+root: 847 lines in their own order, commas kept ("building, edifice").
 """
 
 from pathlib import Path
@@ -25,16 +25,13 @@ def all_classes(root: Path) -> Layout:
         below=images,
     )
     ids = straight_ids(CLASSES, first=0, background=None, ignored=(65535,))
-    return Layout(samples=samples, ids=ids, classes=read_names(base / "names.txt"))
+    listed = base / "names.txt"
+    classes = read_names(listed) if listed.is_file() else None
+    return Layout(samples=samples, ids=ids, classes=classes)
 
 
 def read_names(path: Path) -> tuple[str, ...]:
     """One class per line. Raises BadDataset unless there are 847."""
-    if not path.is_file():
-        raise BadDataset(
-            f"{path} is missing; write the 847 class names there, one per line, in the order of "
-            "the training ids of the masks"
-        )
     names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
     names = tuple(name for name in names if name)
     if len(names) != CLASSES:

@@ -121,17 +121,19 @@ def test_masks_that_hold_nothing_counted_are_refused(tmp_path: Path):
     assert "no mask of voc20 holds anything that is counted" in refused("voc20", tree.root)
 
 
-def test_names_that_come_with_the_data_set_are_needed_and_counted(tmp_path: Path):
+def test_names_that_come_with_the_data_set_are_counted(tmp_path: Path):
     full, many = ade_full(tmp_path / "a"), context459(tmp_path / "b")
-    assert benchmarks.open_data("ade-full", full.root).classes[1] == "object 1, thing 1"
+    assert benchmarks.open_data("ade-full", full.root).classes[1] == "building, edifice"
     assert benchmarks.open_data("context459", many.root).classes[458] == "thing number 459"
 
+    (full.root / "names.txt").write_text("".join(f"object {n}\n" for n in range(847)))
+    assert benchmarks.open_data("ade-full", full.root).classes[846] == "object 846"
     (full.root / "names.txt").write_text("wall\n")
     assert "names 1 classes; the masks have 847" in refused("ade-full", full.root)
-    (full.root / "names.txt").unlink()
-    assert "write the 847 class names there" in refused("ade-full", full.root)
     (many.root / "labels.txt").write_text("1: accordion\n")
     assert "names 1 classes, not 1 to 459" in refused("context459", many.root)
+    (many.root / "labels.txt").unlink()
+    assert "has no labels.txt" in refused("context459", many.root)
 
 
 @pytest.mark.parametrize(
