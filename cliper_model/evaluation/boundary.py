@@ -117,5 +117,6 @@ def _within(
     """How many points have another one within `reach` pixels."""
     if not len(points) or not len(others):
         return 0
-    distances, _ = cKDTree(others).query(points)
-    return int((np.rint(distances**2) <= reach * reach).sum())
+    distances, _ = cKDTree(others).query(points, distance_upper_bound=reach + 0.5)
+    near = distances[np.isfinite(distances)]
+    return int((np.rint(near**2) <= reach * reach).sum())

@@ -10,6 +10,8 @@ from .datasets.base import DataSet, Sample, not_a_mask
 from .errors import BadDataset
 
 MOST_MASKS: Final = 200  # masks decoded beforehand, spread evenly; all are checked in the run
+ORIENTATION: Final = 0x0112  # EXIF tag
+TURNED: Final = (5, 6, 7, 8)  # its values for pictures stored on their side
 
 
 def check(data: DataSet, *, most_masks: int = MOST_MASKS) -> None:
@@ -21,7 +23,7 @@ def check(data: DataSet, *, most_masks: int = MOST_MASKS) -> None:
         raise BadDataset(f"{data.name} has no pictures under --root")
     if data.layout.read_truth is None:
         _check_pairs(data.samples)
-        _check_kinds_and_sizes(data.samples)
+        _check_kinds_and_sizes(data.samples, upright=data.layout.upright)
     step = max(1, len(data.samples) // most_masks)
     seen = set[int]()
     for sample in data.samples[::step]:
@@ -52,11 +54,12 @@ def _check_pairs(samples: Sequence[Sample]) -> None:
             )
 
 
-def _check_kinds_and_sizes(samples: Sequence[Sample]) -> None:
+def _check_kinds_and_sizes(samples: Sequence[Sample], *, upright: bool) -> None:
     for sample in samples:
         try:
             with PilImage.open(sample.image) as image:
-                size_wh = image.size
+                lying = upright and image.getexif().get(ORIENTATION) in TURNED
+                size_wh = image.size[::-1] if lying else image.size
             with PilImage.open(sample.truth) as truth:
                 mask_wh = truth.size
                 coloured = len(truth.getbands()) > 1

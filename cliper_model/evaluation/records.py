@@ -161,12 +161,13 @@ def writing(
     path = folder / FILE
     done: dict[int, Record] = {}
     folder.mkdir(parents=True, exist_ok=True)
-    if path.exists() and path.stat().st_size and not resume:
+    begun = _has_header(path)
+    if begun and not resume:
         raise RunDiffers(
             f"{folder} already holds a measurement; add --resume to go on with it, or choose "
             "another --out"
         )
-    if resume and path.exists() and path.stat().st_size and b"\n" in path.read_bytes()[:1_000_000]:
+    if begun:
         before, done, good = _read(folder)
         changed = before.differences(_as_json(header), shards=True)
         if changed:
@@ -245,6 +246,14 @@ def merge(folders: Iterable[Path]) -> tuple[Header, dict[int, Record]]:
         )
     header = Header(settings=first.settings, shard=(1, 1), count=first.count)
     return header, dict(sorted(together.items()))
+
+
+def _has_header(path: Path) -> bool:
+    """False for a file that a crash cut short in its very first line."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as lines:
+        return lines.readline().endswith(b"\n")
 
 
 def _as_json(header: Header) -> Header:

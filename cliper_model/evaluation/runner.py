@@ -33,7 +33,6 @@ UNREADABLE: Final = (  # what a broken file makes of the image library
     SyntaxError,
     PilImage.DecompressionBombError,
 )
-POSTFIX_EVERY: Final = 20  # pictures between two looks at the running mIoU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +157,7 @@ def run(
             file=sys.stderr,
         )
         with bar:
-            for number, index in enumerate(bar):
+            for index in bar:
                 record = _one(data, segment, chosen, units[index], index, gallery)
                 writer.add(record)
                 records[index] = record
@@ -167,7 +166,7 @@ def run(
                 elif show_progress:
                     with bar.external_write_mode(file=sys.stderr):
                         print(f"{record.name}: {record.failed}", file=sys.stderr, flush=True)
-                if show_progress and number % POSTFIX_EVERY == 0:
+                if show_progress:
                     bar.set_postfix_str(f"mIoU {confusion.figures(matrix).miou:.1f}", refresh=False)
     gallery.finish(records.values())
     return Measured(header=header, records=dict(sorted(records.items())), matrix=matrix)

@@ -101,6 +101,20 @@ def test_a_mask_of_another_size_is_refused(tmp_path: Path):
     assert "c3: the picture is 17 x 17 pixels, its mask 4 x 3" in refused("folder", tree.root)
 
 
+def test_a_phone_picture_stored_on_its_side_is_turned_like_its_mask(tmp_path: Path):
+    tree = folder(tmp_path / "data")
+    path = tree.root / "images" / "d4.png"
+    upright = np.asarray(Image.open(path))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees to the right to see it upright
+    Image.fromarray(np.rot90(upright)).save(path, exif=exif)
+
+    data = benchmarks.open_data("folder", tree.root)
+
+    check.check(data)
+    assert np.array_equal(data.image(data.samples[3]), upright)
+
+
 def test_an_empty_list_and_an_empty_folder_are_refused(tmp_path: Path):
     tree = voc(tmp_path / "data", background=True)
     (tree.root / "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt").write_text("\n\n")

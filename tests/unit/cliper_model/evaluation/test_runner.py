@@ -16,6 +16,7 @@ from cliper_model.errors import BadImage
 from cliper_model.evaluation import benchmarks, check, records, report, runner, views
 from cliper_model.evaluation.datasets.base import DataSet
 from cliper_model.evaluation.errors import BadDataset, CannotMerge, RunDiffers
+from cliper_model.evaluation.gallery import Gallery, worst_of
 from cliper_model.evaluation.runner import Prediction, Protocol
 
 from ....doubles import naive_metrics
@@ -177,6 +178,17 @@ def test_resume_into_an_empty_folder_starts_a_measurement(small: Any, tmp_path: 
     found = measured(data, tree, tmp_path / "out", resume=True)
 
     assert len(found.counted) == 5
+
+
+def test_a_run_killed_in_its_first_line_starts_anew(small: Any, tmp_path: Path):
+    data, tree = small
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / records.FILE).write_text('{"format":1,"cou')
+
+    assert len(measured(data, tree, out, resume=True).counted) == 5
+    with pytest.raises(RunDiffers, match="already holds a measurement"):
+        measured(data, tree, out)
 
 
 def test_a_damaged_line_in_the_middle_stops_the_resume(small: Any, tmp_path: Path):
@@ -345,3 +357,41 @@ def test_the_checks_find_a_mask_of_the_wrong_size_in_the_run_too(tmp_path: Path)
     found = measured(data, tree, tmp_path / "out")
 
     assert [one.name for one in found.failed] == ["2007_b"]
+
+
+def record(index: int, right: int) -> records.Record:
+    """Ten pixels of class 1, `right` of them found."""
+    pairs = [[1, 0, 10 - right], [1, 1, right]]
+    return records.Record(index=index, name=str(index), confusion=pairs)
+
+
+def test_the_gallery_keeps_the_worst_pictures_whatever_the_order(tmp_path: Path):
+    image, truth = np.zeros((8, 8, 3), np.uint8), np.ones((8, 8), int)
+    found = [record(index, right) for index, right in enumerate((5, 3, 9, 3, 1, 8, 3))]
+
+    for name, order in (("a", found), ("b", found[::-1]), ("c", found[3:] + found[:3])):
+        (tmp_path / name).mkdir()
+        kept = Gallery(tmp_path / name, 2, most=3)
+        for one in order:
+            kept.offer(one, image, truth, truth)
+
+    strips = [sorted(path.stem for path in (tmp_path / name / "worst").iterdir()) for name in "abc"]
+    assert strips == [["000001", "000003", "000004"]] * 3
+    assert [index for _, index in worst_of(found, most=3)] == [4, 1, 3]
+
+
+def test_a_gallery_taken_up_again_ends_like_one_that_never_stopped(tmp_path: Path):
+    image, truth = np.zeros((8, 8, 3), np.uint8), np.ones((8, 8), int)
+    found = [record(index, right) for index, right in enumerate((5, 3, 9, 3, 1, 8, 2))]
+    first = Gallery(tmp_path, 2, most=3)
+    for one in found[:4]:
+        first.offer(one, image, truth, truth)
+
+    second = Gallery(tmp_path, 2, most=3)
+    second.begin(found[:4])
+    for one in found[4:]:
+        second.offer(one, image, truth, truth)
+
+    assert sorted(path.stem for path in (tmp_path / "worst").iterdir()) == [
+        "000001", "000004", "000006",
+    ]  # fmt: skip
