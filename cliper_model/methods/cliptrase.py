@@ -176,17 +176,26 @@ class Cliptrase(Method):
         preset = self._presets(vocabulary.preset)
         owners = rows.row_owners(vocabulary)
         kept = list(range(len(owners))) if self.published else rows.distinct(vocabulary)
-        cosines, scale = self.logits(state, vocabulary.rows[kept], scale=preset.logit_scale)
+        maps, scale = self.logits(state, vocabulary.rows[kept], scale=preset.logit_scale)
         vote = len(state.clusters) >= self.config.fewest_clusters
         return rows.row_scores(
-            cosines,
+            maps,
             vocabulary,
             owners=tuple(owners[index] for index in kept),
             scale=scale,
+            presence_scale=self.presence_scale(preset.logit_scale),
             size_hw=state.size_hw,
             presence=preset.presence,
             clusters=state.clusters.cpu().numpy() if vote else None,
         )
+
+    def presence_scale(self, own: float) -> float:
+        """Of the probabilities that tell how likely a label is somewhere in the picture.
+
+        A product of two logits is far too large for a softmax; one of the two scales is taken
+        back. Labels are decided by the product as it is.
+        """
+        return 1 / own if self.config.class_token_product else own
 
     def logits(
         self, state: CliptraseState, text: Float[Tensor, "rows embed"], *, scale: float

@@ -251,6 +251,19 @@ def test_the_class_token_weighs_words_where_asked(cliptrase: Callable[..., Clipt
     torch.testing.assert_close(weighed.flatten(), torch.tensor([100.0 * 60.0, 0.0]))
 
 
+def test_presence_stays_a_share_when_the_class_token_weighs_words(
+    cliptrase: Callable[..., Cliptrase], picture: Any
+) -> None:
+    method = cliptrase(class_token_product=True)
+
+    scores = method.score(method.observe(picture(60, 90)), _words(5))
+
+    assert scores.rows is not None
+    assert scores.rows.scale == 1.0
+    assert np.abs(scores.rows.values).max() > 10  # in logits squared
+    assert ((scores.strength > 0) & (scores.strength < 1)).all()
+
+
 def test_a_state_survives_its_bytes_and_no_other_method_reads_it(
     cliptrase: Callable[..., Cliptrase], picture: Any
 ) -> None:
