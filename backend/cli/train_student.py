@@ -197,7 +197,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _plan(args: argparse.Namespace, tower: "TowerShape | None") -> "Training":
     """The options as a training. Raises BadRequest."""
-    from cliper_model.student.checkpoint import file_digest
     from cliper_model.student.crops import CropConfig
     from cliper_model.student.training import Phases, Training, published_phases
 
@@ -222,10 +221,22 @@ def _plan(args: argparse.Namespace, tower: "TowerShape | None") -> "Training":
             cache_labels=args.cache_labels,
             balance=args.balance,
             tower=tower,
-            backbone=file_digest(args.backbone) if args.backbone else "",
+            backbone=_digest(args.backbone),
         )
     except ValueError as error:
         raise BadRequest(str(error)) from error
+
+
+def _digest(backbone: Path | None) -> str:
+    """SHA-256 of the backbone's file. Raises WeightsMissing."""
+    from cliper_model.backbones.weights import sha256
+    from cliper_model.errors import WeightsMissing
+
+    if backbone is None:
+        return ""
+    if not backbone.is_file():
+        raise WeightsMissing("the backbone file", [backbone], "give the path of a local file")
+    return sha256(backbone)
 
 
 def _scales(text: str) -> tuple[float, float]:

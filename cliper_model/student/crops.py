@@ -65,7 +65,7 @@ def draw_crop(
 
 def scaled(
     picture: Picture, labels: Labels, *, scale: float, config: CropConfig
-) -> tuple[Picture, Labels]:
+) -> tuple[UInt8[np.ndarray, "height2 width2 3"], Int[np.ndarray, "height2 width2"]]:
     """The whole picture at `scale` (bilinear) and its labels (nearest); the ratio is kept."""
     height, width = labels.shape
     short, long = config.short_side * scale, config.long_side * scale

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from .labels import IGNORE, assign, fill_in
 from .words import StudentWords
 
 
+@runtime_checkable
 class Teacher(Protocol):
     """Pseudo labels for one crop; the same crop gets the same labels."""
 

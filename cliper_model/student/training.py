@@ -391,6 +391,6 @@ def _within(step: int, phase: tuple[int, int]) -> bool:
 
 def _overlap(one: tuple[int, int], other: tuple[int, int]) -> bool:
     def end(phase: tuple[int, int]) -> float:
-        return float("inf") if phase[1] == OPEN_END else phase[1]
+        return float("inf") if phase[1] == OPEN_END else float(phase[1])
 
     return max(one[0], other[0]) <= min(end(one), end(other))

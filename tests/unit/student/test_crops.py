@@ -43,7 +43,9 @@ def test_a_picture_smaller_than_the_crop_is_filled_up_and_never_trained_on() -> 
     image = np.full((10, 20, 3), 200, np.uint8)
     config = CropConfig(side=16, short_side=10, **PLAIN)
 
-    crop, labels = draw_crop(image, np.zeros((10, 20)), config=config, rng=np.random.default_rng(0))
+    crop, labels = draw_crop(
+        image, np.zeros((10, 20), np.int64), config=config, rng=np.random.default_rng(0)
+    )
 
     assert crop.shape == (16, 16, 3)
     assert (labels[10:] == IGNORE).all()
@@ -94,7 +96,7 @@ def test_a_long_picture_is_held_below_the_longest_side() -> None:
     config = CropConfig(side=8, short_side=20, long_side=50)
 
     image, labels = scaled(
-        np.zeros((10, 100, 3), np.uint8), np.zeros((10, 100)), scale=1.0, config=config
+        np.zeros((10, 100, 3), np.uint8), np.zeros((10, 100), np.int64), scale=1.0, config=config
     )
 
     assert image.shape == (5, 50, 3)

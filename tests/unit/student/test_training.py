@@ -233,7 +233,7 @@ def test_the_rate_falls_as_a_power_of_what_is_left() -> None:
 def test_every_picture_is_seen_once_per_round(pictures: Path) -> None:
     training = plan(
         batch=5,
-        crops=CropConfig(side=36, short_side=24, scales=(1, 1), flip=0.0, photometric=False),
+        crops=CropConfig(side=36, short_side=24, scales=(1.0, 1.0), flip=0.0, photometric=False),
     )
     rounds = [draw_batch(training, gallery(pictures), step) for step in (1, 2)]
 
