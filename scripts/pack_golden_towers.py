@@ -4,7 +4,7 @@
 
 REFERENCE_DIR holds one folder per method; a folder of the same name is written. Random weights
 hardly compress, so few towers are kept, and expected values are rounded to a twentieth of
-their tolerance. A case may list fewer tensors than the full set; it never lists other ones.
+their tolerance (not where text rows are an input: the pseudo labels of MaskCLIP+). A case may list fewer tensors than the full set; it never lists other ones.
 The same input gives the same bytes.
 """
 
@@ -66,7 +66,7 @@ def subset(source: Path, method: str) -> tuple[dict[str, Any], dict[str, bytes]]
     for case in index["cases"]:
         name = case["name"]
         tensors = {
-            key: rounded(value, near=ROUNDING[method])
+            key: value if "unlabeled" in case else rounded(value, near=ROUNDING[method])
             for key, value in load_file(source / f"{name}.safetensors").items()
             if key not in cases[name]
         }
