@@ -4,8 +4,9 @@
 
 REFERENCE_DIR holds one folder per method; a folder of the same name is written. Random weights
 hardly compress, so few towers are kept, and expected values are rounded to a twentieth of
-their tolerance (not where text rows are an input: the pseudo labels of MaskCLIP+). A case may list fewer tensors than the full set; it never lists other ones.
-The same input gives the same bytes.
+their tolerance (not where text rows are an input: the pseudo labels of MaskCLIP+). A case may
+list fewer tensors than the full set; it never lists other ones. The same input gives the same
+bytes.
 """
 
 import argparse
