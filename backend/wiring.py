@@ -14,7 +14,7 @@ from .predictor import Predictor
 from .services import Services
 from .settings import Settings
 
-__all__ = ["Services", "build", "pictures", "real_model"]
+__all__ = ["Services", "build", "check_choice", "pictures", "real_model"]
 
 MEGA = 1_000_000
 

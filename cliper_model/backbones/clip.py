@@ -117,7 +117,7 @@ class ClipBackbone:
 
     @torch.no_grad()
     def look(
-        self, pixels: Float[Tensor, "1 3 height width"], *, half_positions: bool = False
+        self, pixels: Float[Tensor, "1 3 pixels_h pixels_w"], *, half_positions: bool = False
     ) -> Seen:
         """Run every block but the last; keep each block's normalised input and all attention."""
         vision = self._vision
@@ -158,7 +158,7 @@ class ClipBackbone:
 
     @torch.no_grad()
     def enter(
-        self, pixels: Float[Tensor, "1 3 height width"], form: TowerForm = OWN_FORM
+        self, pixels: Float[Tensor, "1 3 pixels_h pixels_w"], form: TowerForm = OWN_FORM
     ) -> tuple[Float[Tensor, "n width"], tuple[int, int]]:
         """Tokens entering the first block, class token first, and the patch grid."""
         vision = self._vision

@@ -370,7 +370,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _holds_tensors(path: str) -> bool:
-    return path.endswith((".safetensors", ".pt"))
+    return path.endswith((".safetensors", ".pt", ".pth", ".bin"))
 
 
 def _judge(component: Component, file: File, path: Path) -> Verdict:

@@ -1,6 +1,7 @@
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     original = profiles.get
     small = replace(original("fast"), components=(component,))
-    monkeypatch.setattr(profiles, "get", lambda name, **_: small if name == "fast" else original(name))
+
+    def get(name: str, **_: object) -> Any:
+        return small if name == "fast" else original(name)
+
+    monkeypatch.setattr(profiles, "get", get)
     path = tmp_path / "clip-x" / "a.safetensors"
     path.parent.mkdir()
     path.write_bytes(CONTENT)
