@@ -86,6 +86,10 @@ cliper evaluate --merge part1 part2 part3 --out results-of-all
 
 `--published` restores every published quirk of a method ([specifications](specs/README.md)); the authors ran in half precision on a GPU, and CLIPer's noise was not seeded, so its figures moved from run to run. With `--published` and refinement that is so here too; without `--published` the same run gives the same figures.
 
+## Another data set
+
+One file in `cliper_model/evaluation/datasets/` that finds pictures and masks, one line in its `table.py`, and one data file in `cliper_model/data/evaluation/` with classes, words, numbers and where each comes from. The runner stays as it is.
+
 ## Data sets
 
 The tables need the real weights and data; they were **not measured here**. Class names, background words, sizes, thresholds and templates come from the data files, each with its source.

@@ -19,6 +19,7 @@ from .errors import CannotMerge, RunDiffers
 
 FILE: Final = "records.jsonl"
 FORMAT: Final = 1
+FIRST: Final = ("dataset", "method.name", "method.profile", "limit")  # differences told first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,7 @@ class Header:
             mine["shard"], others["shard"] = self.shard, other.shard
         found = [
             f"{key} was {_short(mine.get(key))}, now {_short(others.get(key))}"
-            for key in dict.fromkeys([*mine, *others])
+            for key in dict.fromkeys([*FIRST, *mine, *others])
             if mine.get(key) != others.get(key)
         ]
         more = f" and {len(found) - 4} more" if len(found) > 4 else ""
