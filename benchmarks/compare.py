@@ -128,9 +128,9 @@ def load(candidate: Candidate, student: Path | None) -> Segmenter | None:
         return cliper_model.load("demo", method="maskclip+", student=student) if student else None
     method: Any = cliper_model.load("demo", method=candidate.method, features=candidate.features)
     if not candidate.refined:
-        method.config = replace(method.config, refinement="none")
+        method = method.with_numbers(refinement="none")
     if "smoothed" in candidate.name:
-        method.config = replace(method.config, key_smoothing=1.0, prompt_denoising=0.5)
+        method = method.with_numbers(key_smoothing=1.0, prompt_denoising=0.5)
     found: Segmenter = method
     return found
 

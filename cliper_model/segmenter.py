@@ -10,7 +10,7 @@ Nothing is remembered between calls: whatever the next step needs travels in the
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -106,7 +106,7 @@ class ImageState:
         return bytes(save_safetensors(tensors, {"state": header}))
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
+    def from_bytes(cls, data: bytes) -> "ImageState":
         """Raises IncompatibleState for bytes of another kind."""
         length = int.from_bytes(data[:8], "little")
         try:

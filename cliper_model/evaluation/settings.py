@@ -4,7 +4,6 @@ The one file that knows how a data file's numbers reach a method: as a preset, a
 own config, and as a decision.
 """
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -246,14 +245,9 @@ def with_numbers(model: Segmenter, changes: Mapping[str, Any], preset: Preset) -
             f"the numbers of {preset.name} cannot be given to {model.identity.method!r}; measure "
             "it with --dataset folder, which takes the profile's own"
         )
-    other = copy.copy(model)
-    config = getattr(model, "config", None)
-    if config is not None:
-        known = {field.name for field in fields(config)}
-        wanted = {name: value for name, value in changes.items() if name in known}
-        vars(other)["config"] = replace(config, **wanted)
-    vars(other)["_presets"] = lambda _: preset
-    return other
+    known = {field.name for field in fields(model.config)} if hasattr(model, "config") else set()
+    wanted = {name: value for name, value in changes.items() if name in known}
+    return model.with_numbers(presets=lambda _: preset, **wanted)
 
 
 def account_of(model: Segmenter) -> dict[str, Any]:

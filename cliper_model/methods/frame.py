@@ -10,11 +10,12 @@ and a class derived from `Method` with its own `observe` and `score`. What peopl
 it and its numbers for decisions lie in `data/methods/<name>.json`.
 """
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -144,6 +145,21 @@ class Method(ABC):
             dropped=dropped,
             rest=rest,
         )
+
+    def with_numbers(self, *, presets: Presets | None = None, **changes: Any) -> "Method":
+        """The same networks with other presets or settings of the method's config.
+
+        The method itself stays as it is. Raises TypeError for a setting the config lacks.
+        """
+        other = copy.copy(self)
+        if changes:
+            config: Any = getattr(self, "config", None)
+            if config is None:
+                raise TypeError(f"{self.identity.method} has no settings to change")
+            vars(other)["config"] = replace(config, **changes)
+        if presets is not None:
+            other._presets = presets
+        return other
 
     @abstractmethod
     def observe(self, image: Image) -> ImageState:

@@ -5,7 +5,7 @@ numbers below are those of docs/specs/maskclip.md. The student is trained by
 `cliper train-student`; at work it needs no CLIP and no teacher.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
@@ -93,7 +93,7 @@ class MaskclipPlus(Method):
         others = self._others(sought) if background is None else tuple(background)
         self._check([word for word, _ in asked] + [w for w in others if w != BACKGROUND])
         taken = [self.words.positions[canonical_word(word)] for word, _ in asked]
-        kept, dropped = self._behind(others, taken)
+        kept, dropped = self._behind(others, self._claimed(sought))
         numbers = [self.words.first + position for position in taken]
         numbers += [self._number(word) for word in kept]
         return Vocabulary(
@@ -107,13 +107,15 @@ class MaskclipPlus(Method):
             rest=rest,
         )
 
+    def _claimed(self, sought: Sequence[Label]) -> Set[int]:
+        """Learned words that are a label's: one of its words, its name, or another name of it."""
+        words = (w for label in sought for w in (*label.prompts, label.name, *label.also))
+        found = (self.words.positions.get(canonical_word(word)) for word in words)
+        return {position for position in found if position is not None}
+
     def _others(self, sought: Sequence[Label]) -> tuple[str, ...]:
         """Every learned name that is not asked for, behind the background class if there is one."""
-        asked = {
-            self.words.positions.get(canonical_word(word))
-            for label in sought
-            for word in (*label.prompts, label.name, *label.also)
-        }
+        asked = self._claimed(sought)
         names = (name for index, name in enumerate(self.words.names) if index not in asked)
         return (*((BACKGROUND,) if self.words.background else ()), *names)
 
@@ -129,12 +131,12 @@ class MaskclipPlus(Method):
         return self.words.first + self.words.positions[canonical_word(word)]
 
     def _behind(
-        self, others: Sequence[str], taken: Sequence[int]
+        self, others: Sequence[str], claimed: Set[int]
     ) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Background words to keep, and those that are a label's own word or unknown."""
         kept: dict[int, str] = {}
         dropped = []
-        own = {self.words.first + position for position in taken}
+        own = {self.words.first + position for position in claimed}
         for word in others:
             learnable = self.words.background or word != BACKGROUND
             if not learnable or self._number(word) in own:

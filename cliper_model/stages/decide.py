@@ -215,11 +215,11 @@ class _Scale:
 
     @classmethod
     def of(cls, scores: Scores, decision: Decision) -> "_Scale":
-        if scores.rows is not None and not decision.normalise:
-            smallest, largest = scores.strength, scores.strength  # the grid's own maximum
-        else:
-            smallest, largest = extremes(block for _, block, _ in pixel_scores(scores))
         shares = _per_label(decision.mask_threshold, len(scores.labels))
+        if scores.rows is None or decision.normalise or shares.any():
+            smallest, largest = extremes(block for _, block, _ in pixel_scores(scores))
+        else:  # nobody asks for them, and a softmax at every pixel is not for nothing
+            smallest, largest = scores.strength, scores.strength
         strength = scores.strength if scores.rows is None else None
         factor = np.float32(1) if strength is None else strength / (largest + np.float32(1e-5))
         return cls(

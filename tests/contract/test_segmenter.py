@@ -59,9 +59,7 @@ def member(method: str, dtype: torch.dtype = torch.float32, **changes: Any) -> S
             dtype=dtype,
         )
     )
-    if changes:
-        segmenter.config = replace(segmenter.config, **changes)
-    found: Segmenter = segmenter
+    found: Segmenter = segmenter.with_numbers(**changes) if changes else segmenter
     return found
 
 

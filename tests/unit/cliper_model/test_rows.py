@@ -94,6 +94,17 @@ def test_labels_that_are_absent_leave_their_pixels_to_the_next():
     assert (found.label_map == 2).all()
 
 
+def test_a_mask_threshold_is_a_share_of_the_labels_own_largest_probability():
+    values = [[[0.30, 0.25, 0.0]], [[0.0, 0.0, 0.29]]]
+    scores = replace(scores_of(values, (0, 1), (1, 3)), strength=np.full(2, 0.01, np.float32))
+
+    loose = decide(scores, replace(ALL, mask_threshold=0.5))
+    strict = decide(scores, replace(ALL, mask_threshold=0.98))
+
+    np.testing.assert_array_equal(loose.label_map, [[1, 1, 2]])
+    np.testing.assert_array_equal(strict.label_map, [[1, 0, 2]])
+
+
 def test_overlapping_masks_of_row_logits_are_thresholded_one_by_one():
     values = [[[0.5, 0.0]], [[0.5, 0.5]]]
     found = decide(
