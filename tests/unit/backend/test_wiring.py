@@ -5,12 +5,47 @@ import torch
 
 from backend.settings import Settings
 from backend.wiring import build, pictures, real_model
-from cliper_model.errors import NoSuchDevice, UnknownProfile
+from cliper_model.errors import (
+    CliperError,
+    NoSuchDevice,
+    UnknownMethod,
+    UnknownProfile,
+    UnknownSource,
+    UnneededSource,
+)
 
 
 def test_an_unknown_profile_is_refused_before_anything_starts():
     with pytest.raises(UnknownProfile):
         build(Settings(profile="huge"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        (Settings(method="sam"), UnknownMethod),
+        (Settings(method="proxyclip", features="dino"), UnknownSource),
+        (Settings(profile="demo", method="cliptrase", features="clip"), UnneededSource),
+    ],
+)
+def test_a_wrong_method_or_source_is_refused_before_anything_starts(
+    settings: Settings, error: type[CliperError]
+):
+    with pytest.raises(error):
+        build(settings)
+
+
+def test_the_method_reaches_identity_model_and_health():
+    source = real_model(Settings(profile="demo", method="proxyclip", device="cpu"))
+
+    known = source.identify("demo")
+    segmenter = source.load("demo", lambda share: None)
+    told = source.describe(segmenter)
+
+    assert known.method == "proxyclip"
+    assert segmenter.identity == known == source.foresee("demo")
+    assert (told["method"], told["features"]) == ("proxyclip", "clip")
+    assert real_model(Settings(method="maskclip")).identify("demo") != known
 
 
 @pytest.mark.parametrize(
