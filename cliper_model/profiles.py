@@ -7,7 +7,7 @@ The numbers live in `data/profiles/*.json`, the places weights come from in
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -125,6 +125,12 @@ class Profile:
         return self.clip == "demo"
 
     @property
+    def edge_aware(self) -> str:
+        """How maps follow edges of the picture by default (stages/edges.py): measured per method
+        and CLIP model, and off where nobody measured it."""
+        return method_card(self.method).edge_aware.get(self.clip, "none")
+
+    @property
     def choice(self) -> str:
         """How a command line names it: the profile, and what differs from it as it is written."""
         written = _as_written(self.name) if self.name in ORDER else self
@@ -223,7 +229,8 @@ class MethodCard:
     (a feature source may refine), `student` (a trained checkpoint). `published_miou` (percent)
     are the authors' figures, not measured here, under the setting `published_with`.
     `gflops` are operations of one 336 x 336 px picture and 20 words with ViT-B/16, measured
-    with benchmarks/true_methods.py; None until measured.
+    with benchmarks/true_methods.py; None until measured. `edge_aware` names, per CLIP model, the
+    rule of stages/edges.py that raised boundary F on validation scenes (benchmarks/edges.py).
     """
 
     name: str
@@ -234,6 +241,7 @@ class MethodCard:
     published_with: str
     published_miou: Mapping[str, float]
     gflops: float | None = None
+    edge_aware: Mapping[str, str] = field(default_factory=dict)
 
 
 def methods() -> tuple[str, ...]:

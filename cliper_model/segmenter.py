@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
@@ -87,11 +88,16 @@ class ImageState:
 
     Subclasses name their tensors as fields; the other fields are numbers or tuples of
     numbers. Serialised as safetensors, never pickle.
+
+    guide  the picture at a bounded size, for methods whose maps follow its edges; else empty
     """
 
     kind: ClassVar[str] = "image-state"
 
     size_hw: tuple[int, int]
+    guide: UInt8[Tensor, "3 guide_h guide_w"] = field(
+        default_factory=lambda: torch.zeros(3, 0, 0, dtype=torch.uint8), kw_only=True
+    )
 
     def to_bytes(self) -> bytes:
         """safetensors; plain numbers travel in the header."""

@@ -27,7 +27,11 @@ def config_of(profile: Profile, *, published: bool = False) -> WindowedConfig:
     """The profile's short side, in crops of that size."""
     crop, stride = crop_and_stride(profile.short_side, 16)
     return WindowedConfig(
-        short_side=profile.short_side, crop=crop, stride=stride, published=published
+        short_side=profile.short_side,
+        crop=crop,
+        stride=stride,
+        edge_aware="none" if published else profile.edge_aware,
+        published=published,
     )
 
 

@@ -23,7 +23,7 @@ from ..errors import WeightsMismatch
 from ..profiles import Profile
 from ..segmenter import Identity, ImageState, Scores, Vocabulary
 from ..shapes import Image
-from ..stages import resize, rows, surgery
+from ..stages import edges, resize, rows, surgery
 from ..stages.decide import likeliest_rows
 from .frame import Method, Parts, Presets, WordCheck, own_state, rgb_array
 
@@ -45,11 +45,13 @@ class ClipSurgeryConfig:
     short_side: int = 336  # pixels of the network's input; published: both sides
     blocks: int = 6  # last blocks that feed the new path; 1 is the authors' small version
     most_patches: int = 2500  # longer pictures are seen smaller; published: squares only
+    edge_aware: str = "none"  # rule by which row logits follow edges of the picture; ours
     published: bool = False
 
     def __post_init__(self) -> None:
         if min(self.short_side, self.blocks, self.most_patches) < 1:
             raise ValueError("short_side, blocks and most_patches must be positive")
+        edges.check_rule(self.edge_aware, published=self.published)
 
     @property
     def epsilon(self) -> float:
@@ -116,6 +118,7 @@ class ClipSurgery(Method):
         tokens = torch.cat([original[:1], new[1:]])
         return ClipSurgeryState(
             size_hw=(image.shape[0], image.shape[1]),
+            guide=edges.guide_of(image, rule=self.config.edge_aware),
             features=self.clip.embed(tokens, FORM),
             grid_hw=grid_hw,
         )
@@ -163,7 +166,7 @@ class ClipSurgery(Method):
         preset = self._presets(vocabulary.preset)
         kept, owners = self._rows(vocabulary)
         cosines = rows.cosines(state.features[1:], vocabulary.rows[kept])
-        return rows.row_scores(
+        scores = rows.row_scores(
             cosines.T.reshape(-1, *state.grid_hw),
             vocabulary,
             owners=owners,
@@ -171,6 +174,7 @@ class ClipSurgery(Method):
             size_hw=state.size_hw,
             presence=preset.presence,
         )
+        return edges.sharpen(scores, state.guide, rule=self.config.edge_aware)
 
     def _rows(self, vocabulary: Vocabulary) -> tuple[list[int], tuple[int, ...]]:
         owners = rows.row_owners(vocabulary)
@@ -256,7 +260,11 @@ class ClipSurgery(Method):
 def config_of(profile: Profile, *, published: bool = False) -> ClipSurgeryConfig:
     """The profile's size; published: that of the high-resolution demo."""
     short_side = PUBLISHED_SIDE if published else profile.short_side
-    return ClipSurgeryConfig(short_side=short_side, published=published)
+    return ClipSurgeryConfig(
+        short_side=short_side,
+        edge_aware="none" if published else profile.edge_aware,
+        published=published,
+    )
 
 
 def build(parts: Parts) -> ClipSurgery:

@@ -23,7 +23,7 @@ from ..profiles import Profile
 from ..segmenter import Identity, ImageState, Scores, Vocabulary
 from ..shapes import Image
 from ..stages import attention as attend
-from ..stages import classify, coarse, refine, resize, windows
+from ..stages import classify, coarse, edges, refine, resize, windows
 from .frame import Method, Parts, Presets, WordCheck, own_state, rgb_array
 
 REVISION = 1  # raise whenever the same inputs give other masks
@@ -44,6 +44,7 @@ class CliperConfig:
     most_patches: int = 2500  # longer pictures are seen smaller; published: no limit
     crop: int = 0  # side of sliding windows in pixels; 0 = none (§6)
     half_positions: bool = False  # the authors' float16 rounding of positions (§2)
+    edge_aware: str = "none"  # rule by which refined maps follow edges of the picture; ours
     published: bool = False  # restore what the specification lists as unsafe (§14)
 
     def __post_init__(self) -> None:
@@ -55,6 +56,7 @@ class CliperConfig:
             raise ValueError(f"only_layer must be negative, got {self.only_layer}")
         if self.short_side < 1 or self.crop < 0:
             raise ValueError("short_side must be positive and crop must not be negative")
+        edges.check_rule(self.edge_aware, published=self.published)
 
     @property
     def epsilon(self) -> float:
@@ -134,6 +136,7 @@ class Cliper(Method):
         queries, keys = self._diffusion_heads(image)
         return CliperState(
             size_hw=(image.shape[0], image.shape[1]),
+            guide=edges.guide_of(image, rule=self.config.edge_aware),
             patches=patches,
             links=links,
             window_patches=window_patches,
@@ -221,7 +224,7 @@ class Cliper(Method):
         refined = self.refined(state, rough, floor=preset.attention_floor)
         strength = (rough.amax(dim=(-2, -1)) + refined.amax(dim=(-2, -1))) / 2
         strengths = strength.cpu().numpy().astype(np.float32)
-        return Scores(
+        scores = Scores(
             labels=vocabulary.labels,
             maps=refined.cpu().numpy().astype(np.float32),
             strength=strengths,
@@ -229,6 +232,7 @@ class Cliper(Method):
             size_hw=state.size_hw,
             rest=vocabulary.rest,
         )
+        return edges.sharpen(scores, state.guide, rule=self.config.edge_aware)
 
     def layer_probabilities(
         self, state: CliperState, vocabulary: Vocabulary, *, scale: float
@@ -311,6 +315,7 @@ def config_of(profile: Profile, *, published: bool = False) -> CliperConfig:
         short_side=profile.short_side,
         refinement="similarity" if profile.features else own,
         crop=profile.window,
+        edge_aware="none" if published else profile.edge_aware,
         published=published,
     )
 

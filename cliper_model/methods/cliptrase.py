@@ -20,7 +20,7 @@ from ..profiles import Profile
 from ..segmenter import Identity, ImageState, Scores, Vocabulary
 from ..shapes import Image
 from ..stages import attention as attend
-from ..stages import clusters, resize, rows
+from ..stages import clusters, edges, resize, rows
 from .frame import Method, Parts, Presets, WordCheck, own_state, rgb_array
 
 REVISION = 1  # raise whenever the same inputs give other masks
@@ -43,6 +43,7 @@ class CliptraseConfig:
     eps: float | None = None  # DBSCAN's distance; None: by the number of patches
     min_samples: int | None = None  # None: by the number of patches
     class_token_product: bool = False  # published for VOC20: times the class token's logit (§3)
+    edge_aware: str = "none"  # rule by which logits and clusters follow the picture; ours
     published: bool = False
 
     def __post_init__(self) -> None:
@@ -52,6 +53,7 @@ class CliptraseConfig:
             raise ValueError(f"eps must be positive, got {self.eps}")
         if self.min_samples is not None and self.min_samples < 1:
             raise ValueError(f"min_samples must be at least 1, got {self.min_samples}")
+        edges.check_rule(self.edge_aware, published=self.published)
 
     @property
     def form(self) -> TowerForm:
@@ -128,6 +130,7 @@ class Cliptrase(Method):
         means = clusters.cluster_means(shared, numbers, grid_hw=grid_hw)
         return CliptraseState(
             size_hw=(image.shape[0], image.shape[1]),
+            guide=edges.guide_of(image, rule=self.config.edge_aware),
             class_feature=tokens[0],
             patches=tokens[1:],
             clusters=torch.from_numpy(clusters.enlarge_and_filter(means)),
@@ -178,7 +181,7 @@ class Cliptrase(Method):
         kept = list(range(len(owners))) if self.published else rows.distinct(vocabulary)
         maps, scale = self.logits(state, vocabulary.rows[kept], scale=preset.logit_scale)
         vote = len(state.clusters) >= self.config.fewest_clusters
-        return rows.row_scores(
+        scores = rows.row_scores(
             maps,
             vocabulary,
             owners=tuple(owners[index] for index in kept),
@@ -188,6 +191,7 @@ class Cliptrase(Method):
             presence=preset.presence,
             clusters=state.clusters.cpu().numpy() if vote else None,
         )
+        return edges.sharpen(scores, state.guide, rule=self.config.edge_aware)
 
     def presence_scale(self, own: float) -> float:
         """Of the probabilities that tell how likely a label is somewhere in the picture.
@@ -239,7 +243,11 @@ def config_of(profile: Profile, *, published: bool = False) -> CliptraseConfig:
     if published:
         fitting = [side for side in PUBLISHED_SHORT_SIDES if side <= short_side]
         short_side = max(fitting, default=min(PUBLISHED_SHORT_SIDES))
-    return CliptraseConfig(short_side=short_side, published=published)
+    return CliptraseConfig(
+        short_side=short_side,
+        edge_aware="none" if published else profile.edge_aware,
+        published=published,
+    )
 
 
 def build(parts: Parts) -> Cliptrase:

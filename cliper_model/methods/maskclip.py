@@ -18,7 +18,7 @@ from ..backbones.clip import ClipBackbone, TowerForm
 from ..profiles import Profile
 from ..segmenter import Identity, ImageState, Scores, Vocabulary
 from ..shapes import Image
-from ..stages import canvas, resize, rows, smoothing, windows
+from ..stages import canvas, edges, resize, rows, smoothing, windows
 from ..stages.decide import likeliest_rows
 from .frame import Method, Parts, Presets, WordCheck, own_state, rgb_array
 
@@ -47,6 +47,7 @@ class MaskclipConfig:
     prompt_denoising: float = 0.0  # "pd_thresh": words nowhere as likely are muted; 0 = off
     crop: int = 0  # side of sliding windows in pixels; 0 = none, as published
     stride: int = 0  # pixels between windows; 0 = the crop
+    edge_aware: str = "none"  # rule by which row logits follow edges of the picture; ours
     published: bool = False
 
     def __post_init__(self) -> None:
@@ -57,6 +58,7 @@ class MaskclipConfig:
             raise ValueError("short_side, long_side and most_patches must be positive")
         if self.crop < 0 or not 0 <= self.stride <= self.crop:
             raise ValueError("crop must not be negative, and stride must be between 0 and crop")
+        edges.check_rule(self.edge_aware, published=self.published)
 
     @property
     def form(self) -> TowerForm:
@@ -149,6 +151,7 @@ class Maskclip(Method):
         keys = [look.keys for look in looks] if self.config.key_smoothing else []
         return MaskclipState(
             size_hw=(image.shape[0], image.shape[1]),
+            guide=edges.guide_of(image, rule=self.config.edge_aware),
             features=torch.stack([look.features for look in looks]),
             keys=torch.stack(keys) if keys else torch.zeros(0, 0, 0),
             boxes=tuple((w.top, w.left, w.bottom, w.right) for w in plan),
@@ -232,7 +235,8 @@ class Maskclip(Method):
             row_class=owners,
             classes=len(vocabulary.labels),
         )
-        return replace(scores, strength=best[:, 0], presence=preset.presence(best[:, 0]))
+        scores = replace(scores, strength=best[:, 0], presence=preset.presence(best[:, 0]))
+        return edges.sharpen(scores, state.guide, rule=self.config.edge_aware)
 
     def enlarged(
         self, maps: Sequence[Float[Tensor, "rows h w"]], state: MaskclipState
@@ -279,7 +283,11 @@ class Maskclip(Method):
 def config_of(profile: Profile, *, published: bool = False) -> MaskclipConfig:
     """The profile's size; published: that of VOC and Stuff."""
     short_side = PUBLISHED_SHORT_SIDE if published else profile.short_side
-    return MaskclipConfig(short_side=short_side, published=published)
+    return MaskclipConfig(
+        short_side=short_side,
+        edge_aware="none" if published else profile.edge_aware,
+        published=published,
+    )
 
 
 def build(parts: Parts) -> Maskclip:

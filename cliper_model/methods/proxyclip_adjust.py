@@ -89,7 +89,11 @@ def config_of(profile: Profile, *, published: bool = False) -> AdjustConfig:
     """As ProxyCLIP."""
     plain = proxyclip.config_of(profile, published=published)
     return AdjustConfig(
-        short_side=plain.short_side, crop=plain.crop, stride=plain.stride, published=published
+        short_side=plain.short_side,
+        crop=plain.crop,
+        stride=plain.stride,
+        edge_aware=plain.edge_aware,
+        published=published,
     )
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 from ..backbones.clip import ClipBackbone, TowerForm
 from ..segmenter import Identity, ImageState, Scores, Vocabulary
 from ..shapes import Image
-from ..stages import resize, windows
+from ..stages import edges, resize, windows
 from ..stages.rows import cosines, distinct, row_owners, row_scores
 from .frame import Method, Presets, WordCheck, own_state, rgb_array
 
@@ -32,6 +32,7 @@ class WindowedConfig:
     long_side: int = 2048  # pixels; a longer picture gets a smaller short side
     crop: int = 336  # side of the square crops in pixels; 0 looks once at the whole picture
     stride: int = 112  # pixels
+    edge_aware: str = "none"  # rule by which row logits follow edges of the picture; ours
     published: bool = False  # restore what the specification lists as unsafe
 
     def __post_init__(self) -> None:
@@ -39,6 +40,7 @@ class WindowedConfig:
             raise ValueError("short_side must be positive and crop must not be negative")
         if self.crop and not 0 < self.stride <= self.crop:
             raise ValueError(f"stride must be in 1 ... {self.crop}, got {self.stride}")
+        edges.check_rule(self.edge_aware, published=self.published)
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ class WindowedMethod(Method):
         classes = [look.class_feature for look in looks if look.class_feature is not None]
         return WindowedState(
             size_hw=(picture.shape[0], picture.shape[1]),
+            guide=edges.guide_of(picture, rule=self.config.edge_aware),
             features=torch.stack(
                 [
                     functional.pad(look.features, (0, 0, 0, places - look.features.shape[0]))
@@ -175,7 +178,7 @@ class WindowedMethod(Method):
         preset = self._presets(vocabulary.preset)
         owners = row_owners(vocabulary)
         kept = list(range(len(owners))) if self.published else distinct(vocabulary)
-        return row_scores(
+        scores = row_scores(
             self.stitched(own, vocabulary.rows[kept]),
             vocabulary,
             owners=tuple(owners[index] for index in kept),
@@ -183,6 +186,7 @@ class WindowedMethod(Method):
             size_hw=own.size_hw,
             presence=preset.presence,
         )
+        return edges.sharpen(scores, own.guide, rule=self.config.edge_aware)
 
     def stitched(
         self, state: WindowedState, rows: Float[Tensor, "rows embed"]

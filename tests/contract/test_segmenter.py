@@ -95,6 +95,12 @@ MEMBERS: dict[str, Callable[[], Segmenter]] = {
         member, "maskclip", key_smoothing=1.0, prompt_denoising=0.01
     ),
     "proxyclip at once": partial(member, "proxyclip", crop=0),
+    "cliper, edge-aware": partial(member, "cliper", edge_aware="pamr"),
+    "cliper, guided filter": partial(member, "cliper", edge_aware="guided"),
+    "clip-surgery, edge-aware": partial(member, "clip-surgery", edge_aware="pamr"),
+    "cliptrase, edge-aware": partial(member, "cliptrase", edge_aware="pamr"),
+    "maskclip, edge-aware": partial(member, "maskclip", edge_aware="pamr"),
+    "proxyclip, edge-aware": partial(member, "proxyclip", edge_aware="pamr"),
 }
 
 
