@@ -1,6 +1,6 @@
 """A toy world for students: bright and dark stripes, and a teacher who knows them by sight.
 
-Run as a script it trains: `python -m tests.unit.student.paint FOLDER OUT STEPS [resume]`.
+Run as a script it trains: `python -m tests.unit.student.paint FOLDER OUT STEPS`.
 """
 
 import sys
@@ -73,7 +73,7 @@ def learn(folder: Path, out: Path, training: Training | None = None, **options: 
 
 def main(arguments: list[str]) -> None:
     torch.set_num_threads(1)
-    folder, out, steps, *resume = arguments
+    folder, out, steps = arguments
 
     def report(step: int, loss: float) -> None:
         print(f"step {step} loss {loss:.4f}", flush=True)
@@ -82,7 +82,6 @@ def main(arguments: list[str]) -> None:
         Path(folder),
         Path(out),
         plan(steps=int(steps)),
-        resume=bool(resume),
         save_every=3,
         report=report,
     )
