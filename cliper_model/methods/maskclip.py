@@ -24,7 +24,6 @@ from .frame import Method, Parts, Presets, WordCheck, own_state, rgb_array
 
 REVISION = 1  # raise whenever the same inputs give other masks
 PUBLISHED_SHORT_SIDE = 512  # pixels; VOC and Stuff
-MOST_VALUES = 64_000_000  # logits kept at once: 256 MB of float32
 
 PUBLISHED_FORM = TowerForm(positions="bicubic", by_count=True, gelu=True, eps=1e-6)
 OWN_FORM = TowerForm(positions="bicubic")
@@ -247,7 +246,7 @@ class Maskclip(Method):
         memory.
         """
         height, width = state.seen_hw
-        most = len(maps[0]) * height * width if self.published else MOST_VALUES
+        most = len(maps[0]) * height * width if self.published else canvas.MOST_VALUES
         return canvas.paint(
             maps,
             state.boxes,

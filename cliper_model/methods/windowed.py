@@ -17,7 +17,7 @@ from torch.nn import functional
 from ..backbones.clip import ClipBackbone, TowerForm
 from ..segmenter import Identity, ImageState, Scores, Vocabulary
 from ..shapes import Image
-from ..stages import edges, resize, windows
+from ..stages import canvas, edges, resize, windows
 from ..stages.rows import cosines, distinct, row_owners, row_scores
 from .frame import Method, Presets, WordCheck, own_state, rgb_array
 
@@ -191,24 +191,28 @@ class WindowedMethod(Method):
     def stitched(
         self, state: WindowedState, rows: Float[Tensor, "rows embed"]
     ) -> Float[Tensor, "rows h w"]:
-        """Row logits before the scale: on the patch grid of a single look, else in pixels."""
+        """Row logits before the scale: on the patch grid of a single look, else in pixels.
+
+        With so many rows that pixels would not fit into memory, on a coarser canvas.
+        """
         parts = [self._crop_logits(state, crop, rows) for crop in range(len(state.boxes))]
         if not self.config.crop:
             return parts[0]
-        total = parts[0].new_zeros(len(rows), *state.input_hw)
-        count = parts[0].new_zeros(state.input_hw)
-        for part, box, grid, padding in zip(
-            parts, state.boxes, state.grids, state.padding, strict=True
-        ):
-            top, left, bottom, right = box
-            over, before, under, after = padding
-            size_hw = (bottom - top + over + under, right - left + before + after)
-            large = resize.resize_maps(part.view(-1, *grid), size_hw=size_hw)
-            total[:, top:bottom, left:right] += large[
-                :, over : size_hw[0] - under, before : size_hw[1] - after
-            ]
-            count[top:bottom, left:right] += 1
-        return total.div_(count)
+        boxes = [
+            (top - over, left - before, bottom + under, right + after)
+            for (top, left, bottom, right), (over, before, under, after) in zip(
+                state.boxes, state.padding, strict=True
+            )
+        ]
+        whole = state.input_hw
+        affordable = canvas.affordable_canvas(whole, maps=len(rows), most_values=canvas.MOST_VALUES)
+        return canvas.paint(
+            parts,
+            boxes,
+            seen_hw=whole,
+            canvas_hw=whole if self.published else affordable,
+            patch=None,
+        )
 
     def _crop_logits(
         self, state: WindowedState, crop: int, rows: Float[Tensor, "rows embed"]

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+MOST_VALUES = 64_000_000  # logits kept at once: 256 MB of float32; published: no limit
+
 Box = tuple[int, int, int, int]  # top, left, bottom, right in pixels of the network's input
 
 

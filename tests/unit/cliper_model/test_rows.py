@@ -14,7 +14,7 @@ from cliper_model.methods.proxyclip import ProxyClip, ProxyClipConfig
 from cliper_model.methods.proxyclip_adjust import AdjustConfig, AdjustedProxyClip
 from cliper_model.methods.windowed import WindowedConfig
 from cliper_model.segmenter import Identity, RowLogits, Scores, Vocabulary
-from cliper_model.stages import resize
+from cliper_model.stages import canvas, resize
 from cliper_model.stages.decide import vote
 from cliper_model.stages.proxy import proxy_attention
 from cliper_model.stages.refine import spread_along_similarity
@@ -250,6 +250,22 @@ def test_crops_are_stitched_by_their_mean(picture: Any):
     torch.testing.assert_close(stitched[:, :, :32], parts[0][:, :, :32])
     both = (parts[0][:, :, 32:] + parts[1][:, :, :32]) / 2
     torch.testing.assert_close(stitched[:, :, 32:64], both)
+
+
+def test_more_rows_than_memory_allows_are_stitched_coarser(
+    picture: Any, monkeypatch: pytest.MonkeyPatch
+):
+    method = PlainClip(tiny_clip(), WindowedConfig(short_side=64, crop=64, stride=32), **PARTS)
+    state = method.observe(picture(64, 128))
+    rows = method.read(["tree", "house"]).rows[:2]
+    fine = method.stitched(state, rows)
+
+    monkeypatch.setattr(canvas, "MOST_VALUES", 2 * 32 * 64)
+    coarse = method.stitched(state, rows)
+
+    assert coarse.shape == (2, 32, 64)
+    halved = torch.nn.functional.avg_pool2d(fine[None], 2)[0]
+    torch.testing.assert_close(coarse, halved, atol=0.02, rtol=0)
 
 
 def test_padding_makes_whole_cells_of_both_networks_and_is_cut_off_again(picture: Any):
