@@ -1,6 +1,6 @@
 """MaskCLIP+ on drawn scenes: train a student, kill it, resume, finish, measure it.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.student [--pictures 300] [--steps 300] [--scenes 100]
+    OMP_NUM_THREADS=1 python -m benchmarks.student [--pictures 500] [--steps 500] [--scenes 100]
         [--network tower|small] [--cache-labels] [--scales 0.8,1.5]
 
 One thread is faster than two where other work runs beside it.
@@ -136,8 +136,8 @@ def measure(scenes: int, student: Path) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=300)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--pictures", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=0.01)
     parser.add_argument("--scenes", type=int, default=100)
