@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup label-studio browser demo test check serve bench prove
+.PHONY: help setup label-studio browser demo test check serve bench compare prove
 
 PYTHON := .venv/bin/python
 QUICK := $(wildcard $(addprefix tests/,unit contract http architecture parity adapter))
@@ -33,6 +33,11 @@ serve: setup ## answer Label Studio on PORT (9090) with PROFILE
 
 bench: setup ## time and memory, written to benchmarks/results
 	$(PYTHON) -m benchmarks.bench $(ARGS)
+
+compare: setup ## every method on held-out drawn scenes, a student included; half an hour
+	$(PYTHON) -m benchmarks.student --keep .cache/student.safetensors
+	$(PYTHON) -m benchmarks.compare --student .cache/student.safetensors $(ARGS)
+	$(PYTHON) scripts/write_method_docs.py
 
 prove: setup label-studio browser ## full-size proofs, written to benchmarks/results/proof-*.json
 	$(PYTHON) -m benchmarks.prove $(ARGS)

@@ -13,6 +13,8 @@ PROOFS = (
     ("demo_chain", "the whole chain through a real Label Studio"),
     ("responsiveness", "health and setup while a batch is predicted"),
     ("true_size", "ViT-B/16 and Stable Diffusion 2.1 at true size"),
+    ("true_methods", "every method at true size"),
+    ("student", "a student: trained, killed, resumed, measured against its teacher"),
 )
 
 

@@ -11,7 +11,7 @@ student and teacher label every pixel of scenes neither was trained on with one 
 """
 
 import argparse
-import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -145,6 +145,7 @@ def main() -> int:
     parser.add_argument("--scales", default="0.8,1.5")
     parser.add_argument("--network", choices=("small", "tower"), default="tower")
     parser.add_argument("--name", default="proof-student", help="of the result")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="where to keep the student")
     args = parser.parse_args()
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
@@ -153,6 +154,9 @@ def main() -> int:
         trained = train(args, folder)
         measured = measure(args.scenes, folder / "student.safetensors")
         size = (folder / "student.safetensors").stat().st_size
+        if args.keep is not None:
+            args.keep.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / "student.safetensors", args.keep)
     path = record.write(
         args.name,
         {
@@ -162,7 +166,7 @@ def main() -> int:
                 "small": "starts from nothing",
             }[args.network],
             "pictures": args.pictures,
-            "options": json.loads(json.dumps(vars(args))),
+            "options": {key: value for key, value in vars(args).items() if key != "keep"},
             "training": trained,
             **measured,
             "student MiB": round(size / 2**20, 1),

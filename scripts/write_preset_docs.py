@@ -27,7 +27,7 @@ INTRODUCTION = """\
 # Presets
 
 The numbers that turn a look into masks. The label config chooses the preset: `objects` where some things matter and the rest is background, `whole-scene` with
-`model_background=""`, where every pixel belongs to a label (see [label config](label-config.md)). They lie in `cliper_model/data/presets/*.json`, and each of them is part of the model version.
+`model_background=""`, where every pixel belongs to a label (see [label config](label-config.md)). They lie in `cliper_model/data/presets/*.json`, and each of them is part of the model version. The tables are CLIPer's; numbers of the [other methods](methods.md) lie in `cliper_model/data/methods/*.json`.
 
 Made from these files by `python scripts/write_preset_docs.py`.
 

@@ -92,25 +92,26 @@ class ClipBackbone:
         self._tokenizer = tokenizer
 
     @property
-    def _vision(self) -> Any:
+    def vision(self) -> Any:
+        """The frozen vision tower, open_clip's module."""
         return self._model.visual
 
     @property
     def patch(self) -> int:
         """Patch side in pixels."""
-        return int(self._vision.conv1.kernel_size[0])
+        return int(self.vision.conv1.kernel_size[0])
 
     @property
     def layers(self) -> int:
-        return len(self._vision.transformer.resblocks)
+        return len(self.vision.transformer.resblocks)
 
     @property
     def device(self) -> torch.device:
-        return torch.device(self._vision.conv1.weight.device)
+        return torch.device(self.vision.conv1.weight.device)
 
     @property
     def dtype(self) -> torch.dtype:
-        dtype: torch.dtype = self._vision.conv1.weight.dtype
+        dtype: torch.dtype = self.vision.conv1.weight.dtype
         return dtype
 
     # -- pictures ---------------------------------------------------------------------
@@ -120,7 +121,7 @@ class ClipBackbone:
         self, pixels: Float[Tensor, "1 3 pixels_h pixels_w"], *, half_positions: bool = False
     ) -> Seen:
         """Run every block but the last; keep each block's normalised input and all attention."""
-        vision = self._vision
+        vision = self.vision
         patches = vision.conv1(pixels.to(self.device, self.dtype))
         grid_hw = (int(patches.shape[-2]), int(patches.shape[-1]))
         tokens = torch.cat([vision.class_embedding[None], patches.flatten(2)[0].T])
@@ -141,7 +142,7 @@ class ClipBackbone:
     def positions(
         self, grid_hw: tuple[int, int], *, half: bool = False
     ) -> Float[Tensor, "n width"]:
-        table = self._vision.positional_embedding
+        table = self.vision.positional_embedding
         return resize_positions(table, grid_hw=grid_hw, half=half)
 
     def _attend(
@@ -161,7 +162,7 @@ class ClipBackbone:
         self, pixels: Float[Tensor, "1 3 pixels_h pixels_w"], form: TowerForm = OWN_FORM
     ) -> tuple[Float[Tensor, "n width"], tuple[int, int]]:
         """Tokens entering the first block, class token first, and the patch grid."""
-        vision = self._vision
+        vision = self.vision
         patches = vision.conv1(pixels.to(self.device, self.dtype))
         grid_hw = (int(patches.shape[-2]), int(patches.shape[-1]))
         tokens = torch.cat([vision.class_embedding[None], patches.flatten(2)[0].T])
@@ -224,18 +225,18 @@ class ClipBackbone:
         self, tokens: Float[Tensor, "*n width"], form: TowerForm = OWN_FORM
     ) -> Float[Tensor, "*n width"]:
         """The LayerNorm behind the last block."""
-        return _layer_norm(self._vision.ln_post, tokens, form)
+        return _layer_norm(self.vision.ln_post, tokens, form)
 
     @torch.no_grad()
     def embed(
         self, tokens: Float[Tensor, "*n width"], form: TowerForm = OWN_FORM
     ) -> Float[Tensor, "*n embed"]:
         """LayerNorm and projection into the joint space, float32, not normalised."""
-        embedded: Tensor = self.post_norm(tokens, form) @ self._vision.proj
+        embedded: Tensor = self.post_norm(tokens, form) @ self.vision.proj
         return embedded.float()
 
     def _block(self, number: int) -> Any:
-        return self._vision.transformer.resblocks[number]
+        return self.vision.transformer.resblocks[number]
 
     def _number(self, block: int) -> int:
         return block + self.layers if block < 0 else block
@@ -244,7 +245,7 @@ class ClipBackbone:
         self, seen: Seen, *, attention_type: str, epsilon: float
     ) -> Iterator[Float[Tensor, "heads n n"]]:
         """For every layer the map that mixes its values in the last block (§4.2, §4.3)."""
-        block = self._vision.transformer.resblocks[-1]
+        block = self.vision.transformer.resblocks[-1]
         heads, accumulated = block.attn.num_heads, seen.accumulated
         for layer in seen.inputs:
             if attention_type == "fused-attn":
@@ -276,7 +277,7 @@ class ClipBackbone:
         Only the value third of the input projection is used; no residual, no MLP. `weights`
         is consumed one map at a time. Source: specification §4.2 steps 5 and 6, §13 form 4.
         """
-        vision, block = self._vision, self._vision.transformer.resblocks[-1]
+        vision, block = self.vision, self.vision.transformer.resblocks[-1]
         third = inputs.shape[-1]
         values = functional.linear(
             block.ln_1(inputs),

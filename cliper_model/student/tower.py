@@ -60,7 +60,7 @@ def vision_tower(segmenter: Segmenter) -> Any:
             f"choose another network or teacher: {segmenter.identity.method} has no CLIP whose "
             "vision tower a student could start from"
         )
-    return clip._vision
+    return clip.vision
 
 
 class Block(nn.Module):
