@@ -118,7 +118,7 @@ def test_the_small_student_takes_no_backbone(tmp_path: Path) -> None:
 
 def test_a_tower_sees_what_maskclip_sees() -> None:
     clip = tiny_clip()
-    visual = clip._vision
+    visual = clip.vision
     shape = shape_of(visual)
     tower = Tower(shape)
     tower.fill(visual)
@@ -140,7 +140,7 @@ def test_a_tower_sees_what_maskclip_sees() -> None:
 def test_a_tower_student_has_stride_four_and_adds_nothing_before_training(
     size: tuple[int, int],
 ) -> None:
-    visual = tiny_clip()._vision
+    visual = tiny_clip().vision
     trunk = TowerTrunk(shape_of(visual)).eval()
     trunk.tower.fill(visual)
     pixels = torch.zeros(2, 3, *size)
