@@ -1,10 +1,10 @@
 """Settings -> Services: the one place that picks concrete classes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cliper_model import profiles
-from cliper_model.segmenter import Identity, Segmenter
+from cliper_model.segmenter import Identity, Label, Segmenter
 
 from .images.fetch import ImageFetcher, Reach
 from .images.guarded import GuardedHttp
@@ -39,8 +39,12 @@ def build(settings: Settings, *, source: ModelSource | None = None) -> Services:
 
 
 def check_choice(settings: Settings) -> None:
-    """Raises UnknownProfile, UnknownMethod, UnknownSource or UnneededSource at the start."""
-    profiles.get(settings.profile or "fast", method=settings.method, features=settings.features)
+    """Raises UnknownProfile, UnknownMethod, UnknownSource, UnneededSource or UnneededStudent at
+    the start."""
+    chosen = profiles.get(
+        settings.profile or "fast", method=settings.method, features=settings.features
+    )
+    profiles.check_student(chosen.method, settings.student)
 
 
 def pictures(settings: Settings) -> ImageFetcher:
@@ -109,8 +113,12 @@ def real_model(settings: Settings) -> ModelSource:
         foresee=foresee,
         load=load,
         describe=_describe,
-        check_words=profiles.check_words,
+        check_words=_any_word if settings.student is not None else profiles.check_words,
     )
+
+
+def _any_word(profile: str, labels: Sequence[Label]) -> None:
+    """A student says itself which words it learned, when they are read."""
 
 
 def _describe(segmenter: Segmenter) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ CliperError
 ├── UnknownPreset          a decision preset that does not exist
 ├── UnknownSource          a feature source that does not exist
 ├── UnneededSource         a feature source for a method that has no use for one
+├── UnneededStudent        a trained student for a method that has no use for one
 ├── EmptyVocabulary        nothing to look for
 ├── UntrainedWords         a word outside the demo text tower's training
 ├── NoSuchDevice           a device this machine does not have
@@ -62,7 +63,8 @@ class UnknownSource(CliperError):
     def __init__(self, features: str, known: Sequence[str]) -> None:
         super().__init__(
             f"unknown feature source {features!r}; choose one of: {', '.join(known)}; a file of "
-            f"your own is given as NAME:FILE, and 'unet' always needs one"
+            f"your own is given as NAME:FILE: 'unet' always needs one, 'clip' and the diffusion "
+            f"sources, which are the profile's own, take none"
         )
         self.features, self.known = features, tuple(known)
 
@@ -76,6 +78,16 @@ class UnneededSource(CliperError):
             f"proxyclip-adjust and cliper do"
         )
         self.method, self.features = method, features
+
+
+class UnneededStudent(CliperError):
+    """The method is not a trained student."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__(
+            f"leave the student out, or choose METHOD=maskclip+: {method} has no use for it"
+        )
+        self.method = method
 
 
 class EmptyVocabulary(CliperError):

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -70,13 +70,13 @@ def load(
                noise, no epsilon, the duplicate row of a single label, one string per label,
                and a PIL image resized before it is RGB
 
-    Raises UnknownProfile, UnknownMethod, UnknownSource, UnneededSource, NoSuchDevice,
-    WeightsMissing, WeightsMismatch.
+    Raises UnknownProfile, UnknownMethod, UnknownSource, UnneededSource, UnneededStudent,
+    NoSuchDevice, WeightsMissing, WeightsMismatch.
     """
     chosen = profiles.get(profile, method=method, features=features)
     where = best_device() if device is None else _known(device)
     precision = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-    known = _identity(chosen, _digests(chosen, weights_dir, student))
+    known = _identity(chosen, _digests(chosen, weights_dir, student), published=published)
     shop = _Shop(
         profile=chosen,
         device=where,
@@ -90,7 +90,7 @@ def load(
         Parts(
             profile=chosen,
             published=published,
-            identity=replace(known, settings={**known.settings, "published": published}),
+            identity=known,
             presets=lambda name: presets.get(name, chosen.clip, chosen.method),
             check_words=_word_check(chosen),
             clip=shop.clip,
@@ -147,6 +147,7 @@ def _digests(
 
 def _local(profile: Profile, student: str | Path | None) -> dict[str, str]:
     """Checksums of files the user named: a feature source's and a student's."""
+    profiles.check_student(profile.method, student)
     found = {}
     if profile.features is not None and ":" in profile.features:
         name, _, path = profile.features.partition(":")
@@ -157,6 +158,7 @@ def _local(profile: Profile, student: str | Path | None) -> dict[str, str]:
 
 
 def _existing(path: Path, what: str) -> Path:
+    path = path.expanduser()
     if not path.is_file():
         raise WeightsMissing(what, [path], "give the path of a file that exists")
     return path
@@ -259,10 +261,11 @@ def _known(device: str) -> str:
     return device
 
 
-def _identity(profile: Profile, digests: Mapping[str, str]) -> Identity:
+def _identity(profile: Profile, digests: Mapping[str, str], *, published: bool = False) -> Identity:
     module = registry.module_of(profile.method)
     settings = {
-        **asdict(module.config_of(profile)),
+        **asdict(module.config_of(profile, published=published)),
+        "published": published,
         "presets": _preset_digest(profile.clip, profile.method),
     }
     if profile.features is not None:

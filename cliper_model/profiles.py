@@ -19,6 +19,7 @@ from .errors import (
     UnknownProfile,
     UnknownSource,
     UnneededSource,
+    UnneededStudent,
     UntrainedWords,
     WeightsMissing,
 )
@@ -170,6 +171,12 @@ def get(name: str, *, method: str | None = None, features: str | None = None) ->
     return for_method(profile, method or profile.method, features)
 
 
+def check_student(method: str, student: object) -> None:
+    """Raises UnneededStudent where a student is named for a method that takes none."""
+    if student is not None and "student" not in method_card(method).needs:
+        raise UnneededStudent(method)
+
+
 def for_method(profile: Profile, method: str, features: str | None = None) -> Profile:
     """The same CLIP model for another method: only the networks that one needs.
 
@@ -186,7 +193,8 @@ def for_method(profile: Profile, method: str, features: str | None = None) -> Pr
     diffusion = profile.diffusion if "diffusion" in needs and source is None else None
     if source is not None and source.startswith("diffusion-"):
         diffusion = profile.diffusion or "stable-diffusion-2-1-base"
-    own = [] if profile.on_demo_weights else [profile.clip, diffusion]
+    clip = profile.clip if "clip" in needs else None
+    own = [] if profile.on_demo_weights else [clip, diffusion]
     wanted = dict.fromkeys([*own, component_of(source) if source is not None else None])
     parts = tuple(component(part) for part in wanted if part is not None)
     return replace(
@@ -278,9 +286,14 @@ SOURCES: Final = MappingProxyType(
 
 
 def check_source(features: str) -> None:
-    """Raises UnknownSource where `features`, NAME or NAME:FILE, names nothing known."""
+    """Raises UnknownSource where `features`, NAME or NAME:FILE, names nothing known.
+
+    CLIP and the diffusion model are the profile's own, so they take no FILE.
+    """
     name, _, path = features.partition(":")
-    if name not in SOURCES or features.endswith(":") or (name == "unet" and not path):
+    fixed = name == "clip" or name.startswith("diffusion-")
+    wrong = features.endswith(":") or (name == "unet" and not path) or (fixed and ":" in features)
+    if name not in SOURCES or wrong:
         raise UnknownSource(features, tuple(SOURCES))
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from ..segmenter import Decision, RowLogits, Scores, Segmentation
 
+OVERLAP_SHARE = 0.5  # of the likeliest label's probability
 BLOCK_VALUES = 8_000_000  # values held at once while upsampling: 32 MB of float32
 
 
@@ -29,13 +30,17 @@ def upsampled_rows(
     """Bilinear upsampling (half-pixel centres, no antialias), a block of image rows at a time."""
     height, width = size_hw
     left, right, across = _taps(maps.shape[2], width)
-    wide = maps[:, :, left] * (1 - across) + maps[:, :, right] * across
     upper, lower, down = _taps(maps.shape[1], height)
-    step = max(1, BLOCK_VALUES // max(1, maps.shape[0] * width))
+    source_rows = max(1.0, maps.shape[1] / height)  # per image row, where maps are the finer
+    step = max(1, int(BLOCK_VALUES / (maps.shape[0] * width * source_rows)))
     for start in range(0, height, step):
         rows = slice(start, min(start + step, height))
+        first = int(upper[rows].min())
+        near = maps[:, first : int(lower[rows].max()) + 1]
+        wide = near[:, :, left] * (1 - across) + near[:, :, right] * across
         weight = down[rows, None]
-        yield rows, wide[:, upper[rows]] * (1 - weight) + wide[:, lower[rows]] * weight
+        over, under = upper[rows] - first, lower[rows] - first
+        yield rows, wide[:, over] * (1 - weight) + wide[:, under] * weight
 
 
 def row_probabilities(
@@ -128,6 +133,25 @@ def label_block(
     return np.where(beaten, 0, contest.argmax(axis=0) + 1).astype(np.int32)
 
 
+def own_claims(
+    scaled: Float[np.ndarray, "classes rows width"],
+    *,
+    threshold: float,
+    behind: Float[np.ndarray, "rows width"] | None,
+    compete: bool,
+) -> Bool[np.ndarray, "classes rows width"]:
+    """Pixels every label claims for itself, so that masks may overlap.
+
+    Probabilities of a softmax (`compete`) say nothing by themselves: such a label must also
+    be at least half as likely as the likeliest one there, background words included.
+    """
+    claims: Bool[np.ndarray, "classes rows width"] = scaled >= threshold
+    if compete:
+        best = scaled.max(axis=0) if behind is None else np.maximum(scaled.max(axis=0), behind)
+        claims &= scaled >= OVERLAP_SHARE * best
+    return claims
+
+
 def stretch(
     scaled: Float[np.ndarray, "classes rows width"],
     *,
@@ -181,15 +205,22 @@ def _decide_among(
                 behind=behind,
             )
             if layers is not None:
-                layers[:, rows] = allowed & (scaled >= decision.background_threshold)
-            if layers is not None or scores.clusters is None:
+                layers[:, rows] = allowed & own_claims(
+                    scaled,
+                    threshold=decision.background_threshold,
+                    behind=behind,
+                    compete=scores.rows is not None,
+                )
+            if scores.clusters is None:
                 claims = label_map[rows] if layers is None else layers[:, rows]
                 tally.add(scale.certainty(block), claims)
         if scores.clusters is not None:
             label_map = vote(label_map, scores.clusters, classes=count)
-            if layers is None:
-                for rows, block, _ in pixel_scores(scores):
-                    tally.add(scale.certainty(block), label_map[rows])
+            if layers is not None:
+                layers = vote_each(layers, scores.clusters)
+            for rows, block, _ in pixel_scores(scores):
+                claims = label_map[rows] if layers is None else layers[:, rows]
+                tally.add(scale.certainty(block), claims)
     return Segmentation(
         labels=scores.labels,
         label_map=label_map,
@@ -305,6 +336,19 @@ def vote(
     counts = np.bincount(pairs.ravel(), minlength=len(clusters) * (classes + 1))
     winner = counts.reshape(len(clusters), classes + 1).argmax(axis=1)
     return np.where(winner == classes, 0, winner + 1).astype(np.int32)[assigned]
+
+
+def vote_each(
+    layers: Bool[np.ndarray, "classes height width"], clusters: Float[np.ndarray, "clusters h w"]
+) -> Bool[np.ndarray, "classes height width"]:
+    """Each label takes the clusters of which it claims at least half."""
+    assigned = strongest_cluster(clusters, size_hw=(layers.shape[1], layers.shape[2]))
+    sizes = np.maximum(1, np.bincount(assigned.ravel(), minlength=len(clusters)))
+    voted = np.zeros_like(layers)
+    for label, claims in enumerate(layers):
+        held = np.bincount(assigned[claims], minlength=len(clusters))
+        voted[label] = (2 * held >= sizes)[assigned]
+    return voted
 
 
 def demo_index(

@@ -305,6 +305,18 @@ def test_a_blank_picture_gives_finite_scores(segmenter: Segmenter, colour: int) 
     assert np.isfinite(decide(scores, segmenter.decision("objects")).confidence).all()
 
 
+def test_overlapping_masks_hold_what_plain_ones_hold(segmenter: Segmenter, picture: Any) -> None:
+    scores = segmenter.score(segmenter.observe(picture(60, 90)), segmenter.read(WORDS))
+    base = replace(segmenter.decision("objects"), presence_threshold=0.0, min_area=0.0)
+
+    plain, layered = decide(scores, base), decide(scores, replace(base, overlap=True))
+
+    assert layered.layers is not None
+    if scores.clusters is None:
+        for index in range(len(WORDS)):
+            assert not (plain.mask(index) & ~layered.mask(index)).any()
+
+
 def test_one_label_alone_works(segmenter: Segmenter, picture: Any) -> None:
     segmentation = segmenter.segment(picture(60, 90), ["tree"], background=())
 

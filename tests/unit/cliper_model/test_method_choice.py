@@ -5,13 +5,27 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import cliper_model
+from backend.model_host import ModelHost
+from backend.settings import Settings
+from backend.wiring import check_choice, real_model
 from cliper_model import loading, profiles, registry
 from cliper_model.backbones import weights
 from cliper_model.backbones.clip_features import ClipValues
 from cliper_model.backbones.diffusion_features import DiffusionFeatures
-from cliper_model.errors import UnknownMethod, UnknownSource, UnneededSource, WeightsMissing
+from cliper_model.errors import (
+    UnknownMethod,
+    UnknownSource,
+    UnneededSource,
+    UnneededStudent,
+    WeightsMissing,
+)
+from cliper_model.segmenter import Label
+from cliper_model.student.checkpoint import Checkpoint
+from cliper_model.student.network import build_student
+from cliper_model.student.words import StudentWords
 
 
 def parts_of(profile: profiles.Profile) -> list[str]:
@@ -63,6 +77,8 @@ def test_licences_are_those_of_what_is_used():
         ({"method": "sam"}, UnknownMethod, "unknown method 'sam'; choose one of: cliper, clip"),
         ({"features": "dino"}, UnknownSource, "unknown feature source 'dino'; choose one of"),
         ({"method": "proxyclip", "features": "unet"}, UnknownSource, "'unet' always needs one"),
+        ({"method": "proxyclip", "features": "clip:own.pt"}, UnknownSource, "take none"),
+        ({"method": "proxyclip", "features": "diffusion-s:sd"}, UnknownSource, "take none"),
         ({"method": "maskclip", "features": "dino-vitb8"}, UnneededSource, "leave the feature"),
     ],
 )
@@ -107,6 +123,58 @@ def test_a_file_of_ones_own_is_part_of_the_identity(tmp_path: Path):
     assert str(tmp_path) not in str(after.settings)
     with pytest.raises(WeightsMissing, match="give the path of a file that exists"):
         loading.identity("demo", method="proxyclip", features=f"unet:{tmp_path / 'no.pt'}")
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained student of two words."""
+    rows = torch.eye(2, 32)
+    path: Path = tmp_path_factory.mktemp("student") / "student.safetensors"
+    Checkpoint(
+        words=StudentWords(("tree", "house"), (("tree",), ("house",)), rows),
+        settings={"network": "small", "steps": 0, "crops": {"short_side": 64, "long_side": 256}},
+        teacher="",
+        pictures="",
+        step=0,
+        weights=build_student("small", rows, background=False).state_dict(),
+    ).save(path)
+    return path
+
+
+@pytest.mark.parametrize("published", [False, True])
+@pytest.mark.parametrize("method", sorted(registry.METHODS))
+def test_the_identity_is_known_before_the_weights_are_in_memory(
+    method: str, published: bool, student: Path
+):
+    own = {"student": student} if "student" in profiles.method_card(method).needs else {}
+
+    known = loading.identity("demo", method=method, **own)
+    loaded = cliper_model.load("demo", method=method, device="cpu", published=published, **own)
+
+    assert (loaded.identity == known) == (not published)
+    assert loading.identity_after_fetch("demo", method=method, **own) == known
+
+
+def test_a_student_needs_no_clip_and_no_other_method_takes_one(student: Path):
+    alone = cliper_model.load("fast", method="maskclip+", student=student, device="cpu")
+
+    assert parts_of(profiles.get("fast", method="maskclip+")) == []
+    assert list(alone.identity.weights) == ["student"]
+    with pytest.raises(UnneededStudent, match="leave the student out, or choose METHOD=maskclip"):
+        loading.identity("demo", method="clip", student=student)
+
+
+def test_the_service_brings_up_a_student(student: Path):
+    settings = Settings(profile="demo", method="maskclip+", student=student, device="cpu")
+    host = ModelHost(real_model(settings))
+
+    host.start()
+    host.join()
+
+    assert host.status.state == "ready"
+    host.check_words([Label("dragonfly")])  # not the demo's words: the student's are asked for
+    with pytest.raises(UnneededStudent):
+        check_choice(Settings(profile="demo", student=student))
 
 
 def test_maskclip_plus_asks_for_its_student(tmp_path: Path):

@@ -15,6 +15,7 @@ from cliper_model.methods.proxyclip_adjust import AdjustConfig, AdjustedProxyCli
 from cliper_model.methods.windowed import WindowedConfig
 from cliper_model.segmenter import Identity, RowLogits, Scores, Vocabulary
 from cliper_model.stages import canvas, resize
+from cliper_model.stages import decide as deciding
 from cliper_model.stages.decide import vote
 from cliper_model.stages.proxy import proxy_attention
 from cliper_model.stages.refine import spread_along_similarity
@@ -105,14 +106,53 @@ def test_a_mask_threshold_is_a_share_of_the_labels_own_largest_probability():
     np.testing.assert_array_equal(strict.label_map, [[1, 0, 2]])
 
 
-def test_overlapping_masks_of_row_logits_are_thresholded_one_by_one():
-    values = [[[0.5, 0.0]], [[0.5, 0.5]]]
-    found = decide(
-        scores_of(values, (0, 1), (1, 2)), replace(ALL, overlap=True, background_threshold=0.4)
-    )
+def test_overlapping_masks_of_row_logits_are_near_ties_only():
+    """Probabilities: 0.50 and 0.50, then 0.38 and 0.62, then 0.05 and 0.95."""
+    values = [[[0.5, 0.45, 0.2]], [[0.5, 0.5, 0.5]]]
+
+    found = decide(scores_of(values, (0, 1), (1, 3)), replace(ALL, overlap=True))
 
     assert found.layers is not None
-    np.testing.assert_array_equal(found.layers[:, 0], [[True, False], [True, True]])
+    np.testing.assert_array_equal(found.layers[:, 0], [[True, True, False], [True, True, True]])
+
+
+def test_a_background_word_keeps_overlapping_masks_away():
+    values = [[[0.5, 0.1]], [[0.5, 0.1]], [[0.1, 0.6]]]  # two labels, one background word
+
+    found = decide(scores_of(values, (0, 1, -1), (1, 2)), replace(ALL, overlap=True))
+
+    assert found.layers is not None
+    np.testing.assert_array_equal(found.layers[:, 0], [[True, False], [True, False]])
+
+
+def test_clusters_vote_for_every_overlapping_mask():
+    values = [[[0.5, 0.5, 0.0, 0.0]], [[0.5, 0.0, 0.5, 0.5]]]
+    clusters = np.array([[[1.0, 1, 0, 0]], [[0, 0, 1.0, 1]]], np.float32)
+
+    found = decide(scores_of(values, (0, 1), (1, 4), clusters=clusters), replace(ALL, overlap=True))
+
+    assert found.layers is not None
+    np.testing.assert_array_equal(
+        found.layers[:, 0], [[True, True, False, False], [True, True, True, True]]
+    )
+
+
+def test_upsampling_needs_only_a_few_source_rows_at_a_time(monkeypatch: pytest.MonkeyPatch):
+    maps = np.random.default_rng(0).random((3, 40, 30), np.float32)
+
+    def whole(size_hw: tuple[int, int]) -> Any:
+        blocks = [block for _, block in deciding.upsampled_rows(maps, size_hw=size_hw)]
+        return np.concatenate(blocks, axis=1)
+
+    large, small = whole((97, 61)), whole((16, 12))
+    monkeypatch.setattr(deciding, "BLOCK_VALUES", 3 * 61 * 5)
+
+    np.testing.assert_array_equal(whole((97, 61)), large)
+    np.testing.assert_array_equal(whole((16, 12)), small)
+    shown = torch.nn.functional.interpolate(
+        torch.from_numpy(maps)[None], size=(97, 61), mode="bilinear", align_corners=False
+    )
+    np.testing.assert_allclose(large, shown[0].numpy(), atol=1e-5)
 
 
 def test_logits_and_owners_must_be_equally_many():
