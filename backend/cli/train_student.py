@@ -18,7 +18,7 @@ from .segment import parse_labels
 if TYPE_CHECKING:
     from cliper_model.segmenter import Label, Segmenter
     from cliper_model.student.gallery import Gallery
-    from cliper_model.student.teachers import SegmenterTeacher
+    from cliper_model.student.teachers import SegmenterTeacher, TeacherRules
     from cliper_model.student.tower import TowerShape
     from cliper_model.student.training import Training
 
@@ -164,12 +164,12 @@ def run(args: argparse.Namespace) -> int:
 
     settings = Settings.from_environ(os.environ)
     labels = parse_labels(args.labels)
-    words_hidden = _hidden(args)
+    words_hidden, rules = _hidden(args), _rules(args)
     segmenter, templates, device = _teacher(args, settings)
     visual = vision_tower(segmenter) if args.network == "tower" else None
     plan = _plan(args, shape_of(visual) if visual is not None else None)
     gallery = _gallery(args, segmenter, labels, templates, words_hidden)
-    teacher = _rules(args, segmenter, gallery)
+    teacher = _asked(segmenter, gallery, rules)
     with _stopping() as should_stop, _bars(plan, gallery) as (report, report_label):
         outcome = train(
             plan,
@@ -280,7 +280,8 @@ def _teacher(
     )
     if args.no_refinement:
         segmenter = without_refinement(segmenter)
-    templates = presets.get("whole-scene", profiles.get(profile).clip).templates
+    clip = profiles.get(profile).clip
+    templates = presets.get("whole-scene", clip, segmenter.identity.method).templates
     return segmenter, templates, device
 
 
@@ -304,13 +305,25 @@ def _gallery(
     return Gallery(pictures, masks, words, unlabelled=numbers)
 
 
-def _rules(
-    args: argparse.Namespace, segmenter: "Segmenter", gallery: "Gallery"
-) -> "SegmenterTeacher":
-    from cliper_model.student.teachers import SegmenterTeacher, TeacherRules
+def _rules(args: argparse.Namespace) -> "TeacherRules":
+    """Raises BadRequest."""
+    from cliper_model.student.teachers import TeacherRules
 
-    rules = TeacherRules(every_pixel=args.decide == "every-pixel", confidence=args.confidence)
-    return SegmenterTeacher(segmenter, gallery.words, gallery.asked, rules)
+    if args.confidence > 0 and args.decide == "objects":
+        raise BadRequest("give --confidence or --decide objects, not both")
+    if not 0.0 <= args.confidence <= 1.0:
+        raise BadRequest(f"--confidence must be from 0 to 1, got {args.confidence}")
+    return TeacherRules(every_pixel=args.decide == "every-pixel", confidence=args.confidence)
+
+
+def _asked(segmenter: "Segmenter", gallery: "Gallery", rules: "TeacherRules") -> "SegmenterTeacher":
+    """Raises BadRequest for a confidence this teacher cannot give."""
+    from cliper_model.student.teachers import SegmenterTeacher
+
+    try:
+        return SegmenterTeacher(segmenter, gallery.words, gallery.asked, rules)
+    except ValueError as error:
+        raise BadRequest(str(error)) from error
 
 
 @contextmanager

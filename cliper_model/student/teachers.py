@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -12,11 +12,13 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from ..methods.cliper import Cliper
-from ..segmenter import Decision, RowLogits, Segmenter
+from ..segmenter import Decision, RowLogits, Scores, Segmenter
 from ..stages.decide import decide
 from .errors import NothingToLearn
 from .labels import IGNORE, assign, fill_in
 from .words import StudentWords
+
+PROBE: Final = 32  # pixels per side of the picture that shows whether a method has row logits
 
 
 @runtime_checkable
@@ -45,11 +47,21 @@ class TeacherRules:
                  decision, and a pixel without a label is ignored, or of the background class
                  where the student has one
     confidence   published option: pixels whose best logit is below it are ignored, annotated
-                 ones too; 0 keeps all. Only for teachers that decide by row logits
+                 ones too; 0 keeps all. Only for teachers that decide by row logits, and only
+                 with `every_pixel`: the other decision has thresholds of its own
     """
 
     every_pixel: bool = True
     confidence: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.confidence <= 1.0:
+            raise ValueError(f"confidence must be in [0, 1], got {self.confidence}")
+        if self.confidence > 0 and not self.every_pixel:
+            raise ValueError(
+                "leave confidence at 0 or let every pixel have a label: objects are "
+                "decided by the preset's own thresholds"
+            )
 
 
 class SegmenterTeacher:
@@ -62,7 +74,10 @@ class SegmenterTeacher:
         unlabelled: Sequence[int],
         rules: TeacherRules | None = None,
     ) -> None:
-        """`unlabelled`: numbers of the classes a pseudo label may be; raises NothingToLearn."""
+        """`unlabelled`: numbers of the classes a pseudo label may be.
+
+        Raises NothingToLearn, and ValueError for a confidence the method cannot give.
+        """
         self.segmenter, self.words = segmenter, words
         self.rules = rules or TeacherRules()
         self.asked = tuple(number for number in sorted(unlabelled) if number >= words.first)
@@ -74,6 +89,9 @@ class SegmenterTeacher:
             background=background,
             preset="whole-scene" if self.rules.every_pixel else "objects",
         )
+        if self.rules.confidence > 0:
+            blank = np.full((PROBE, PROBE, 3), 128, np.uint8)
+            self._rows_of(segmenter.score(segmenter.observe(blank), self._vocabulary))
 
     @property
     def digest(self) -> str:
@@ -101,18 +119,21 @@ class SegmenterTeacher:
         crop: UInt8[np.ndarray, "height width 3"],
         annotation: Int[np.ndarray, "height width"],
     ) -> Int[np.ndarray, "height width"]:
-        """See Teacher. Raises ValueError for a confidence the method cannot give."""
+        """See Teacher."""
         scores = self.segmenter.score(self.segmenter.observe(crop), self._vocabulary)
         if self.rules.confidence > 0:
-            if scores.rows is None:
-                raise ValueError(
-                    "set the teacher's confidence to 0 or choose maskclip: "
-                    f"{self.segmenter.identity.method} gives no row logits"
-                )
-            return self._by_logits(scores.rows, annotation)
+            return self._by_logits(self._rows_of(scores), annotation)
         found = decide(scores, self.decision).label_map
         nothing = 0 if self.words.background and not self.rules.every_pixel else IGNORE
         return fill_in(annotation, found, self.asked, nothing=nothing)
+
+    def _rows_of(self, scores: Scores) -> RowLogits:
+        if scores.rows is None:
+            raise ValueError(
+                "set the teacher's confidence to 0 or choose maskclip: "
+                f"{self.segmenter.identity.method} gives no row logits"
+            )
+        return scores.rows
 
     def _by_logits(
         self, rows: RowLogits, annotation: Int[np.ndarray, "height width"]

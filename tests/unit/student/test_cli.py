@@ -1,12 +1,15 @@
 """`cliper train-student` on drawn scenes: from options to a student that segments."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import cliper_model
 from backend.__main__ import main
 from cliper_model.demo.scene_folder import write_scene_folder
+from cliper_model.presets import Preset, get
 from cliper_model.student.checkpoint import Checkpoint
 
 
@@ -48,6 +51,26 @@ def test_it_trains_a_student_that_the_method_loads(
     assert method.read(["home"]).labels == ("home",)
 
 
+@pytest.mark.parametrize("teacher", ["maskclip", "cliper"])
+def test_the_templates_kept_are_the_ones_its_text_rows_were_made_from(
+    teacher: str, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {"maskclip": ("the {} over there.",), "cliper": ("a {}.", "one {}.")}
+
+    def numbers(name: str, clip: str, method: str = "cliper") -> Preset:
+        return replace(get(name, clip, method), templates=own.get(method, ("{}",)))
+
+    monkeypatch.setattr("cliper_model.presets.get", numbers)
+    call(scenes, tmp_path / "student", "--teacher", teacher, "--steps", "1")
+
+    words = Checkpoint.load(tmp_path / "student").words
+    assert words.templates == own[teacher]
+    clip = cliper_model.load("demo", method="clip", device="cpu", dtype="float32").clip  # type: ignore[attr-defined]
+    house, home, *others = clip.encode_words(["house", "home", *words.names[1:]], words.templates)
+    again = torch.stack([torch.nn.functional.normalize(house + home, dim=-1), *others])
+    torch.testing.assert_close(words.rows, again)
+
+
 def test_resuming_with_other_labels_is_refused_in_one_sentence(
     scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -67,6 +90,13 @@ def test_resuming_with_other_labels_is_refused_in_one_sentence(
         (["--steps", "0"], "steps must be at least 1"),
         (["--save-every", "0"], "--save-every must be at least 1"),
         (["--images", "nowhere"], "give a folder with pictures"),
+        (["--teacher", "cliper", "--confidence", "0.5"], "cliper gives no row logits"),
+        (["--confidence", "-0.5"], "--confidence must be from 0 to 1, got -0.5"),
+        (["--confidence", "1.5"], "--confidence must be from 0 to 1, got 1.5"),
+        (
+            ["--confidence", "0.5", "--decide", "objects"],
+            "give --confidence or --decide objects, not both",
+        ),
         (["--no-refinement"], "leave out the refinement of cliper only"),
         (["--backbone", "none.pth"], "give the path of a local file"),
     ],

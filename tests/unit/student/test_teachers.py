@@ -105,19 +105,28 @@ def test_confidence_drops_unsure_pixels_of_a_teacher_with_row_logits(picture: An
     image, annotation = picture(48, 64), np.full((48, 64), UNLABELLED)
     annotation[0] = 1
     sure = SegmenterTeacher(plain_clip(), words(), (0, 1, 2), TeacherRules(confidence=1e-6))
-    unsure = SegmenterTeacher(plain_clip(), words(), (0, 1, 2), TeacherRules(confidence=50.0))
+    unsure = SegmenterTeacher(plain_clip(), words(), (0, 1, 2), TeacherRules(confidence=1.0))
 
     assert (unsure.fill(image, annotation) == IGNORE).all()
     assert (sure.fill(image, annotation) != IGNORE).any()
 
 
-def test_confidence_is_refused_where_the_method_has_no_row_logits(picture: Any) -> None:
-    teacher = SegmenterTeacher(
-        without_refinement(cliper()), words(), (0, 1), TeacherRules(confidence=0.5)
-    )
+def test_confidence_is_refused_at_once_where_the_method_has_no_row_logits() -> None:
+    with pytest.raises(ValueError, match="choose maskclip: cliper gives no row logits"):
+        SegmenterTeacher(
+            without_refinement(cliper()), words(), (0, 1), TeacherRules(confidence=0.5)
+        )
 
-    with pytest.raises(ValueError, match="cliper gives no row logits"):
-        teacher.fill(picture(48, 64), np.full((48, 64), UNLABELLED))
+
+@pytest.mark.parametrize("confidence", [-0.1, 1.1, float("nan")])
+def test_confidence_is_a_share(confidence: float) -> None:
+    with pytest.raises(ValueError, match=r"confidence must be in \[0, 1\], got"):
+        TeacherRules(confidence=confidence)
+
+
+def test_confidence_beside_the_thresholds_of_objects_is_refused() -> None:
+    with pytest.raises(ValueError, match="leave confidence at 0 or let every pixel have a label"):
+        TeacherRules(every_pixel=False, confidence=0.5)
 
 
 def test_the_best_synonym_speaks_for_its_class() -> None:
@@ -131,7 +140,7 @@ def test_the_best_synonym_speaks_for_its_class() -> None:
 
 
 def test_the_digest_knows_rules_words_and_weights() -> None:
-    segmenter = without_refinement(cliper())
+    segmenter = plain_clip()
 
     def digest(*asked: int, rules: TeacherRules | None = None) -> str:
         return SegmenterTeacher(segmenter, words(), asked, rules).digest
