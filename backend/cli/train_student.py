@@ -328,7 +328,7 @@ def _asked(segmenter: "Segmenter", gallery: "Gallery", rules: "TeacherRules") ->
 
 @contextmanager
 def _stopping() -> Iterator[Callable[[], bool]]:
-    """SIGTERM asks to stop after the current step."""
+    """SIGTERM asks to stop after the current picture or step."""
     asked = False
 
     def ask(number: int, frame: object) -> None:

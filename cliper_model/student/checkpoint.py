@@ -7,6 +7,7 @@ goes on exactly where it stopped.
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,6 +120,14 @@ class Checkpoint:
         for what, stored, asked in pairs:
             if stored != asked:
                 raise CheckpointDiffers(what, stored, asked)
+
+
+def remove_partials(path: Path) -> None:
+    """Halves of `path` that savings left beside it when they were killed."""
+    half = re.compile(re.escape(path.name) + r"\.\d+\.partial")
+    for neighbour in path.parent.glob("*.partial"):
+        if half.fullmatch(neighbour.name):
+            neighbour.unlink(missing_ok=True)
 
 
 def file_digest(path: Path) -> str:

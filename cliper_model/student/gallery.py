@@ -159,7 +159,10 @@ class CachedLabels:
     """
 
     def __init__(self, folder: Path, *, fingerprint: str) -> None:
-        """Raises CheckpointDiffers for a folder of another teacher, words or pictures."""
+        """Removes what killed savings left in the folder.
+
+        Raises CheckpointDiffers for a folder of another teacher, words or pictures.
+        """
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         note = folder / "labels.json"
@@ -171,12 +174,27 @@ class CachedLabels:
                 )
         else:
             _write_whole(note, json.dumps({"fingerprint": fingerprint}).encode())
+        for half in folder.glob("*.partial"):
+            half.unlink(missing_ok=True)
 
-    def fill(self, gallery: Gallery, teacher: Teacher, *, report: Callable[[int], None]) -> None:
-        """Ask the teacher for every picture that has no labels yet."""
+    def fill(
+        self,
+        gallery: Gallery,
+        teacher: Teacher,
+        *,
+        report: Callable[[int], None],
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Ask the teacher for every picture that has no labels yet.
+
+        `should_stop` is asked before each of them; False says that it stopped the filling.
+        What was labelled until then is kept.
+        """
         for index in range(len(gallery)):
             path = self._path(index)
             if not path.is_file():
+                if should_stop():
+                    return False
                 picture = gallery.picture(index)
                 annotation = gallery.annotation(index, (picture.shape[0], picture.shape[1]))
                 numbers = teacher.fill(picture, annotation)
@@ -185,6 +203,7 @@ class CachedLabels:
                 PilImage.fromarray(numbers).save(partial, format="PNG")
                 partial.replace(path)
             report(index + 1)
+        return True
 
     def labels(self, index: int) -> Int[np.ndarray, "height width"]:
         """Class numbers and 255; raises BrokenPicture."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..stages.resize import IMAGENET_MEAN, IMAGENET_STD
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, remove_partials
 from .crops import CropConfig, Labels, Picture, draw_crop
 from .errors import CheckpointExists, LossNotFinite
 from .gallery import CachedLabels, Gallery
@@ -151,9 +151,12 @@ def train(
     save_every    steps between checkpoints; one is written first, last and at a stop
     backbone      local file to start a ResNet from
     visual        open_clip vision tower to start the network "tower" from
-    should_stop   asked after every step; True saves and ends
+    should_stop   asked before every picture that gets cached labels and after every step; True
+                  saves and ends
     report        step and running mean of the loss, after every step
     report_label  pictures that have cached labels, while these are made
+
+    Halves of `out` that a killed training left are removed. Two trainings must not share `out`.
 
     Raises CheckpointExists, CheckpointMissing, CheckpointUnreadable, CheckpointDiffers,
     BrokenPicture, LossNotFinite, WeightsMissing, WeightsMismatch.
@@ -171,6 +174,7 @@ def train(
     stored = Checkpoint.load(out) if resume else None
     if stored is not None:
         stored.check_same_training(fresh)
+    remove_partials(out)
     student = _begin(plan, gallery, backbone if stored is None else None)
     if stored is None and visual is not None and isinstance(student.trunk, TowerTrunk):
         student.trunk.tower.fill(visual)
@@ -186,9 +190,13 @@ def train(
         _put_momentum(student, optimiser, stored)
     else:
         _save(fresh, student, optimiser, 0, out)
-    cache = _cache(plan, gallery, teacher, out, report_label) if start < plan.steps else None
-
     loss_shown = float("nan")
+    cache = _cache(plan, gallery, teacher, out) if start < plan.steps else None
+    if cache is not None and not cache.fill(
+        gallery, teacher, report=report_label, should_stop=should_stop
+    ):
+        return Outcome(student=student.eval(), step=start, loss=loss_shown, finished=False)
+
     step = start
     for step, batch in _prefetch(lambda s: draw_batch(plan, gallery, s, cache), start, plan.steps):
         loss = _step(plan, student, optimiser, batch, step, gallery, teacher, device)
@@ -326,20 +334,12 @@ def _step(
     return float(loss.detach())
 
 
-def _cache(
-    plan: Training,
-    gallery: Gallery,
-    teacher: Teacher,
-    out: Path,
-    report: Callable[[int], None],
-) -> CachedLabels | None:
+def _cache(plan: Training, gallery: Gallery, teacher: Teacher, out: Path) -> CachedLabels | None:
     if not plan.cache_labels:
         return None
-    cache = CachedLabels(
+    return CachedLabels(
         out.with_name(f"{out.name}.labels"), fingerprint=f"{teacher.digest}-{gallery.digest}"
     )
-    cache.fill(gallery, teacher, report=report)
-    return cache
 
 
 def _prefetch(make: Callable[[int], Batch], start: int, steps: int) -> Iterator[tuple[int, Batch]]:

@@ -1,7 +1,10 @@
 """`cliper train-student` on drawn scenes: from options to a student that segments."""
 
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ from backend.__main__ import main
 from cliper_model.demo.scene_folder import write_scene_folder
 from cliper_model.presets import Preset, get
 from cliper_model.student.checkpoint import Checkpoint
+from cliper_model.student.teachers import SegmenterTeacher
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +73,28 @@ def test_the_templates_kept_are_the_ones_its_text_rows_were_made_from(
     house, home, *others = clip.encode_words(["house", "home", *words.names[1:]], words.templates)
     again = torch.stack([torch.nn.functional.normalize(house + home, dim=-1), *others])
     torch.testing.assert_close(words.rows, again)
+
+
+def test_a_signal_to_stop_ends_the_labelling_and_resuming_goes_on(
+    scenes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fill = SegmenterTeacher.fill
+
+    def fill_and_signal(teacher: SegmenterTeacher, *args: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return fill(teacher, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SegmenterTeacher, "fill", fill_and_signal)
+        status = call(scenes, tmp_path / "student", "--cache-labels")
+
+    assert status == 143
+    assert "stopped after step 0 of 3; go on with --resume" in capsys.readouterr().err
+    assert len(list((tmp_path / "student.labels").glob("*.png"))) == 1
+    assert call(scenes, tmp_path / "student", "--cache-labels", "--resume") == 0
 
 
 def test_resuming_with_other_labels_is_refused_in_one_sentence(

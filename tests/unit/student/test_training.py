@@ -293,6 +293,43 @@ def test_with_cached_labels_the_teacher_sees_each_picture_once(
     assert labelled == [1, 2, 3, 4, 5]
 
 
+def test_a_request_to_stop_while_pictures_are_labelled_keeps_the_labels_so_far(
+    pictures: Path, tmp_path: Path
+) -> None:
+    first, second = BrightnessTeacher(), BrightnessTeacher()
+    training = plan(cache_labels=True)
+    scenes = gallery(pictures)
+
+    stopped = train(training, scenes, first, tmp_path / "a", should_stop=lambda: first.looks == 2)
+    kept = sorted(path.name for path in (tmp_path / "a.labels").glob("*.png"))
+    resumed = train(training, scenes, second, tmp_path / "a", resume=True)
+    train(training, scenes, BrightnessTeacher(), tmp_path / "b")
+
+    assert (stopped.step, stopped.finished) == (0, False)
+    assert kept == ["000000.png", "000001.png"]
+    assert (resumed.finished, second.looks) == (True, 3)
+    same(tmp_path / "a", tmp_path / "b")
+
+
+def test_what_a_kill_left_half_written_is_removed_at_the_next_start(
+    pictures: Path, tmp_path: Path
+) -> None:
+    training = plan(steps=1, cache_labels=True)
+    learn(pictures, tmp_path / "a", training)
+    ours = ["a.123.partial", "a.labels/000001.77.partial", "a.labels/labels.json.77.partial"]
+    others = ["a.student.123.partial", "ab.5.partial", "a.partial", "a.x.partial"]
+    for name in (*ours, *others):
+        (tmp_path / name).write_bytes(b"half")
+
+    with pytest.raises(CheckpointExists):
+        learn(pictures, tmp_path / "a", training)
+    assert (tmp_path / ours[0]).exists()  # nothing is touched by a start that is refused
+    (tmp_path / "a").unlink()
+    learn(pictures, tmp_path / "a", training)
+
+    assert [name for name in (*ours, *others) if (tmp_path / name).exists()] == others
+
+
 def test_cached_labels_are_those_of_the_whole_picture(pictures: Path, tmp_path: Path) -> None:
     cache = CachedLabels(tmp_path / "labels", fingerprint="x")
     cache.fill(gallery(pictures), BrightnessTeacher(), report=lambda done: None)
