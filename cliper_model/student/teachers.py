@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
@@ -95,7 +95,11 @@ class SegmenterTeacher:
 
     @property
     def digest(self) -> str:
-        about = [asdict(self.segmenter.identity), asdict(self.rules), self.asked, self.words.digest]
+        identity = asdict(self.segmenter.identity)
+        config = getattr(self.segmenter, "config", None)
+        if is_dataclass(config):  # numbers may have been changed since the method was loaded
+            identity["settings"] = {**identity["settings"], **asdict(config)}  # type: ignore[arg-type]
+        about = [identity, asdict(self.rules), self.asked, self.words.digest]
         text = json.dumps(about, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -154,15 +158,10 @@ def without_refinement(segmenter: Segmenter) -> Segmenter:
         raise NothingToLearn(
             f"leave out the refinement of cliper only: {segmenter.identity.method} has none"
         )
-    identity = segmenter.identity
-    return Cliper(
-        segmenter.clip,
-        None,
-        replace(segmenter.config, refinement="none"),
-        presets=segmenter._presets,
-        identity=replace(identity, settings={**identity.settings, "refinement": "none"}),
-        check_words=segmenter._check_words,
-    )
+    coarse = segmenter.with_numbers(refinement="none")
+    assert isinstance(coarse, Cliper)
+    coarse.diffusion = coarse.features = None  # the copy keeps no network that it never asks
+    return coarse
 
 
 def class_logits(rows: RowLogits, *, classes: int) -> Float[Tensor, "classes h w"]:

@@ -149,12 +149,16 @@ def test_the_digest_knows_rules_words_and_weights() -> None:
     assert len({digest(0, 1), digest(0, 2), digest(0, 1, rules=TeacherRules(confidence=1.0))}) == 3
 
 
-def test_a_teacher_without_refinement_says_so_and_never_looks_through_diffusion(
+def test_a_teacher_without_refinement_is_another_one_and_never_looks_through_diffusion(
     picture: Any,
 ) -> None:
-    coarse = without_refinement(cliper())
+    refined = cliper()
+    coarse = without_refinement(refined)
 
-    assert coarse.identity.settings["refinement"] == "none"
+    digests = [SegmenterTeacher(teacher, words(), (0, 1)).digest for teacher in (refined, coarse)]
+    assert digests[0] != digests[1]
+    assert refined.diffusion is not None
+    assert coarse.diffusion is None  # type: ignore[attr-defined]
     assert coarse.observe(picture(48, 64)).queries.numel() == 0  # type: ignore[attr-defined]
     with pytest.raises(NothingToLearn, match="clip has none"):
         without_refinement(plain_clip())
