@@ -372,19 +372,14 @@ def measure(
 
 def prepare(image: UInt8[np.ndarray, "height width 3"], *, short_side: int, multiple: int) -> Any:
     """The whole picture as [1, 3, height, width] in [0, 1], sides whole multiples."""
-    import torch
 
     from cliper_model.stages import resize
 
     step = max(multiple, 8)  # a source that stretches its input cuts nothing, but has its limits
-    picture = resize.affordable_picture(image, most_patches=MOST_PLACES)
-    height, width = picture.shape[:2]
-    side = resize.affordable_side(
-        (width, height), short_side=short_side, patch=step, most_patches=MOST_PLACES
+    picture, side = resize.affordable(
+        image, short_side=short_side, patch=step, most_patches=MOST_PLACES
     )
-    size_wh = resize.whole_patch_size((width, height), short_side=side, patch=step)
-    resized = Image.fromarray(picture).resize(size_wh, Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None].contiguous() / 255
+    return resize.to_multiple(picture, short_side=side, multiple=step)
 
 
 # --- telling ---------------------------------------------------------------------------------

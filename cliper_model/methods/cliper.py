@@ -27,6 +27,8 @@ from ..stages import classify, coarse, edges, refine, resize, windows
 from .frame import Method, Parts, Presets, WordCheck, own_state, rgb_array
 
 REVISION = 1  # raise whenever the same inputs give other masks
+MOST_PLACES = 6400  # of a feature map that refines; their similarities take 160 MB
+SMALLEST_CELL = 8  # pixels; a source that stretches its input says 1
 REFINEMENTS = ("SFSA", "mean", "selection", "similarity", "none")
 
 
@@ -159,13 +161,8 @@ class Cliper(Method):
         checked = rgb_array(image)
         if self.config.published:
             return resize.to_whole_patches(checked, short_side=short_side, patch=patch)
-        most = self.config.most_patches
-        picture = resize.affordable_picture(checked, most_patches=most)
-        short_side = resize.affordable_side(
-            (picture.shape[1], picture.shape[0]),
-            short_side=short_side,
-            patch=patch,
-            most_patches=most,
+        picture, short_side = resize.affordable(
+            checked, short_side=short_side, patch=patch, most_patches=self.config.most_patches
         )
         return resize.to_whole_patches(picture, short_side=short_side, patch=patch)
 
@@ -207,10 +204,12 @@ class Cliper(Method):
         """Features of the whole picture as CLIP sees it, whole cells of their source."""
         if self.features is None or self.config.refinement != "similarity":
             return torch.zeros(0, 0, 0)
+        cell = max(self.features.multiple, SMALLEST_CELL)
+        picture, short_side = resize.affordable(
+            image, short_side=self.config.short_side, patch=cell, most_patches=MOST_PLACES
+        )
         return self.features.features(
-            resize.to_multiple(
-                image, short_side=self.config.short_side, multiple=self.features.multiple
-            )
+            resize.to_multiple(picture, short_side=short_side, multiple=cell)
         )
 
     # -- scores -----------------------------------------------------------------------

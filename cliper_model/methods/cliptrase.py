@@ -141,13 +141,11 @@ class Cliptrase(Method):
         """Whole patches of the whole picture, no more than is affordable."""
         if self.config.published:
             return resize.normalise(image)
-        most = self.config.most_patches
-        picture = resize.affordable_picture(image, most_patches=most)
-        short_side = resize.affordable_side(
-            (picture.shape[1], picture.shape[0]),
+        picture, short_side = resize.affordable(
+            image,
             short_side=self.config.short_side,
             patch=self.clip.patch,
-            most_patches=most,
+            most_patches=self.config.most_patches,
         )
         return resize.to_whole_patches(picture, short_side=short_side, patch=self.clip.patch)[0]
 

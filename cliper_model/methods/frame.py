@@ -157,6 +157,7 @@ class Method(ABC):
             if config is None:
                 raise TypeError(f"{self.identity.method} has no settings to change")
             vars(other)["config"] = replace(config, **changes)
+            other.published = bool(changes.get("published", self.published))
         if presets is not None:
             other._presets = presets
         return other

@@ -165,13 +165,11 @@ class Maskclip(Method):
             return resize.to_short_side(
                 image, short_side=config.short_side, long_side=config.long_side, antialias=False
             )
-        most = config.most_patches
-        picture = resize.affordable_picture(image, most_patches=most)
-        short_side = resize.affordable_side(
-            (picture.shape[1], picture.shape[0]),
+        picture, short_side = resize.affordable(
+            image,
             short_side=config.short_side,
             patch=self.clip.patch,
-            most_patches=most,
+            most_patches=config.most_patches,
         )
         longest = max(picture.shape[:2]) * short_side  # never the limit
         return resize.to_short_side(picture, short_side=short_side, long_side=longest)

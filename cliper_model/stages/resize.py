@@ -59,6 +59,19 @@ def affordable_picture(
     return np.asarray(squeezed)
 
 
+def affordable(
+    image: UInt8[np.ndarray, "height width 3"], *, short_side: int, patch: int, most_patches: int
+) -> tuple[UInt8[np.ndarray, "height2 width2 3"], int]:
+    """A picture and a short side that together make no more than about `most_patches`.
+
+    Any picture an annotator would open keeps both; endless strips are squeezed or seen smaller.
+    """
+    picture = affordable_picture(image, most_patches=most_patches)
+    size_wh = (picture.shape[1], picture.shape[0])
+    side = affordable_side(size_wh, short_side=short_side, patch=patch, most_patches=most_patches)
+    return picture, side
+
+
 def normalise(
     picture: UInt8[np.ndarray, "height width 3"],
     mean: tuple[float, float, float] = CLIP_MEAN,
