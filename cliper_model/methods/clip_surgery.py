@@ -106,8 +106,8 @@ class ClipSurgery(Method):
             check_words=check_words,
             published=config.published,
         )
+        config.changed_blocks(clip.layers)  # refuses at once what it would refuse later
         self.config = config
-        self._changed = config.changed_blocks(clip.layers)
 
     # -- pictures ---------------------------------------------------------------------
 
@@ -148,7 +148,7 @@ class ClipSurgery(Method):
         path, has no MLP, and never feeds back.
         """
         clip = self.clip
-        first = clip.layers - self._changed
+        first = clip.layers - self.config.changed_blocks(clip.layers)
         original, grid_hw = clip.enter(pixels, FORM)
         original = clip.run(original, 0, first, FORM)
         new = original
@@ -254,6 +254,23 @@ class ClipSurgery(Method):
                 one, size_hw=state.size_hw, threshold=threshold, epsilon=self.config.epsilon
             )
             for one in self.label_maps(state, vocabulary, redundancy=redundancy)
+        )
+
+    def points_together(
+        self,
+        state: ImageState,
+        vocabulary: Vocabulary,
+        *,
+        threshold: float = surgery.THRESHOLD,
+        redundancy: str = "auto",
+    ) -> surgery.Points:
+        """Point prompts for one thing that all labels of `vocabulary` describe (§4, "+")."""
+        state = own_state(state, ClipSurgeryState)
+        return surgery.points_together(
+            self.label_maps(state, vocabulary, redundancy=redundancy),
+            size_hw=state.size_hw,
+            threshold=threshold,
+            epsilon=self.config.epsilon,
         )
 
 

@@ -105,3 +105,30 @@ def points(
         places_xy=np.stack([across, down], axis=1).astype(np.int64),
         inside=np.arange(2 * count) < count,
     )
+
+
+def points_together(
+    grid_maps: Float[Tensor, "texts h w"],
+    *,
+    size_hw: tuple[int, int],
+    threshold: float = THRESHOLD,
+    epsilon: float = EPSILON,
+) -> Points:
+    """Prompts for one thing that several texts describe ("cat+dog").
+
+    Positive points come from each text's map as in `points`, text by text; a place that two
+    texts agree on is named twice. Negative points come from the average of the maps, each
+    stretched to [0, 1] first, and rise in value there: what one text is weak at may be what
+    another one means.
+
+    Source: §4.
+    """
+    single = [
+        points(one, size_hw=size_hw, threshold=threshold, epsilon=epsilon) for one in grid_maps
+    ]
+    average = stretch(grid_maps.float(), epsilon=epsilon).mean(dim=0)
+    joint = points(average, size_hw=size_hw, threshold=threshold, epsilon=epsilon)
+    positive = [found.places_xy[found.inside] for found in single]
+    negative = joint.places_xy[~joint.inside]
+    places = np.concatenate([*positive, negative])
+    return Points(places_xy=places, inside=np.arange(len(places)) < len(places) - len(negative))

@@ -136,6 +136,36 @@ def test_a_threshold_for_points_is_a_share() -> None:
         surgery.points(torch.zeros(4, 4), size_hw=(4, 4), threshold=0.0)
 
 
+def test_joined_texts_take_positives_from_each_and_negatives_from_their_average() -> None:
+    cat = torch.tensor([[1.0, 0.5], [0.2, 0.0]])
+    dog = torch.tensor([[0.0, 10.0], [4.0, 3.0]])  # stretched: 0, 1, 0.4, 0.3
+    maps = torch.stack([cat, dog]).repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
+
+    found = surgery.points_together(maps, size_hw=(80, 160))
+
+    # the average is 0.5, 0.75, 0.3, 0.15: one place of at least 0.8, so one weakest place
+    assert found.places_xy.tolist() == [[40, 20], [120, 20], [120, 60]]
+    assert found.inside.tolist() == [True, True, False]
+
+
+def test_joined_texts_without_contrast_give_no_points() -> None:
+    found = surgery.points_together(torch.full((2, 4, 4), 0.7), size_hw=(9, 9))
+
+    assert found.places_xy.shape == (0, 2)
+    assert found.inside.shape == (0,)
+
+
+def test_one_text_joined_with_nothing_has_its_own_points() -> None:
+    grid = torch.rand(1, 9, 13, generator=torch.Generator().manual_seed(0))
+
+    together = surgery.points_together(grid, size_hw=(30, 50), threshold=0.6)
+
+    alone = surgery.points(grid[0], size_hw=(30, 50), threshold=0.6)
+    np.testing.assert_array_equal(together.places_xy, alone.places_xy)
+    np.testing.assert_array_equal(together.inside, alone.inside)
+    assert len(alone.inside) > 2
+
+
 # -- the method ---------------------------------------------------------------------------------
 
 
@@ -210,6 +240,38 @@ def test_one_word_and_very_many_words_are_scored_on_a_blank_picture(
     assert scores.maps.shape[0] == count
     assert decide(scores, EVERYTHING).label_map.min() >= 1
     assert np.isfinite(method.similarity_maps(state, words, size_hw=(20, 30))).all()
+
+
+def test_joined_labels_share_their_negative_points(
+    clip_surgery: Callable[..., ClipSurgery], picture: Any
+) -> None:
+    method, words = clip_surgery(), _words(3)
+    state = method.observe(picture(64, 96))
+
+    together = method.points_together(state, words, threshold=0.7)
+
+    single = method.points(state, words, threshold=0.7)
+    positive = np.concatenate([found.places_xy[found.inside] for found in single])
+    np.testing.assert_array_equal(together.places_xy[together.inside], positive)
+    maps = method.label_maps(state, words)
+    average = surgery.stretch(maps, epsilon=surgery.EPSILON).mean(dim=0)
+    joint = surgery.points(average, size_hw=(64, 96), threshold=0.7)
+    np.testing.assert_array_equal(
+        together.places_xy[~together.inside], joint.places_xy[~joint.inside]
+    )
+    assert 0 < together.inside.sum() < len(together.inside)
+
+
+def test_another_number_of_blocks_is_the_method_built_with_it(
+    clip_surgery: Callable[..., ClipSurgery], picture: Any
+) -> None:
+    image = picture(64, 96)
+
+    changed = clip_surgery().with_numbers(blocks=1).observe(image)
+
+    built, default = clip_surgery(blocks=1).observe(image), clip_surgery().observe(image)
+    assert torch.equal(changed.features, built.features)  # type: ignore[attr-defined]
+    assert not torch.equal(built.features, default.features)
 
 
 def test_a_single_word_is_compared_with_an_empty_name(
