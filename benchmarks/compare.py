@@ -3,21 +3,24 @@
     python -m benchmarks.compare [--scenes 200] [--only METHOD ...] [--student FILE]
 
 Per method: mIoU with the image's words and with all words, boundary F, presence, milliseconds
-per image, and a contact sheet. Written to benchmarks/results/compare.json, .md and .jpg.
+per image on one thread, and a contact sheet. Written to benchmarks/results/compare.json, .md and .jpg.
 
 The order on these scenes says nothing about the papers: the demo's CLIP learned its words
-through CLIPer's own last layer, see docs/evaluation.md.
+through CLIPer's own last layer, see docs/reference/methods.md.
 """
 
 import argparse
 import json
+import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
@@ -26,9 +29,11 @@ import cliper_model
 from backend import overlay
 from cliper_model.demo.scenes import LABELS, make_scene
 from cliper_model.evaluation.boundary import image_f, mean_f, outlines
+from cliper_model.evaluation.confusion import IGNORED
 from cliper_model.segmenter import Scores, Segmenter
 
 from . import record
+from .demo_accuracy import Tally
 
 TEST_SEED = 3  # never used for training or for choosing numbers
 SHOWN = 6  # scenes on the contact sheet
@@ -50,48 +55,35 @@ CANDIDATES = (
     Candidate("maskclip, smoothed and denoised", "maskclip"),
     Candidate("clip-surgery", "clip-surgery"),
     Candidate("cliptrase", "cliptrase"),
+    Candidate("proxyclip", "proxyclip"),
+    Candidate("proxyclip-adjust", "proxyclip-adjust"),
+    Candidate("cliper, not refined", "cliper", refined=False),
+    Candidate("cliper", "cliper"),
+    Candidate("maskclip+, taught by cliper", "maskclip+"),
     Candidate("proxyclip, diffusion-s", "proxyclip", "diffusion-s"),
     Candidate("proxyclip, diffusion-p", "proxyclip", "diffusion-p"),
-    Candidate("proxyclip-adjust, diffusion-s", "proxyclip-adjust", "diffusion-s"),
-    Candidate("cliper, not refined", "cliper", refined=False),
-    Candidate("cliper, refined by diffusion-s similarity", "cliper", "diffusion-s"),
-    Candidate("cliper", "cliper"),
-    Candidate("maskclip+ student", "maskclip+"),
 )
 
 
-@dataclass
-class Tally:
-    """Confusion of one way to ask, and everything else that is counted."""
+class Outlined(Tally):
+    """A tally that also looks at outlines."""
 
-    confusion: NDArray[np.int64] = field(
-        default_factory=lambda: np.zeros((len(LABELS) + 1,) * 2, np.int64)
-    )
-    boundary: list[float | None] = field(default_factory=list)
+    def __init__(self) -> None:
+        super().__init__()
+        self.boundary: list[float | None] = []
 
     def add(self, found: NDArray[np.int64], truth: NDArray[np.int64]) -> None:
         """Label numbers per pixel; pixels without truth are left out."""
-        seen = truth > 0
-        pairs = (len(LABELS) + 1) * truth[seen] + found[seen]
-        size = (len(LABELS) + 1) ** 2
-        self.confusion += np.bincount(pairs, minlength=size).reshape(self.confusion.shape)
-        self.boundary.append(image_f(outlines(np.where(seen, truth, -1), found)))
-
-    @property
-    def miou(self) -> float:
-        """Percent, over labels that occur in the truth."""
-        hits = np.diag(self.confusion)[1:]
-        truths = self.confusion.sum(axis=1)[1:]
-        either = truths + self.confusion.sum(axis=0)[1:] - hits
-        return float(100 * (hits[truths > 0] / either[truths > 0]).mean())
+        super().add(found, truth)
+        self.boundary.append(image_f(outlines(np.where(truth > 0, truth, IGNORED), found)))
 
 
 @dataclass
 class Row:
     """One candidate's figures as they grow."""
 
-    given: Tally = field(default_factory=Tally)
-    everything: Tally = field(default_factory=Tally)
+    given: Outlined = field(default_factory=Outlined)
+    everything: Outlined = field(default_factory=Outlined)
     hits: int = 0
     claims: int = 0
     truths: int = 0
@@ -104,8 +96,8 @@ class Row:
         precision = 100 * self.hits / self.claims if self.claims else float("nan")
         false = self.claims - self.hits
         return {
-            "miou, image's words": round(self.given.miou, 1),
-            "miou, all words": round(self.everything.miou, 1),
+            "miou, image's words": round(self.given.miou(), 1),
+            "miou, all words": round(self.everything.miou(), 1),
             "boundary F, image's words": round(mean_f(self.given.boundary), 1),
             "boundary F, all words": round(mean_f(self.everything.boundary), 1),
             "presence precision": round(precision, 1),
@@ -122,10 +114,10 @@ def scenes(count: int) -> Iterator[Any]:
         yield make_scene(np.random.default_rng((TEST_SEED, index)))
 
 
-def load(candidate: Candidate, student: Path | None) -> Segmenter | None:
-    """The candidate on the demo's weights; None for a student that was not given."""
+def load(candidate: Candidate, student: Path | None) -> Segmenter:
+    """The candidate on the demo's weights."""
     if candidate.method == "maskclip+":
-        return cliper_model.load("demo", method="maskclip+", student=student) if student else None
+        return cliper_model.load("demo", method="maskclip+", student=student)
     method: Any = cliper_model.load("demo", method=candidate.method, features=candidate.features)
     if not candidate.refined:
         method = method.with_numbers(refinement="none")
@@ -172,6 +164,15 @@ def measure(method: Segmenter, count: int, name: str) -> tuple[Row, list[NDArray
     return row, shown
 
 
+def one(
+    candidate: Candidate, count: int, student: Path | None
+) -> tuple[dict[str, Any], list[NDArray[np.int64]]]:
+    """A row of the table, on one thread."""
+    torch.set_num_threads(1)
+    row, maps = measure(load(candidate, student), count, candidate.name)
+    return row.figures(), maps
+
+
 def sheet(rows: Sequence[tuple[str, Sequence[NDArray[np.int64]]]], path: Path) -> None:
     """One line per method: the same scenes, in the labels' colours."""
     palette = np.array([(40, 40, 46), *overlay.colours(len(LABELS))], np.uint8)
@@ -208,20 +209,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--scenes", type=int, default=200)
     parser.add_argument("--only", nargs="*", help="names of rows to measure")
+    parser.add_argument("--processes", type=int, default=1, help="rows measured side by side")
     parser.add_argument("--student", type=Path, help="checkpoint of a student for maskclip+")
     args = parser.parse_args()
+    chosen = [
+        candidate
+        for candidate in CANDIDATES
+        if (not args.only or candidate.name in args.only)
+        and (args.student or candidate.method != "maskclip+")
+    ]
     figures: dict[str, dict[str, Any]] = {}
     shown = []
-    for candidate in CANDIDATES:
-        if args.only and candidate.name not in args.only:
-            continue
-        method = load(candidate, args.student)
-        if method is None:
-            continue
-        row, maps = measure(method, args.scenes, candidate.name)
-        figures[candidate.name] = row.figures()
-        shown.append((candidate.name, maps))
-        print(candidate.name, json.dumps(figures[candidate.name]), flush=True)
+    workers = ProcessPoolExecutor(args.processes, mp_context=multiprocessing.get_context("spawn"))
+    with workers as pool:
+        jobs = [pool.submit(one, candidate, args.scenes, args.student) for candidate in chosen]
+        for candidate, job in zip(chosen, jobs, strict=True):
+            figures[candidate.name], maps = job.result()
+            shown.append((candidate.name, maps))
+            print(candidate.name, json.dumps(figures[candidate.name]), flush=True)
     if not args.only:
         path = record.write("compare", {"scenes": args.scenes, "methods": figures})
         sheet(shown, path.with_suffix(".jpg"))

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 import cliper_model
 from cliper_model.demo.scenes import LABELS, make_scene
+from cliper_model.evaluation.confusion import IGNORED, count, figures
 from cliper_model.methods.cliper import Cliper, CliperState
 from cliper_model.segmenter import Scores
 
@@ -31,30 +32,28 @@ NEEDED = {  # mIoU in percent
 
 
 class Tally:
-    """Intersections and unions per label over many pictures."""
+    """One confusion matrix over many pictures, counted by the evaluator."""
 
     def __init__(self) -> None:
-        self.both, self.either = np.zeros(len(LABELS)), np.zeros(len(LABELS))
+        self._matrix = np.zeros((len(LABELS) + 1,) * 2, np.int64)
 
     def add(self, found: NDArray[np.int64], truth: NDArray[np.int64]) -> None:
         """Label numbers per pixel, 0 for none; pixels without truth are left out."""
-        seen = truth > 0
-        found, truth = found[seen], truth[seen]
-        hits = np.bincount(truth[found == truth], minlength=len(LABELS) + 1)[1:]
-        sizes = np.bincount(truth, minlength=len(LABELS) + 1)[1:]
-        claims = np.bincount(found, minlength=len(LABELS) + 1)[1:]
-        self.both += hits
-        self.either += sizes + claims - hits
+        known = np.where(truth > 0, truth, IGNORED)
+        self._matrix += count(known, found, labels=len(LABELS) + 1)
 
     def per_label(self) -> dict[str, float]:
+        """IoU in percent of the labels that occur."""
+        iou = figures(self._matrix).iou[1:]
         return {
-            label: round(100 * self.both[index] / self.either[index], 1)
-            for index, label in enumerate(LABELS)
-            if self.either[index]
+            label: round(float(value), 1)
+            for label, value in zip(LABELS, iou, strict=True)
+            if not np.isnan(value)
         }
 
     def miou(self) -> float:
-        return float(np.mean(list(self.per_label().values())))
+        """Percent."""
+        return figures(self._matrix).miou
 
 
 def without_refinement(state: CliperState) -> CliperState:
@@ -115,12 +114,12 @@ def measure(scenes: int) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenes", type=int, default=200)
-    figures = measure(parser.parse_args().scenes)
-    path = record.write("proof-demo-accuracy", figures)
-    for name, value in figures["miou"].items():
-        print(f"{name}: {value} mIoU (needed {figures['needed'][name]})")
+    measured = measure(parser.parse_args().scenes)
+    path = record.write("proof-demo-accuracy", measured)
+    for name, value in measured["miou"].items():
+        print(f"{name}: {value} mIoU (needed {measured['needed'][name]})")
     print(path)
-    return 0 if all(figures["miou"][k] >= v for k, v in figures["needed"].items()) else 1
+    return 0 if all(measured["miou"][k] >= v for k, v in measured["needed"].items()) else 1
 
 
 if __name__ == "__main__":
