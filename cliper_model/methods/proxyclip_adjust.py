@@ -21,7 +21,7 @@ from .frame import Parts, rgb_array
 from .proxyclip import ProxyClip, ProxyClipConfig, source_of
 from .windowed import WindowedState
 
-REVISION = 1  # raise whenever the same inputs give other masks
+REVISION = 2  # raise whenever the same inputs give other masks
 ADJUSTMENTS = ("none", "weights", "weights+subtract", "subtract")
 
 
