@@ -3,7 +3,7 @@
     python -m benchmarks.compare [--scenes 200] [--only METHOD ...] [--student FILE]
 
 Per method: mIoU with the image's words and with all words, boundary F, presence, milliseconds
-per image on one thread, and a contact sheet. Written to benchmarks/results/compare.json, .md and .jpg.
+per image on one thread, and a contact sheet. Results: benchmarks/results/compare.json, .md, .jpg.
 
 The order on these scenes says nothing about the papers: the demo's CLIP learned its words
 through CLIPer's own last layer, see docs/reference/methods.md.
