@@ -9,13 +9,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cliper_model.evaluation import benchmarks
+
 from ..errors import BadRequest
 from ..settings import Settings
 
 if TYPE_CHECKING:
     from cliper_model.evaluation.datasets.base import DataSet
     from cliper_model.evaluation.runner import Measured
-    from cliper_model.evaluation.settings import Chosen
+    from cliper_model.evaluation.settings import Choice, Chosen
     from cliper_model.segmenter import Segmenter
 
 HELP = (
@@ -23,12 +25,12 @@ HELP = (
     "DIR as results.json, classes.csv, images.csv and report.html. Exit status 1 when a picture "
     "could not be measured."
 )
-DATASETS = (
-    "voc21", "voc20", "context60", "context59", "context459", "coco-object", "coco-stuff",
-    "ade20k", "ade-full", "cityscapes", "loveda", "vaihingen", "isaid", "folder", "labelstudio",
-)  # fmt: skip
-OWN = ("folder", "labelstudio")
+STUDIO = "labelstudio"
+OWN = (*benchmarks.OWN, STUDIO)
+DATASETS = (*benchmarks.names(), STUDIO)
 EXPORT = "export.json"
+WHOLE = (1, 1)  # the one shard that is all
+MERGE_ONLY = frozenset({"command", "merge", "out"})  # what may be given beside --merge
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -49,38 +51,37 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", metavar="D", help="like DEVICE")
     parser.add_argument(
-        "--published", action="store_true", help="with every published quirk, as for the tables"
+        "--published",
+        action="store_true",
+        help="with every published quirk, as for the tables; benchmarks only",
     )
     parser.add_argument(
         "--windows",
         action=argparse.BooleanOptionalAction,
-        help="CLIPer with or without sliding windows; default: as the profile",
+        help="CLIPer only: with or without sliding windows; default: as the profile",
     )
     parser.add_argument(
         "--refinement",
         action=argparse.BooleanOptionalAction,
-        default=True,
-        help="CLIPer with or without diffusion refinement",
+        help="CLIPer only: with or without refinement; default: as the profile",
     )
     parser.add_argument(
         "--side",
         type=int,
         choices=(224, 336),
-        default=336,
-        help="pixels of CLIPtrase's centre crops (default 336)",
+        help="CLIPtrase on benchmarks only: pixels of the centre crops (default 336)",
     )
     parser.add_argument(
         "--unlabelled",
         choices=("background", "ignored"),
-        default="background",
-        help="own pictures: what mask value 0 means (default background); with ignored, every "
-        "pixel gets a label and only labelled pixels are counted",
+        help="own pictures only: what mask value 0 means (default background); with ignored, "
+        "every pixel gets a label and only labelled pixels are counted",
     )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
     parser.add_argument(
         "--shard",
         type=_shard,
-        default=(1, 1),
+        default=WHOLE,
         metavar="I/N",
         help="every N-th picture from the I-th on; merge the parts with --merge",
     )
@@ -92,7 +93,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         metavar="PART",
-        help="join the folders of all shards instead of measuring",
+        help="join the folders of all shards instead of measuring; takes --out and nothing else",
     )
     parser.add_argument(
         "--out",
@@ -105,8 +106,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Exit status 0, or 1 when a picture could not be measured.
 
-    Raises BadRequest for options that cannot be meant, EvaluationError for data that is not
-    what it should be, and what loading the model raises.
+    Raises BadRequest and NotApplicable for options that cannot be meant, EvaluationError for
+    data that is not what it should be, and what loading the model raises.
     """
     if args.merge:
         return _merge(args)
@@ -118,10 +119,11 @@ def run(args: argparse.Namespace) -> int:
 
     from cliper_model.evaluation import check, runner
 
-    data = open_data(args.dataset, args.root)
-    check.check(data)
     settings = Settings.from_environ(os.environ)
     profile = _profile(args, settings)
+    refuse_what_does_nothing(args, settings, profile)
+    data = open_data(args.dataset, args.root)
+    check.check(data)
     model = _load(args, settings, profile)
     chosen = _chosen(model, data, args, profile)
     protocol = chosen.protocol(limit=args.limit, shard=args.shard)
@@ -143,11 +145,9 @@ def run(args: argparse.Namespace) -> int:
 
 def open_data(name: str, root: Path) -> "DataSet":
     """The data set under `root`, or a Label Studio export. Raises BadDataset, BadRequest."""
-    from cliper_model.evaluation import benchmarks
-
     if not root.exists():
         raise BadRequest(f"--root {root} does not exist")
-    return _label_studio(root) if name == "labelstudio" else benchmarks.open_data(name, root)
+    return _label_studio(root) if name == STUDIO else benchmarks.open_data(name, root)
 
 
 def _label_studio(root: Path) -> "DataSet":
@@ -198,7 +198,7 @@ def _label_studio(root: Path) -> "DataSet":
     layout = Layout(
         samples=tuple(samples), ids=None, classes=classes, read_truth=read_truth, upright=True
     )
-    return DataSet(name="labelstudio", classes=classes, background=True, layout=layout)
+    return DataSet(name=STUDIO, classes=classes, background=True, layout=layout)
 
 
 def _export_file(root: Path) -> Path:
@@ -267,20 +267,53 @@ def _chosen(
     model: "Segmenter", data: "DataSet", args: argparse.Namespace, profile: str
 ) -> "Chosen":
     from cliper_model import profiles
-    from cliper_model.evaluation import benchmarks, settings
+    from cliper_model.evaluation import settings
 
     if args.dataset in OWN:
         every_pixel = args.unlabelled == "ignored"
         return settings.for_own_data(
-            model, data.layout.classes or data.classes, background=() if every_pixel else None
+            model,
+            data.layout.classes or data.classes,
+            background=() if every_pixel else None,
+            choice=_choice(args),
         )
     return settings.for_benchmark(
         model,
         benchmarks.get(args.dataset),
         data.classes,
         clip=profiles.get(profile).clip,
-        choice=settings.Choice(windows=args.windows, refinement=args.refinement, side=args.side),
+        choice=_choice(args),
     )
+
+
+def _choice(args: argparse.Namespace) -> "Choice":
+    from cliper_model.evaluation.settings import Choice
+
+    return Choice(windows=args.windows, refinement=args.refinement, side=args.side)
+
+
+def refuse_what_does_nothing(args: argparse.Namespace, settings: Settings, profile: str) -> None:
+    """Options that this data or this method would not follow. Raises BadRequest, NotApplicable,
+    UnneededStudent, and what an unknown profile or method raises.
+    """
+    from cliper_model import profiles
+    from cliper_model.evaluation.settings import PUBLISHED_IS_FOR_BENCHMARKS
+
+    own_data = args.dataset in OWN
+    if own_data and args.published:
+        raise BadRequest(PUBLISHED_IS_FOR_BENCHMARKS)
+    if not own_data and args.unlabelled is not None:
+        raise BadRequest(
+            f"--unlabelled is for {' and '.join(OWN)}; leave it out with {args.dataset}, whose "
+            "own protocol says what is counted"
+        )
+    method = profiles.get(
+        profile,
+        method=args.method or settings.method,
+        features=args.features or settings.features,
+    ).method
+    profiles.check_student(method, args.student or settings.student)
+    _choice(args).check(method, own_data=own_data)
 
 
 def _merge(args: argparse.Namespace) -> int:
@@ -288,6 +321,15 @@ def _merge(args: argparse.Namespace) -> int:
 
     if args.out is None:
         raise BadRequest("name the folder for the joined results with --out DIR")
+    given = [
+        f"--{name}"
+        for name, value in vars(args).items()
+        if name not in MERGE_ONLY and value not in (None, False, WHOLE)
+    ]
+    if given:
+        raise BadRequest(
+            f"--merge joins what was measured and takes only --out; leave out {', '.join(given)}"
+        )
     header, found = records.merge(args.merge)
     args.out.mkdir(parents=True, exist_ok=True)
     gallery.collect(args.merge, found.values(), args.out)
@@ -297,7 +339,7 @@ def _merge(args: argparse.Namespace) -> int:
 
 def _report(out: Path, measured: "Measured") -> int:
     """Write all results, say the figures, and give the exit status."""
-    from cliper_model.evaluation import benchmarks, report
+    from cliper_model.evaluation import report
 
     name = measured.header.settings["dataset"]
     known = None if name in OWN else benchmarks.get(name)

@@ -17,7 +17,7 @@ from .datasets.table import LAYOUTS
 from .errors import NoSuchNumbers, UnknownDataset
 
 OWN = ("folder",)  # data of one's own: no published numbers
-FAMILIES: Mapping[str, str] = MappingProxyType(  # methods that share words and numbers
+FAMILIES: Mapping[str, str] = MappingProxyType(  # methods with one protocol
     {
         "cliper": "cliper",
         "clip": "proxyclip",
@@ -61,9 +61,7 @@ class Benchmark:
 
         Raises NoSuchNumbers.
         """
-        found = self.words.get(FAMILIES.get(method, method))
-        if found is None:
-            raise NoSuchNumbers(f"{self.name} has no class names for {method!r}")
+        found = self._of(self.words, method)
         return Words(
             source=found["names_source"],
             classes=tuple(found.get("classes") or classes),
@@ -73,15 +71,25 @@ class Benchmark:
 
     def numbers_of(self, method: str, variant: str) -> Mapping[str, Any]:
         """Numbers for a CLIP model, or for CLIPtrase's side. Raises NoSuchNumbers."""
-        family = self.numbers.get(FAMILIES.get(method, method), {})
+        family = self._of(self.numbers, method)
         found = family.get(variant, family.get("*"))
         if found is None:
-            known = ", ".join(family) or "none"
+            known = ", ".join(family)
             raise NoSuchNumbers(
                 f"{self.name} has numbers of {method!r} for {known}, not for {variant!r}; choose "
                 "another profile, or --dataset folder, which takes the profile's own numbers"
             )
         return found
+
+    def _of(self, table: Mapping[str, Mapping[str, Any]], method: str) -> Mapping[str, Any]:
+        """The family's part of words or numbers; a method may have one of its own name."""
+        family = FAMILIES.get(method, method)
+        if family not in table:
+            raise NoSuchNumbers(
+                f"{self.name} has no published words and numbers for the method {method!r}; "
+                "measure it with --dataset folder, which takes the profile's own numbers"
+            )
+        return table[family]
 
 
 def names() -> tuple[str, ...]:

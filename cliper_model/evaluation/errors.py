@@ -4,6 +4,7 @@ EvaluationError (a CliperError)
 ├── UnknownDataset     a data set without a data file
 ├── BadDataset         folders, lists or masks that are not what the data set says
 ├── NoSuchNumbers      a method or model the data file has no numbers for
+├── NotApplicable      an option that would change nothing
 ├── RunDiffers         a folder that holds another measurement
 └── CannotMerge        shards that are not parts of one measurement
 """
@@ -31,6 +32,10 @@ class BadDataset(EvaluationError):
 
 class NoSuchNumbers(EvaluationError):
     """The data file has no numbers for this method, or not for this model."""
+
+
+class NotApplicable(EvaluationError):
+    """An option that this method or this data knows nothing of; it would change nothing."""
 
 
 class RunDiffers(EvaluationError):

@@ -239,6 +239,10 @@ def test_a_picture_that_cannot_be_read_gives_status_1_and_a_sentence(
         (("--dataset", "voc21", "--root", "nowhere"), "--root nowhere does not exist"),
         (("--merge", "a"), "name the folder for the joined results with --out"),
         (("--dataset", "folder", "--root", ".", "--limit", "0"), "--limit must be at least 1"),
+        (
+            ("--merge", "a", "--out", "b", "--dataset", "voc21", "--published"),
+            "takes only --out; leave out --dataset, --published",
+        ),
     ],
 )
 def test_options_that_cannot_be_meant_are_one_sentence(
@@ -248,6 +252,70 @@ def test_options_that_cannot_be_meant_are_one_sentence(
     said = capsys.readouterr().err
     assert sentence in said
     assert said.count("\n") == 1
+
+
+OWN_DATA = ("--dataset", "folder", "--root", ".", "--profile", "fast")
+STUDIO = ("--dataset", "labelstudio", "--root", ".", "--profile", "fast")
+VOC21 = ("--dataset", "voc21", "--root", ".", "--profile", "fast")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((*OWN_DATA, "--published"), "--published restores protocols that belong to benchmarks"),
+        ((*STUDIO, "--published"), "leave it out on own data"),
+        ((*OWN_DATA, "--side", "224"), "--side picks a published centre crop of benchmarks"),
+        ((*STUDIO, "--method", "cliptrase", "--side", "336"), "leave it out on own data"),
+        ((*VOC21, "--side", "336"), "--side is for cliptrase only; leave it out with cliper"),
+        (
+            (*VOC21, "--method", "clip", "--windows"),
+            "--windows is for cliper only; leave it out with clip",
+        ),
+        (
+            (*OWN_DATA, "--method", "maskclip", "--no-windows"),
+            "--no-windows is for cliper only; leave it out with maskclip",
+        ),
+        (
+            (*STUDIO, "--method", "cliptrase", "--no-refinement"),
+            "--no-refinement is for cliper only; leave it out with cliptrase",
+        ),
+        ((*VOC21, "--unlabelled", "ignored"), "--unlabelled is for folder and labelstudio"),
+        ((*VOC21, "--unlabelled", "background"), "leave it out with voc21"),
+        ((*OWN_DATA, "--student", "x.safetensors"), "cliper"),
+    ],
+)
+def test_an_option_that_would_change_nothing_is_refused_before_anything_is_read(
+    arguments: tuple[str, ...],
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.setattr(evaluate, "_load", pytest.fail)
+    monkeypatch.setattr(evaluate, "open_data", pytest.fail)
+
+    assert cliper(*arguments) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
+
+
+def test_windows_and_refinement_are_followed_on_own_data(tmp_path: Path):
+    root = plant_folder(tmp_path / "own", count=1)
+    (root / "names.txt").write_text("sky\nhouse\ntree\n")
+    same = ("--dataset", "folder", "--root", root, "--profile", "demo", "--device", "cpu")
+    choices = {
+        "plain": (),
+        "windows": ("--windows",),
+        "coarse": ("--no-refinement",),
+    }
+
+    for name, choice in choices.items():
+        assert cliper(*same, *choice, "--out", tmp_path / name) == 0
+
+    configs = {name: results(tmp_path / name)["settings"]["method"]["config"] for name in choices}
+    assert (configs["plain"]["crop"], configs["plain"]["refinement"]) == (0, "SFSA")
+    assert configs["windows"] == {**configs["plain"], "crop": configs["plain"]["short_side"]}
+    assert configs["coarse"] == {**configs["plain"], "refinement": "none"}
 
 
 @pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "a/b"])
@@ -278,7 +346,10 @@ def test_a_method_without_the_benchmarks_numbers_is_one_sentence(
     status = cliper("--dataset", "voc21", "--root", tree.root, "--profile", "fast")
 
     assert status == 2
-    assert "voc21 has numbers of 'colours' for none" in capsys.readouterr().err
+    assert (
+        "voc21 has no published words and numbers for the method 'colours'; measure it with "
+        "--dataset folder" in capsys.readouterr().err
+    )
 
 
 def test_the_command_offers_every_data_set_of_the_table():

@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from backend.cli import evaluate
+from backend.settings import Settings
 from cliper_model import profiles
 from cliper_model.evaluation import benchmarks
 
@@ -44,6 +45,7 @@ def test_every_command_beside_a_figure_is_one_cliper_takes(script: ModuleType):
         profile = profiles.get(args.profile, method=args.method, features=args.features)
         variant = str(args.side) if args.method == "cliptrase" else profile.clip
         assert benchmarks.get(args.dataset).numbers_of(args.method or "cliper", variant)
+        evaluate.refuse_what_does_nothing(args, Settings(), args.profile)
 
 
 def test_the_published_tables_are_those_of_the_specifications(script: ModuleType):

@@ -1,28 +1,32 @@
 """How the numbers of a data file reach a method, on toy networks."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from cliper_model import presets
 from cliper_model.backbones.tiny import tiny_clip, tiny_diffusion, tiny_features
 from cliper_model.evaluation import benchmarks, settings, views
-from cliper_model.evaluation.errors import NoSuchNumbers
+from cliper_model.evaluation.errors import NoSuchNumbers, NotApplicable
 from cliper_model.evaluation.settings import Choice
 from cliper_model.methods.clip import PlainClip
 from cliper_model.methods.clip_surgery import ClipSurgery, ClipSurgeryConfig
 from cliper_model.methods.cliper import Cliper, CliperConfig
 from cliper_model.methods.cliptrase import Cliptrase, CliptraseConfig
 from cliper_model.methods.maskclip import Maskclip, MaskclipConfig
+from cliper_model.methods.maskclip_plus import MaskclipPlus
 from cliper_model.methods.proxyclip import ProxyClip, ProxyClipConfig
 from cliper_model.methods.proxyclip_adjust import AdjustConfig, AdjustedProxyClip
 from cliper_model.methods.windowed import WindowedConfig
 from cliper_model.registry import METHODS as METHODS_OF_THE_REGISTRY
 from cliper_model.segmenter import Identity, Label, Segmenter
 from cliper_model.stages.decide import decide
+from cliper_model.student.network import build_student
+from cliper_model.student.words import StudentWords
 
 B16 = "ViT-B-16-quickgelu"
 
@@ -36,6 +40,17 @@ def parts(method: str) -> dict[str, Any]:
 
 def cliper(**changes: Any) -> Cliper:
     return Cliper(tiny_clip(), tiny_diffusion(), CliperConfig(**changes), **parts("cliper"))
+
+
+def student() -> MaskclipPlus:
+    """Untrained, for the classes of VOC."""
+    names = benchmarks.get("voc20").classes or ()
+    torch.manual_seed(0)
+    words = StudentWords(
+        names=names, synonyms=tuple((name,) for name in names), rows=torch.eye(24)[: len(names)]
+    )
+    network = build_student("small", words.rows)
+    return MaskclipPlus(network, words, short_side=32, **parts("maskclip+"))
 
 
 def chosen(model: Segmenter, name: str, **choice: Any) -> settings.Chosen:
@@ -167,6 +182,77 @@ def test_own_data_is_measured_with_the_profiles_own_numbers(picture: Any):
     assert np.array_equal(found.label_map, expected.label_map)
 
 
+def test_windows_and_refinement_change_what_own_data_gets_and_what_is_recorded(picture: Any):
+    image = picture(50, 70)
+    model = cliper(short_side=64)
+    names = ["house", "sky"]
+
+    coarse = settings.for_own_data(model, names, choice=Choice(refinement=False))
+    windows = settings.for_own_data(model, names, choice=Choice(windows=True))
+
+    for found, own in (
+        (coarse, cliper(short_side=64, refinement="none")),
+        (windows, cliper(short_side=64, crop=64)),
+    ):
+        assert config_of(found) == asdict(own.config)
+        expected = own.segment(image, names)
+        assert np.array_equal(found.segment(image).label_map, expected.label_map)
+    of_profile = settings.for_own_data(cliper(crop=48), names, choice=Choice(windows=True))
+    assert config_of(of_profile)["crop"] == 48
+    without = settings.for_own_data(cliper(crop=48), names, choice=Choice(windows=False))
+    assert config_of(without)["crop"] == 0
+
+
+def test_refinement_that_a_model_lacks_is_refused():
+    model = cliper(refinement="none")
+
+    with pytest.raises(NotApplicable, match="tiny has no network that refines; leave"):
+        settings.for_own_data(model, ["sky"], choice=Choice(refinement=True))
+    with pytest.raises(NotApplicable, match="tiny has no network that refines; leave"):
+        chosen(model, "voc21", refinement=True)
+    assert config_of(chosen(model, "voc21", refinement=False))["refinement"] == "none"
+
+
+def test_the_published_form_is_refused_on_own_data():
+    known = replace(cliper().identity, settings={"published": True})
+    model = Cliper(
+        tiny_clip(),
+        tiny_diffusion(),
+        CliperConfig(published=True),
+        **{**parts("cliper"), "identity": known},
+    )
+
+    with pytest.raises(NotApplicable, match="--published restores protocols that belong to bench"):
+        settings.for_own_data(model, ["sky"])
+
+
+def test_a_setting_that_a_method_lacks_is_never_dropped():
+    model = PlainClip(tiny_clip(), WindowedConfig(), **parts("clip"))
+
+    with pytest.raises(NoSuchNumbers, match="'clip' has no setting eps; measure it with"):
+        settings.with_changes(model, {"short_side": 336, "eps": 0.7})
+    assert settings.config_of(settings.with_changes(model, {"crop": 224}))["crop"] == 224
+
+
+def test_the_record_holds_the_numbers_that_were_used_and_no_others():
+    model = cliper()
+
+    plain, wide = chosen(model, "voc21"), chosen(model, "voc21", windows=True)
+    learned = chosen(student(), "voc20")
+
+    assert plain.settings["numbers"] == {
+        "source": "published: CLIPer §11",
+        "templates": "15",
+        "logit_scale": 100,
+        "attention_floor": 0.1,
+        "select_layer": -1,
+    }
+    assert plain.settings["numbers"] == wide.settings["numbers"]
+    assert (config_of(plain)["crop"], config_of(wide)["crop"]) == (0, 336)
+    assert config_of(learned) == {"short_side": 32, "long_side": 2048}
+    assert "512" not in str(learned.settings["numbers"])
+
+
 METHODS: Mapping[str, Any] = {
     "cliper": cliper,
     "clip": lambda: PlainClip(tiny_clip(), WindowedConfig(), **parts("clip")),
@@ -191,7 +277,7 @@ def test_every_method_answers_with_the_numbers_of_a_benchmark(method: str, pictu
     truth = np.ones((40, 50), np.int64)
 
     for name in ("voc21", "voc20"):
-        found = chosen(METHODS[method](), name, side=224)
+        found = chosen(METHODS[method](), name, side=224 if method == "cliptrase" else None)
         (view,) = found.view_of.values()
         image, cut = view(picture(40, 50), truth)
         said = found.segment(image).label_map
@@ -200,3 +286,23 @@ def test_every_method_answers_with_the_numbers_of_a_benchmark(method: str, pictu
         assert 0 <= said.min() <= said.max() <= 20
         if name == "voc20" and method != "cliper":
             assert said.min() > 0
+
+
+@pytest.mark.parametrize("name", [one for one in benchmarks.names() if one != "folder"])
+@pytest.mark.parametrize("method", METHODS_OF_THE_REGISTRY)
+def test_every_number_of_a_data_file_has_a_place_in_the_methods_config(method: str, name: str):
+    found = benchmarks.get(name)
+    for variant in ("224", "336") if method == "cliptrase" else (B16, "ViT-L-14-quickgelu"):
+        numbers = found.numbers_of(method, variant)
+        for windows in (True, False):
+            more = numbers.get("windows", {}) if windows else {}
+            changes = settings.config_changes(
+                {**numbers, **more}, method=method, windows=windows, refinement=False
+            )
+            if method != "maskclip+":  # keeps the size it was trained for
+                model = METHODS[method]()
+                assert settings.config_of(settings.with_changes(model, changes)).items() >= (
+                    changes.items()
+                )
+            else:
+                assert not changes
