@@ -36,7 +36,7 @@ bench: setup ## time and memory, written to benchmarks/results
 
 compare: setup ## every method on held-out drawn scenes, a student included; half an hour
 	$(PYTHON) -m benchmarks.student --keep .cache/student.safetensors
-	$(PYTHON) -m benchmarks.compare --student .cache/student.safetensors $(ARGS)
+	$(PYTHON) -m benchmarks.compare --processes 2 --student .cache/student.safetensors $(ARGS)
 	$(PYTHON) scripts/write_method_docs.py
 
 prove: setup label-studio browser ## full-size proofs, written to benchmarks/results/proof-*.json
