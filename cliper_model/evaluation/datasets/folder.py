@@ -6,7 +6,7 @@ one mask per label beside them is read too (STEM.png, STEM__LABEL.png, as `clipe
 them); where two of those masks overlap, pixels are not counted.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +72,21 @@ def merge_masks(masks: Mapping[int, np.ndarray], size_hw: tuple[int, int]) -> La
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
+    return _one_per_stem(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+
+
+def _one_per_stem(pictures: Iterable[Path]) -> list[Path]:
+    """Sorted. Raises BadDataset where two pictures would share a mask."""
+    stems: dict[Path, Path] = {}
+    for path in sorted(pictures):
+        stem = path.with_suffix("")
+        if stem in stems:
+            raise BadDataset(
+                f"{stems[stem].name} and {path.name} in {path.parent} have the same stem, so one "
+                "mask would belong to both; rename one"
+            )
+        stems[stem] = path
+    return list(stems.values())
 
 
 def _mask_of(image: Path, images: Path, masks: Path) -> Path:
@@ -83,34 +97,50 @@ def _mask_of(image: Path, images: Path, masks: Path) -> Path:
 
 def _mask_per_label(root: Path) -> Layout:
     """Classes are the labels of the masks' names, sorted, unless names.txt lists them."""
-    files = sorted(root.glob(f"*{MARK}*.png"))
-    seen = sorted({path.stem.split(MARK, 1)[1] for path in files})
+    masks: dict[str, list[tuple[str, Path]]] = {}
+    for path in sorted(root.glob(f"*{MARK}*.png")):
+        stem, _, label = path.stem.partition(MARK)
+        masks.setdefault(stem, []).append((label, path))
+    seen = sorted({label for group in masks.values() for label, _ in group})
     listed = root / NAMES
     names = read_names(listed) if listed.is_file() else tuple(seen)
     labels = {name.split("|")[0].strip(): index + 1 for index, name in enumerate(names)}
     strange = [label for label in seen if label not in labels]
     if strange:
         raise BadDataset(f"{listed} does not name {strange[0]!r}, but there are masks of it")
-    pictures = [path for path in _direct(root) if MARK not in path.stem]
-    samples = by_pairs(pictures, lambda path: path.with_name(f"{path.stem}{MARK}*.png"), below=root)
+    pictures = _one_per_stem(
+        path for path in root.iterdir() if path.suffix.lower() in SUFFIXES and MARK not in path.stem
+    )
+    _check_partners(root, {path.stem for path in pictures}, set(masks))
+    samples = by_pairs(pictures, lambda path: path, below=root)
 
     def read_truth(sample: Sample) -> LabelMap:
         with PilImage.open(sample.image) as picture:
             size_hw = (picture.height, picture.width)
-        masks = {}
-        for path in sorted(root.glob(f"{sample.image.stem}{MARK}*.png")):
+        painted = {}
+        for label, path in masks[sample.image.stem]:
             with PilImage.open(path) as mask:
-                painted = np.asarray(mask.convert("L")) >= 128
-            if painted.shape != size_hw:
+                painted[labels[label]] = np.asarray(mask.convert("L")) >= 128
+            if painted[labels[label]].shape != size_hw:
                 raise BadDataset(
                     f"{path.name} has another size than {sample.image.name}; draw masks at the "
                     "size of their picture"
                 )
-            masks[labels[path.stem.split(MARK, 1)[1]]] = painted
-        return merge_masks(masks, size_hw)
+        return merge_masks(painted, size_hw)
 
     return Layout(samples=samples, ids=None, classes=names, read_truth=read_truth)
 
 
-def _direct(folder: Path) -> Sequence[Path]:
-    return [path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES]
+def _check_partners(root: Path, pictures: Set[str], masks: Set[str]) -> None:
+    """Raises BadDataset for a picture without a mask, and for masks without a picture."""
+    alone, spare = sorted(pictures - masks), sorted(masks - pictures)
+    if alone:
+        raise BadDataset(
+            f"{len(alone)} of {len(pictures)} pictures in {root} have no mask, the first is "
+            f"{alone[0]}; add {alone[0]}{MARK}LABEL.png, or take the picture out"
+        )
+    if spare:
+        raise BadDataset(
+            f"{len(spare)} of {len(masks)} groups of masks in {root} have no picture, the first "
+            f"is {spare[0]}{MARK}*.png; add {spare[0]}.png, or take the masks out"
+        )

@@ -182,6 +182,47 @@ def test_a_mask_per_label_beside_the_picture_is_a_folder_too(tmp_path: Path):
     assert data.truth(data.samples[0])[:, 0].tolist() == [2, -1, 1, 0]
 
 
+def plant_mask_per_label(root: Path, *pictures: str) -> None:
+    for number, name in enumerate(pictures):
+        Image.new("RGB", (6, 4)).save(root / name)
+        sky = np.zeros((4, 6), np.uint8)
+        sky[: number + 1] = 255
+        Image.fromarray(sky).save(root / f"{Path(name).stem}__sky.png")
+
+
+def test_a_picture_whose_name_looks_like_a_pattern_keeps_its_masks(tmp_path: Path):
+    plant_mask_per_label(tmp_path, "pic[1].png", "pic1.png", "a*.png")
+
+    data = benchmarks.open_data("folder", tmp_path)
+
+    check.check(data)
+    shown = {one.name: int((data.truth(one) == 1).sum()) for one in data.samples}
+    assert shown == {"pic[1]": 6, "pic1": 12, "a*": 18}
+
+
+def test_two_pictures_with_one_stem_are_refused(tmp_path: Path):
+    tree, beside = folder(tmp_path / "data"), tmp_path / "beside"
+    Image.open(tree.root / "images" / "c3.png").save(tree.root / "images" / "c3.jpg")
+    beside.mkdir()
+    plant_mask_per_label(beside, "a.png")
+    Image.new("RGB", (6, 4)).save(beside / "a.jpg")
+
+    assert "c3.jpg and c3.png in" in refused("folder", tree.root)
+    assert "have the same stem, so one mask would belong to both; rename one" in refused(
+        "folder", beside
+    )
+
+
+def test_a_picture_without_masks_and_masks_without_a_picture_are_refused(tmp_path: Path):
+    plant_mask_per_label(tmp_path, "a.png", "b.png")
+    (tmp_path / "b__sky.png").rename(tmp_path / "c__sky.png")
+    assert "1 of 2 pictures in" in refused("folder", tmp_path)
+    assert "have no mask, the first is b; add b__LABEL.png" in refused("folder", tmp_path)
+
+    (tmp_path / "b.png").unlink()
+    assert "have no picture, the first is c__*.png; add c.png" in refused("folder", tmp_path)
+
+
 @pytest.mark.parametrize("name", THIRTEEN)
 def test_every_data_file_is_whole(name: str):
     found = benchmarks.get(name)
