@@ -19,7 +19,15 @@ from .errors import CannotMerge, RunDiffers
 
 FILE: Final = "records.jsonl"
 FORMAT: Final = 1
-FIRST: Final = ("dataset", "method.name", "method.profile", "limit")  # differences told first
+FIRST: Final = (  # differences told first
+    "dataset",
+    "method.name",
+    "method.profile",
+    "method.device",
+    "method.dtype",
+    "limit",
+    "truth_sha256",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

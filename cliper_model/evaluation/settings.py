@@ -348,7 +348,22 @@ def account_of(model: Segmenter) -> dict[str, Any]:
         "features": identity.settings.get("features"),
         "presets": identity.settings.get("presets"),
         "config": config_of(model),
+        **_place_of(model),
     }
+
+
+def _place_of(model: Segmenter) -> dict[str, str | None]:
+    """Kind of device and precision of the network that sees the picture; None where unknown.
+
+    Figures move a little with both, so parts of one measurement must agree in them.
+    """
+    network: Any = getattr(model, "clip", None)
+    if network is None:
+        student: Any = getattr(model, "student", None)
+        network = getattr(student, "rows", None)
+    if network is None:
+        return {"device": None, "dtype": None}
+    return {"device": network.device.type, "dtype": str(network.dtype).removeprefix("torch.")}
 
 
 def _label(name: str) -> Label:

@@ -1,5 +1,6 @@
 """What every data set offers: samples, and how a sample becomes an image and a label map."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,14 +66,16 @@ class IdMap:
 class Layout:
     """What one layout found under a root: samples in order, and how to read them.
 
-    ids       None where `read_truth` gives labels already (0, index + 1, or IGNORED)
-    upright   turn pictures as their camera says; published data sets are taken as stored
+    ids          None where `read_truth` gives labels already (0, index + 1, or IGNORED)
+    truth_files  files that `read_truth` reads for a sample; None: its `truth` alone
+    upright      turn pictures as their camera says; published data sets are taken as stored
     """
 
     samples: tuple[Sample, ...]
     ids: IdMap | None
     classes: tuple[str, ...] | None = None  # names found in the root itself
     read_truth: Callable[[Sample], LabelMap] | None = None
+    truth_files: Callable[[Sample], Sequence[Path]] | None = None
     upright: bool = False
 
 
@@ -119,6 +122,30 @@ class DataSet:
             return self.layout.read_truth(sample)
         assert self.layout.ids is not None  # a layout without ids reads its own truth
         return self.layout.ids.apply(read_ids(sample.truth))
+
+    def truth_sha256(self, *, limit: int | None = None) -> str:
+        """Changes whenever a byte of the first `limit` samples' truth does.
+
+        Of one file (an export) its SHA-256; of several, in the samples' order, the SHA-256 of
+        lines with their names and sums. Every file is read once. One that cannot be read
+        counts as such; the run says so in its turn.
+        """
+        files_of = self.layout.truth_files or (lambda sample: (sample.truth,))
+        files = dict.fromkeys(file for one in self.samples[:limit] for file in files_of(one))
+        sums = [(path.name, sha256(path)) for path in files]
+        if len(sums) == 1:
+            return sums[0][1]
+        lines = "".join(f"{name} {digest}\n" for name, digest in sums)
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes; `unreadable` where they cannot be had."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return "unreadable"
 
 
 def read_ids(path: Path) -> LabelMap:

@@ -128,7 +128,13 @@ def _mask_per_label(root: Path) -> Layout:
                 )
         return merge_masks(painted, size_hw)
 
-    return Layout(samples=samples, ids=None, classes=names, read_truth=read_truth)
+    return Layout(
+        samples=samples,
+        ids=None,
+        classes=names,
+        read_truth=read_truth,
+        truth_files=lambda sample: [path for _, path in masks[sample.image.stem]],
+    )
 
 
 def _check_partners(root: Path, pictures: Set[str], masks: Set[str]) -> None:

@@ -198,6 +198,9 @@ def test_a_picture_whose_name_looks_like_a_pattern_keeps_its_masks(tmp_path: Pat
     check.check(data)
     shown = {one.name: int((data.truth(one) == 1).sum()) for one in data.samples}
     assert shown == {"pic[1]": 6, "pic1": 12, "a*": 18}
+    before = data.truth_sha256()
+    Image.fromarray(np.zeros((4, 6), np.uint8)).save(tmp_path / "pic[1]__sky.png")
+    assert data.truth_sha256() != before
 
 
 def test_two_pictures_with_one_stem_are_refused(tmp_path: Path):

@@ -1,5 +1,6 @@
 """A measurement from the folders to the figures, against a plain metric of its own."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ from PIL import Image
 
 from cliper_model.errors import BadImage
 from cliper_model.evaluation import benchmarks, check, records, report, runner, views
-from cliper_model.evaluation.datasets.base import DataSet
+from cliper_model.evaluation.datasets.base import DataSet, Layout, Sample
 from cliper_model.evaluation.errors import BadDataset, CannotMerge, RunDiffers
 from cliper_model.evaluation.gallery import Gallery, worst_of
 from cliper_model.evaluation.runner import Prediction, Protocol
@@ -170,6 +171,79 @@ def test_resume_refuses_other_settings_and_says_which(small: Any, tmp_path: Path
         measured(data, tree, out, protocol=Protocol(limit=2), resume=True)
     with pytest.raises(RunDiffers, match="already holds a measurement; add --resume"):
         measured(data, tree, out)
+
+
+def test_another_precision_or_device_is_neither_resumed_nor_merged(small: Any, tmp_path: Path):
+    data, tree = small
+
+    def measure(part: str, which: int, device: str, dtype: str, **options: Any) -> None:
+        account = {"method": {"name": "mistaken", "device": device, "dtype": dtype}}
+        protocol = Protocol(shard=(which, 2))
+        out = tmp_path / part
+        runner.run(data, mistaken(tree), out=out, settings=account, protocol=protocol, **options)
+
+    measure("a", 1, "cpu", "float32")
+    measure("b", 2, "cuda", "bfloat16")
+
+    with pytest.raises(RunDiffers, match=r"method\.dtype was 'float32', now 'bfloat16'"):
+        measure("a", 1, "cpu", "bfloat16", resume=True)
+    with pytest.raises(
+        CannotMerge,
+        match=r"method\.device was 'cpu', now 'cuda'; method\.dtype was 'float32', now 'bfloat16'",
+    ):
+        records.merge([tmp_path / "a", tmp_path / "b"])
+
+
+def test_changed_masks_are_neither_resumed_nor_merged(small: Any, tmp_path: Path):
+    data, tree = small
+    measured(data, tree, tmp_path / "a", protocol=Protocol(shard=(1, 2)))
+    path = tree.root / "VOCdevkit/VOC2012/SegmentationClass/2011_x.png"
+    with Image.open(path) as mask:
+        ids, palette = np.array(mask), mask.getpalette()
+    ids[0, 0] = 3 if ids[0, 0] != 3 else 4
+    changed = Image.fromarray(ids)
+    if palette is not None:
+        changed.putpalette(palette)
+    changed.save(path)
+    measured(data, tree, tmp_path / "b", protocol=Protocol(shard=(2, 2)))
+
+    with pytest.raises(RunDiffers, match=r"cannot go on with .*: truth_sha256 was '"):
+        measured(data, tree, tmp_path / "a", protocol=Protocol(shard=(1, 2)), resume=True)
+    with pytest.raises(CannotMerge, match="not parts of one measurement: truth_sha256 was '"):
+        records.merge([tmp_path / "a", tmp_path / "b"])
+    before, after = (
+        runner.header_of(data, Protocol(limit=limit), SETTINGS).settings["truth_sha256"]
+        for limit in (3, 4)
+    )
+    assert before != after  # 2011_x is the fourth
+    assert records.read(tmp_path / "a")[0].settings["truth_sha256"] != after
+
+
+def test_the_truth_of_one_file_is_known_by_that_files_own_sum(tmp_path: Path):
+    truth = tmp_path / "export.json"
+    truth.write_bytes(b"[]")
+    samples = tuple(Sample(name=name, image=tmp_path, truth=truth) for name in "ab")
+    data = DataSet(
+        name="x", classes=("a",), background=True, layout=Layout(samples=samples, ids=None)
+    )
+
+    assert data.truth_sha256() == hashlib.sha256(b"[]").hexdigest()
+    truth.unlink()
+    assert data.truth_sha256() == "unreadable"
+
+
+@pytest.mark.parametrize("layout", TREES)
+def test_every_mask_of_every_layout_is_part_of_the_sum(layout: str, tmp_path: Path):
+    name, plant = TREES[layout]
+    tree = plant(tmp_path / "data")
+    data = benchmarks.open_data(name, tree.root)
+    known = {data.truth_sha256()}
+
+    for sample in data.samples:
+        sample.truth.write_bytes(sample.truth.read_bytes() + b"\0")
+        known.add(data.truth_sha256())
+
+    assert len(known) == 1 + len(data.samples)
 
 
 def test_resume_into_an_empty_folder_starts_a_measurement(small: Any, tmp_path: Path):

@@ -253,6 +253,18 @@ def test_the_record_holds_the_numbers_that_were_used_and_no_others():
     assert "512" not in str(learned.settings["numbers"])
 
 
+def test_the_record_says_on_which_kind_of_device_and_how_precisely_it_was_measured():
+    half = tiny_clip()
+    half.vision.to(torch.bfloat16)
+    rough = PlainClip(half, WindowedConfig(), **parts("clip"))
+    exact = PlainClip(tiny_clip(), WindowedConfig(), **parts("clip"))
+
+    accounts = [settings.account_of(model) for model in (rough, exact, student())]
+
+    assert [one["device"] for one in accounts] == ["cpu"] * 3
+    assert [one["dtype"] for one in accounts] == ["bfloat16", "float32", "float32"]
+
+
 METHODS: Mapping[str, Any] = {
     "cliper": cliper,
     "clip": lambda: PlainClip(tiny_clip(), WindowedConfig(), **parts("clip")),
