@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     showing = actions.add_parser("path", help="where weights are kept, or a profile's own files")
     showing.add_argument("profile", nargs="?", choices=profiles.names(), metavar="PROFILE")
-    for action in (fetching, showing):
+    for action in (fetching, verifying, showing):
         action.add_argument("--method", help="another method than the profile's")
         action.add_argument("--features", metavar="SOURCE", help="feature source of that method")
     for action in (listing, fetching, verifying, showing):
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         case "fetch":
             return _fetch(_chosen(args), folder)
         case "verify":
-            return _verify(args.profile, folder)
+            return _verify(args, folder)
         case _:
             return _path(_chosen(args) if args.profile else None, folder)
 
@@ -96,10 +96,12 @@ def _fetch(profile: Profile, folder: Path | None) -> int:
     return 0
 
 
-def _verify(names: list[str], folder: Path | None) -> int:
+def _verify(args: argparse.Namespace, folder: Path | None) -> int:
     from cliper_model.backbones import weights
 
-    chosen = [profiles.get(name) for name in names]
+    chosen = [
+        profiles.get(name, method=args.method, features=args.features) for name in args.profile
+    ]
     if not chosen:
         everything = (profiles.get(name) for name in profiles.names())
         chosen = [profile for profile in everything if _is_here(profile, folder)]
@@ -107,7 +109,7 @@ def _verify(names: list[str], folder: Path | None) -> int:
         print("no weights here; get some with 'cliper weights fetch PROFILE'")
         return 1
     verdicts = {
-        verdict.file: (verdict, profile.name)
+        verdict.file: (verdict, profile.choice)
         for profile in chosen
         for verdict in weights.verify(profile, folder)
     }

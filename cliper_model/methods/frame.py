@@ -158,6 +158,8 @@ class Method(ABC):
                 raise TypeError(f"{self.identity.method} has no settings to change")
             vars(other)["config"] = replace(config, **changes)
             other.published = bool(changes.get("published", self.published))
+            settings = {**self._identity.settings, **changes}
+            other._identity = replace(self._identity, settings=settings)
         if presets is not None:
             other._presets = presets
         return other

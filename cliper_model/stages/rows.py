@@ -59,8 +59,9 @@ def row_scores(
 ) -> Scores:
     """Scores whose pixels are decided by `scale * logits`.
 
-    `strength` is a label's largest probability on the logits' own grid, at `presence_scale`
-    where the method's own scale is too soft to tell absent labels (MaskCLIP).
+    `strength` is a label's largest probability on the logits' own grid, or on a coarser one of
+    `DISPLAY_SIDE` cells where they are finer, so that single pixels decide nothing; at
+    `presence_scale` where the method's own is too soft to tell absent labels (MaskCLIP).
     """
     values = logits.detach().cpu().numpy().astype(np.float32)
     count = len(vocabulary.labels)

@@ -1,12 +1,20 @@
 """The reference pages say what the code says."""
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 
 from backend.settings import Settings
+from cliper_model import profiles
 
-from ..docs.commands import cli_docs, hub_variables, preset_docs, settings_variables
+from ..docs.commands import (
+    cli_docs,
+    hub_variables,
+    method_docs,
+    preset_docs,
+    settings_variables,
+)
 from .source import ROOT
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -31,6 +39,22 @@ def test_the_command_line_page_is_what_the_commands_say() -> None:
 def test_the_presets_page_is_what_the_presets_say() -> None:
     """Made anew with `python scripts/write_preset_docs.py`."""
     assert (REFERENCE / "presets.md").read_text(encoding="utf-8") == preset_docs().page()
+
+
+def test_the_methods_page_is_what_cards_and_measurements_say() -> None:
+    """Made anew with `python scripts/write_method_docs.py`."""
+    assert (REFERENCE / "methods.md").read_text(encoding="utf-8") == method_docs().page()
+
+
+def test_the_operations_on_the_cards_are_the_measured_ones() -> None:
+    measured = json.loads(
+        (ROOT / "benchmarks" / "results" / "proof-true-methods.json").read_text(encoding="utf-8")
+    )["rows"]
+    for name in profiles.methods():
+        card = profiles.method_card(name)
+        assert card.gflops in [
+            row["gflop_336"] for label, row in measured.items() if label.startswith(name)
+        ], name
 
 
 def test_every_environment_variable_is_on_the_settings_page() -> None:

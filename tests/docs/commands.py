@@ -19,6 +19,11 @@ def preset_docs() -> ModuleType:
     return _script("write_preset_docs")
 
 
+def method_docs() -> ModuleType:
+    """`scripts/write_method_docs.py` as a module."""
+    return _script("write_method_docs")
+
+
 def _script(name: str) -> ModuleType:
     path = ROOT / "scripts" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(path.stem, path)

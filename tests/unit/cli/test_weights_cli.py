@@ -125,3 +125,15 @@ def test_fetch_reports_where_the_files_are(
     assert steps == [0, 3, 7]
     assert told.out == f"clip: {here}\n"
     assert "a CLIP: MIT" in told.err
+
+
+def test_the_networks_of_another_method_are_verified_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = ["fast", "--method", "proxyclip", "--features", "dino-vits16"]
+
+    assert main(["weights", "verify", *chosen, "--dir", str(tmp_path)]) == 1
+
+    told = capsys.readouterr()
+    assert "dino-vits16/model.safetensors" in told.out
+    assert "run 'cliper weights fetch fast --method proxyclip --features dino-vits16'" in told.err
