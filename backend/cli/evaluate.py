@@ -1,6 +1,7 @@
 """`cliper evaluate`: mIoU and its relatives, on a benchmark or on one's own pictures."""
 
 import argparse
+import logging
 import os
 import shlex
 import sys
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from cliper_model.evaluation.runner import Measured
     from cliper_model.evaluation.settings import Choice, Chosen
     from cliper_model.segmenter import Segmenter
+
+logger = logging.getLogger(__name__)
 
 HELP = (
     "Measure a method: mIoU, accuracies, boundary F and presence over a whole data set, written to "
@@ -158,6 +161,7 @@ def _label_studio(root: Path) -> "DataSet":
     from cliper_model.evaluation.datasets.base import DataSet, LabelMap, Layout, Sample
     from cliper_model.evaluation.datasets.folder import merge_masks
     from cliper_model.evaluation.errors import BadDataset
+    from cliper_model.evaluation.report import PASSED_OVER, passed_over_sentence
     from cliper_model.segmenter import Label
 
     from ..errors import BadMask
@@ -195,8 +199,16 @@ def _label_studio(root: Path) -> "DataSet":
         }
         return merge_masks(masks, size_hw)
 
+    passed_over = export.without_mask(tasks)
+    if passed_over:
+        logger.warning("%s: %s", path, passed_over_sentence(passed_over))
     layout = Layout(
-        samples=tuple(samples), ids=None, classes=classes, read_truth=read_truth, upright=True
+        samples=tuple(samples),
+        ids=None,
+        classes=classes,
+        read_truth=read_truth,
+        upright=True,
+        notes={PASSED_OVER: passed_over},
     )
     return DataSet(name=STUDIO, classes=classes, background=True, layout=layout)
 

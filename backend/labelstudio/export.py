@@ -1,12 +1,16 @@
 """A Label Studio JSON export -> what people painted, label by label.
 
-Any result type that `regions.FORMATS` knows is read; a label's regions are joined. Results
-without labels of their own (choices, relations, plain strokes) are passed over.
+Any result type that `regions.FORMATS` knows is read, whether it carries its labels itself or
+another result with the same id does (`brush` and `labels`; protocol notes §6). A label's regions
+are joined. Results without labels (choices, relations, strokes of no label) are passed over. So
+are regions that carry no mask, such as the key points of interactive prompts; `without_mask`
+counts them.
 """
 
 import json
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,10 +20,21 @@ import numpy as np
 from jaxtyping import Bool
 
 from ..errors import BadMask, BadRequest
-from .regions import FORMATS
+from .regions import FORMATS, RegionFormat
 from .tasks import Region
 
 LABELLED = "labels"  # result types that carry labels end with it: brushlabels, polygonlabels
+PLAIN = {  # types whose labels are another result -> the type that carries both
+    "brush": "brushlabels",
+    "magicwand": "brushlabels",
+    "bitmask": "bitmasklabels",
+    "polygon": "polygonlabels",
+    "vector": "vectorlabels",
+    "rectangle": "rectanglelabels",
+    "ellipse": "ellipselabels",
+    "keypoint": "keypointlabels",
+}
+MASKS = ("rle", "imageDataURL", "maskDataURL")  # keys of a value that is a mask
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{6,}-")  # what Label Studio puts before an upload's name
 
@@ -65,9 +80,23 @@ def read(path: Path) -> tuple[AnnotatedTask, ...]:
     return tuple(tasks)
 
 
-def labels_of(tasks: tuple[AnnotatedTask, ...]) -> tuple[str, ...]:
-    """Every label that was painted, sorted. Raises BadMask for a type that cannot be read."""
-    return tuple(sorted({name for task in tasks for one in task.regions for name in _names(one)}))
+def labels_of(tasks: Iterable[AnnotatedTask]) -> tuple[str, ...]:
+    """Every label that was painted, sorted. Raises BadMask for a mask that cannot be read."""
+    return tuple(sorted({name for task in tasks for one in _painted(task) for name in one.names}))
+
+
+def without_mask(tasks: Iterable[AnnotatedTask]) -> dict[str, int]:
+    """Result type -> how many labelled regions carry no mask, sorted; nothing counts them."""
+    return dict(
+        sorted(
+            Counter(
+                str(one.region["type"])
+                for task in tasks
+                for one in _labelled(task)
+                if one.is_without_mask
+            ).items()
+        )
+    )
 
 
 def masks_of(task: AnnotatedTask, size_hw: tuple[int, int]) -> Masks:
@@ -76,34 +105,88 @@ def masks_of(task: AnnotatedTask, size_hw: tuple[int, int]) -> Masks:
     Raises BadMask for a region that cannot be read or was painted on another size.
     """
     masks: Masks = {}
-    for region in task.regions:
-        names = _names(region)
-        if not names:
-            continue
+    for one in _painted(task):
+        region = one.region
         painted_hw = (region.get("original_height"), region.get("original_width"))
         if painted_hw != size_hw:
             raise BadMask(
                 f"task {task.id} was painted on {painted_hw[1]} x {painted_hw[0]} pixels, its "
                 f"picture has {size_hw[1]} x {size_hw[0]}; use the picture that was annotated"
             )
-        mask = FORMATS[region["type"]].decode(region, size_hw)
-        for name in names:
+        mask = one.format.decode(region, size_hw)
+        for name in one.names:
             masks[name] = masks[name] | mask if name in masks else mask
     return masks
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Labelled:
+    """A region and its labels; `kind` is the result type that carries both."""
+
+    region: Region
+    kind: str
+    names: tuple[str, ...]
+
+    @property
+    def has_mask(self) -> bool:
+        value = self.region.get("value")
+        return isinstance(value, Mapping) and any(key in value for key in MASKS)
+
+    @property
+    def is_without_mask(self) -> bool:
+        return not self.has_mask and self.kind not in FORMATS
+
+    @property
+    def format(self) -> RegionFormat:
+        return FORMATS[self.kind]
+
+
+def _painted(task: AnnotatedTask) -> Iterator[_Labelled]:
+    """Labelled regions with a mask, in order.
+
+    Raises BadMask for a type whose masks cannot be read, and for a picture that was turned.
+    """
+    for one in _labelled(task):
+        if one.is_without_mask:
+            continue
+        if one.kind not in FORMATS:
+            raise BadMask(
+                f"task {task.id} has masks of type {one.region['type']!r}, which cannot be read "
+                f"yet; known are {', '.join(FORMATS)}"
+            )
+        if one.region.get("image_rotation"):
+            raise BadMask(
+                f"task {task.id} was painted on a picture turned by "
+                f"{one.region['image_rotation']} degrees; turn it back in Label Studio, or take "
+                "the task out of the export"
+            )
+        yield one
+
+
+def _labelled(task: AnnotatedTask) -> Iterator[_Labelled]:
+    """Every region that has a label, once, in order."""
+    labels: dict[Any, tuple[str, ...]] = {}
+    for region in task.regions:
+        if region.get("type") == LABELLED and region.get("id") is not None:
+            labels[region["id"]] = (*labels.get(region["id"], ()), *_names(region))
+    for region in task.regions:
+        kind = region.get("type")
+        if kind in PLAIN:
+            names, kind = labels.get(region.get("id"), ()), PLAIN[kind]
+        else:
+            names = () if kind == LABELLED else _names(region)
+        if names:
+            distinct = tuple(dict.fromkeys(names))
+            yield _Labelled(region=region, kind=str(kind), names=distinct)
+
+
 def _names(region: Region) -> tuple[str, ...]:
+    """Labels that the region carries under its own type."""
     kind, value = region.get("type"), region.get("value")
     if not isinstance(kind, str) or not kind.endswith(LABELLED) or not isinstance(value, Mapping):
         return ()
     names = value.get(kind)
-    if not isinstance(names, list) or not names:
-        return ()
-    if kind not in FORMATS:
-        raise BadMask(
-            f"regions of type {kind!r} cannot be read yet; known are {', '.join(FORMATS)}"
-        )
-    return tuple(str(name) for name in names)
+    return tuple(str(name) for name in names) if isinstance(names, list) else ()
 
 
 def _task(item: Mapping[str, Any], path: Path) -> AnnotatedTask | None:

@@ -23,6 +23,7 @@ from .runner import Measured
 
 JSON, CLASSES, IMAGES, PAGE = "results.json", "classes.csv", "images.csv", "report.html"
 VERSIONS = ("torch", "numpy", "pillow", "open_clip_torch", "diffusers", "cliper-label-studio")
+PASSED_OVER: Final = "regions_without_mask"  # note of a data set: region type -> how many
 CELL: Final = 16  # pixels per pair in the confusion picture, less where there are many labels
 MOST_SIDE: Final = 900  # pixels of the confusion picture
 MOST_FAILED: Final = 50  # sentences on the page; images.csv has all
@@ -258,11 +259,23 @@ def _warnings(results: Mapping[str, Any]) -> list[str]:
     found = []
     if failed:
         found.append(f"{failed} pictures could not be measured; no figure counts them.")
+    passed_over = results["settings"].get(PASSED_OVER)
+    if passed_over:
+        found.append(passed_over_sentence(passed_over))
     if results["settings"].get("limit"):
         found.append(f"Only the first {results['settings']['limit']} pictures were asked for.")
     if str(results["settings"].get("numbers", {}).get("source", "")).startswith("ours"):
         found.append("The numbers of this measurement are ours; nothing was published for it.")
     return [f'<p class="warn">{_text(sentence)}</p>' for sentence in found]
+
+
+def passed_over_sentence(counts: Mapping[str, int]) -> str:
+    """What people are told of labelled regions that nothing counts, by their type."""
+    kinds = ", ".join(f"{kind} {count}" for kind, count in counts.items())
+    return (
+        f"{sum(counts.values())} regions carry no mask ({kinds}) and are passed over; what only "
+        "they mark counts as not painted."
+    )
 
 
 def _published(rows: Sequence[Mapping[str, Any]]) -> list[str]:

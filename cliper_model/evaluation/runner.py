@@ -111,6 +111,7 @@ def header_of(data: DataSet, protocol: Protocol, settings: Mapping[str, Any]) ->
             "limit": protocol.limit,
             "pictures": _digest([name_of(sample, view) for sample, view in units]),
             "truth_sha256": data.truth_sha256(limit=protocol.limit),
+            **data.layout.notes,
             **settings,
         },
         shard=protocol.shard,

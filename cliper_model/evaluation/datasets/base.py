@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -69,6 +69,7 @@ class Layout:
     ids          None where `read_truth` gives labels already (0, index + 1, or IGNORED)
     truth_files  files that `read_truth` reads for a sample; None: its `truth` alone
     upright      turn pictures as their camera says; published data sets are taken as stored
+    notes        what the record of a measurement should say of the data
     """
 
     samples: tuple[Sample, ...]
@@ -77,6 +78,7 @@ class Layout:
     read_truth: Callable[[Sample], LabelMap] | None = None
     truth_files: Callable[[Sample], Sequence[Path]] | None = None
     upright: bool = False
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class FindSamples(Protocol):

@@ -1,6 +1,7 @@
 """`cliper evaluate` on folders, exports and benchmarks, with a model whose words are colours."""
 
 import csv
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -379,17 +380,128 @@ def test_exports_that_cannot_be_measured_get_a_sentence(
         export.read(path)
 
 
-def test_a_region_of_another_size_or_an_unknown_type_is_refused():
+def test_a_region_of_another_size_or_a_mask_of_an_unknown_type_is_refused():
     mask = np.ones((4, 6), bool)
     task = export.AnnotatedTask(id=7, address="a.png", regions=(region("red", mask),))
 
     assert export.masks_of(task, (4, 6))["red"].all()
     with pytest.raises(BadMask, match="task 7 was painted on 6 x 4 pixels, its picture has 8 x 8"):
         export.masks_of(task, (8, 8))
-    strange = {**region("red", mask), "type": "strangelabels"}
-    strange["value"] = {"strangelabels": ["red"]}
-    with pytest.raises(BadMask, match="regions of type 'strangelabels' cannot be read yet"):
-        export.labels_of((export.AnnotatedTask(id=7, address="a.png", regions=(strange,)),))
+    task = export.AnnotatedTask(id=7, address="a.png", regions=(region("red", mask, "newlabels"),))
+    with pytest.raises(BadMask, match="task 7 has masks of type 'newlabels', which cannot be read"):
+        export.labels_of((task,))
+
+
+def test_a_picture_that_was_turned_is_refused_by_its_task():
+    mask = np.ones((4, 6), bool)
+    still = {**region("red", mask), "image_rotation": 0}
+    turned = {**region("red", mask), "image_rotation": 90}
+
+    assert export.labels_of((task_of(still),)) == ("red",)
+    with pytest.raises(BadMask, match="task 7 was painted on a picture turned by 90 degrees; turn"):
+        export.labels_of((task_of(still, turned),))
+
+
+def task_of(*regions: dict[str, Any]) -> export.AnnotatedTask:
+    return export.AnnotatedTask(id=7, address="a.png", regions=regions)
+
+
+def shape(kind: str, name: str, **value: Any) -> dict[str, Any]:
+    return {
+        "type": kind,
+        "original_width": 6,
+        "original_height": 4,
+        "image_rotation": 0,
+        "value": {"x": 1.0, "y": 2.0, **value, kind: [name]},
+    }
+
+
+def pair_of(name: str, mask: np.ndarray, known_as: str, stroke: str = "brush") -> list[Any]:
+    """A stroke and its label as Label Studio stores them: two results with one id."""
+    value = region(name, mask)["value"]
+    plain = {key: value[key] for key in ("format", "rle")}
+    common = {**region(name, mask), "id": known_as}
+    return [
+        {**common, "type": stroke, "value": plain},
+        {**common, "type": "labels", "from_name": "name", "value": {**plain, "labels": [name]}},
+    ]
+
+
+def test_a_stroke_and_the_label_with_its_id_are_one_region():
+    left, right = np.zeros((4, 6), bool), np.zeros((4, 6), bool)
+    left[:, :2], right[:, 4:] = True, True
+    rated = {"type": "choices", "id": "a", "value": {"choices": ["good"], "rle": [1]}}
+    nameless = pair_of("red", np.ones((4, 6), bool), "c")[0]
+    task = task_of(
+        *pair_of("red", left, "a"),
+        rated,
+        nameless,
+        *pair_of("blue", right, "b", "magicwand")[::-1],
+        region("red", right),
+    )
+
+    found = export.masks_of(task, (4, 6))
+
+    assert export.labels_of((task,)) == ("blue", "red")
+    assert np.array_equal(found["red"], left | right)
+    assert np.array_equal(found["blue"], right)
+    assert export.without_mask((task,)) == {}
+
+
+def test_regions_without_a_mask_are_counted_and_passed_over():
+    mask = np.ones((4, 6), bool)
+    box = {"id": "r", "type": "rectangle", "value": {"x": 1, "y": 1, "width": 5, "height": 5}}
+    named = {"id": "r", "type": "labels", "value": {**box["value"], "labels": ["blue"]}}
+    task = task_of(
+        shape("keypointlabels", "green", width=0.5),
+        region("red", mask),
+        shape("keypointlabels", "red", width=0.5),
+        shape("ellipselabels", "blue", radiusX=3.0, radiusY=3.0),
+        box,
+        named,
+    )
+
+    assert export.labels_of((task,)) == ("red",)
+    assert list(export.masks_of(task, (4, 6))) == ["red"]
+    assert export.without_mask((task,)) == {"ellipselabels": 1, "keypointlabels": 2, "rectangle": 1}
+
+
+def test_key_points_left_by_prompting_do_not_stop_a_measurement(
+    tmp_path: Path, model: ColourSegmenter, caplog: pytest.LogCaptureFixture
+):
+    plain, prompted = plant_export(tmp_path / "plain"), plant_export(tmp_path / "prompted")
+    tasks = json.loads((prompted / "project.json").read_text())
+    for task in tasks[:2]:
+        task["annotations"][0]["result"] += [shape("keypointlabels", "red"), shape("x", "red")]
+    (prompted / "project.json").write_text(json.dumps(tasks))
+    same = ("--dataset", "labelstudio", "--profile", "fast")
+
+    assert cliper(*same, "--root", plain, "--out", tmp_path / "a") == 0
+    assert not caplog.messages
+    assert cliper(*same, "--root", prompted, "--out", tmp_path / "b") == 0
+
+    without, beside = results(tmp_path / "a"), results(tmp_path / "b")
+    assert beside["figures"] == without["figures"]
+    assert without["settings"]["regions_without_mask"] == {}
+    assert beside["settings"]["regions_without_mask"] == {"keypointlabels": 2}
+    (said,) = caplog.messages
+    assert "2 regions carry no mask (keypointlabels 2) and are passed over" in said
+    assert "2 regions carry no mask" in (tmp_path / "b" / "report.html").read_text()
+
+
+def test_an_export_that_was_edited_is_not_gone_on_with(
+    tmp_path: Path, model: ColourSegmenter, capsys: pytest.CaptureFixture[str]
+):
+    root, out = plant_export(tmp_path / "export"), tmp_path / "out"
+    same = ("--dataset", "labelstudio", "--root", root, "--profile", "fast", "--out", out)
+    assert cliper(*same) == 0
+    path = root / "project.json"
+    assert results(out)["settings"]["truth_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+    path.write_text(path.read_text() + "\n")
+
+    assert cliper(*same, "--resume") == 2
+    assert "truth_sha256 was '" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
