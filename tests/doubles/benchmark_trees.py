@@ -32,13 +32,23 @@ def picture(path: Path, size_hw: tuple[int, int], rng: np.random.Generator) -> P
     return path
 
 
-def mask(path: Path, ids: np.ndarray) -> None:
+def mask(path: Path, ids: np.ndarray, *, palette: bool = False) -> None:
+    """One channel of 8 or 16 bits; with `palette`, as VOC stores them: colours for the eye."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    kind = np.uint16 if ids.max() > 255 else np.uint8
-    image = Image.fromarray(ids.astype(kind))
-    if kind is np.uint8 and path.name.startswith("pal"):
-        image = image.convert("P")
+    image = Image.fromarray(ids.astype(np.uint16 if ids.max() > 255 else np.uint8))
+    if palette:
+        image.putpalette([part for number in range(256) for part in voc_colour(number)])
+        assert image.mode == "P"
     image.save(path)
+
+
+def voc_colour(number: int) -> tuple[int, int, int]:
+    """Bit 3 i + c of the number is bit 7 - i of channel c: the devkit's colour map."""
+    bits = f"{number:09b}"[::-1]
+    red, green, blue = (
+        sum(int(bits[3 * i + channel]) << (7 - i) for i in range(3)) for channel in range(3)
+    )
+    return red, green, blue
 
 
 def blocks(size_hw: tuple[int, int], values: Sequence[int], rng: np.random.Generator) -> np.ndarray:
@@ -57,6 +67,7 @@ def build(
     mask_path: Callable[[str], Path],
     names: Sequence[str] = ("a1", "b2", "c3", "d4", "e5"),
     sizes: Sequence[tuple[int, int]] = SIZES,
+    palette: bool = False,
     seed: int = 0,
 ) -> Tree:
     """`meaning`: id in the file -> label; a handful of the ids occur in every picture."""
@@ -66,7 +77,7 @@ def build(
         values = rng.choice(np.asarray(list(meaning)), min(6, len(meaning)), replace=False)
         ids = blocks(size_hw, values, rng)
         pictures.append(picture(root / image_path(name), size_hw, rng))
-        mask(root / mask_path(name), ids)
+        mask(root / mask_path(name), ids, palette=palette)
         truth = np.zeros(size_hw, int)
         for row in range(size_hw[0]):
             for column in range(size_hw[1]):
@@ -97,6 +108,7 @@ def voc(root: Path, *, background: bool) -> Tree:
         image_path=lambda name: base / "JPEGImages" / f"{name}.jpg",
         mask_path=lambda name: base / "SegmentationClass" / f"{name}.png",
         names=names,
+        palette=True,
     )
 
 

@@ -52,13 +52,19 @@ def presence_figures(pairs: Pairs, labels: int) -> Mapping[str, float]:
 
 
 def boundary_f(pairs: Pairs, labels: int) -> float:
-    """Of fully labelled pictures: every boundary pixel looks for its partner by itself."""
+    """Every boundary pixel looks for its partner by itself.
+
+    Truth below 0 takes the label of its nearest labelled pixel, which must be one label; what
+    lies further from everything labelled than the tolerance is no boundary.
+    """
     per_picture = []
     for truth, predicted in pairs:
         reach = max(1, round(0.0075 * sqrt(truth.shape[0] ** 2 + truth.shape[1] ** 2)))
+        whole, too_far = _filled(truth, reach)
         scores = []
         for label in range(1, labels):
-            true_edge, edge = _edge(truth, label), _edge(predicted, label)
+            true_edge = [point for point in _edge(whole, label) if point not in too_far]
+            edge = [point for point in _edge(predicted, label) if point not in too_far]
             if not true_edge:
                 continue
             precision = _share_near(edge, true_edge, reach)
@@ -68,6 +74,23 @@ def boundary_f(pairs: Pairs, labels: int) -> float:
         if scores:
             per_picture.append(100 * sum(scores) / len(scores))
     return sum(per_picture) / len(per_picture)
+
+
+def _filled(truth: np.ndarray, reach: int) -> tuple[np.ndarray, set[tuple[int, int]]]:
+    """Truth without gaps, and the pixels of the gaps that are too far from its edges."""
+    height, width = truth.shape
+    known = [(r, c) for r in range(height) for c in range(width) if truth[r, c] >= 0]
+    filled, too_far = truth.copy(), set()
+    for row in range(height):
+        for column in range(width):
+            if truth[row, column] >= 0:
+                continue
+            apart = [((row - r) ** 2 + (column - c) ** 2, int(truth[r, c])) for r, c in known]
+            closest = min(distance for distance, _ in apart)
+            (filled[row, column],) = {label for distance, label in apart if distance == closest}
+            if closest > reach**2:
+                too_far.add((row, column))
+    return filled, too_far
 
 
 def _edge(label_map: np.ndarray, label: int) -> list[tuple[int, int]]:

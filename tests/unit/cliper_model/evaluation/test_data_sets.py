@@ -36,6 +36,18 @@ def test_a_folder_that_is_no_data_set_is_refused_with_what_is_missing(name: str,
     assert "point --root at the folder" in refused(name, tmp_path)
 
 
+def test_the_masks_of_voc_are_palette_pictures_and_their_indices_count(tmp_path: Path):
+    tree = voc(tmp_path / "data", background=True)
+    data = benchmarks.open_data("voc21", tree.root)
+
+    for sample, truth in zip(data.samples, tree.truths, strict=True):
+        with Image.open(sample.truth) as mask:
+            assert mask.mode == "P"
+            colours = np.asarray(mask.convert("RGB"))
+        assert (colours[truth == -1] == (224, 224, 192)).all()  # the devkit's colour of 255
+        assert np.array_equal(data.truth(sample), truth)
+
+
 def test_an_unknown_data_set_lists_those_there_are(tmp_path: Path):
     with pytest.raises(UnknownDataset, match="unknown data set 'kitti'; choose one of: voc21"):
         benchmarks.open_data("kitti", tmp_path)

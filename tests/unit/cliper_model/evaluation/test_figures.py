@@ -110,6 +110,37 @@ def test_the_true_outline_runs_in_the_middle_of_an_unlabelled_band():
     assert boundary.image_f(boundary.outlines(truth, late)) == 0.0
 
 
+def framed(rng: np.random.Generator) -> np.ndarray:
+    """Two boxes on the ground, each in an unlabelled band of two pixels, as VOC has them."""
+    truth = np.zeros((44, 60), int)
+    for label, left in ((1, 6), (2, 34)):
+        top, height = int(rng.integers(6, 12)), int(rng.integers(14, 20))
+        width = int(rng.integers(10, 16))
+        truth[top - 2 : top + height + 2, left - 2 : left + width + 2] = IGNORED
+        truth[top : top + height, left : left + width] = label
+    return truth
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_boundary_f_with_an_unlabelled_band_equals_the_plain_search(seed: int):
+    rng = np.random.default_rng(seed)
+    truth = framed(rng)
+    predicted = np.roll(np.maximum(truth, 0), int(rng.integers(1, 4)), axis=int(rng.integers(2)))
+    predicted[:, 50:] = rng.integers(0, 3, (44, 10))
+    wide = truth.copy()
+    wide[34:, :] = IGNORED  # deep inside, nothing is counted
+    predicted[38:41, 10:30] = 1
+
+    for counted in (truth, wide):
+        expected = naive_metrics.boundary_f([(counted, predicted)], LABELS)
+        assert boundary.image_f(boundary.outlines(counted, predicted)) == pytest.approx(
+            expected, abs=1e-9
+        )
+        assert 5 < expected < 95
+    without_band = naive_metrics.boundary_f([(np.maximum(truth, 0), predicted)], LABELS)
+    assert abs(without_band - naive_metrics.boundary_f([(truth, predicted)], LABELS)) > 0.1
+
+
 def test_outlines_deep_inside_an_unlabelled_region_are_not_counted():
     truth = np.full((60, 60), IGNORED)
     truth[:, :10], truth[:, 50:] = 1, 2
