@@ -23,25 +23,27 @@ MEASURES = (
 INTRODUCTION = """\
 # Evaluation
 
-One evaluator measures every method, on ten published benchmarks, three we chose numbers for, and your own pictures. Figures quoted anywhere in this project come from it.
+One evaluator measures every method, on ten published benchmarks, three we chose numbers for, and your own pictures.
+
+Three kinds of figures stand in these pages. What `cliper evaluate` prints comes from this evaluator. The tables in `benchmarks/results/` (demo weights, methods, edges, students) are counted on drawn scenes by programs of their own with the same confusion matrix and boundary F. Published figures are the authors' and were not measured here. What `cliper train-demo` says of its progress is that command's own.
 
 Made from `cliper_model/data/evaluation/*.json` by `python scripts/write_evaluation_docs.py`.
 
 ## Your own pictures
 
-A folder with `images/`, `masks/` of the same names and `names.txt`: line n names mask value n, synonyms follow after `|`. Value 0 is background, 255 is not counted.
+A folder with `images/`, `masks/` of the same names and `names.txt`: line n names mask value n, synonyms follow after `|`. Value 0 is background, 255 is not counted. Or one folder with `STEM.png` and one mask per label beside it, `STEM__LABEL.png`. Every picture needs a stem of its own.
 
 ```shell
 cliper evaluate --dataset folder --root my-pictures --profile fast --out results
 ```
 
-A Label Studio export (JSON) with brush annotations, its pictures beside it or below it; the newest annotation that was not cancelled counts, several regions of a label are joined, and where two labels overlap nothing is counted:
+A Label Studio export (JSON) with brush annotations, its pictures beside it or below it; the newest annotation that was not cancelled counts, several regions of a label are joined, and where two labels overlap nothing is counted. Strokes that carry their label in a second result with the same id (`brush` and `labels`) are read alike. Regions without a mask (key points left by prompting, boxes, ellipses, polygons) are passed over: one line says how many, and `results.json` holds them by type under `regions_without_mask`. Pictures turned in Label Studio are refused with the number of their task.
 
 ```shell
 cliper evaluate --dataset labelstudio --root my-export --profile fast --out results
 ```
 
-Both take the profile's own numbers, so the figures are those of what annotators get. `--unlabelled ignored` leaves pixels out that nobody labelled and asks for a label at every pixel. The drawn scenes are a folder too:
+Both take the profile's own numbers, so the figures are those of what annotators get. `--unlabelled ignored` leaves pixels out that nobody labelled and asks for a label at every pixel. `--no-refinement` and `--windows` change CLIPer here as on a benchmark; windows are the profile's, or as wide as the picture is high where it has none. `--published` is refused: published protocols belong to benchmarks (CLIPtrase's labels only the centre square, others keep labels among the background words). So is every option that would change nothing. The drawn scenes are a folder too:
 
 ```shell
 cliper scenes -n 40 --seed 77 --out scenes
@@ -64,7 +66,7 @@ cliper evaluate --dataset voc21 --root VOCdevkit --profile standard --shard 3/3 
 cliper evaluate --merge part1 part2 part3 --out results-of-all
 ```
 
-`--resume` refuses other settings and says what differs. Only integers are counted, so a resumed run and merged shards give exactly the figures of one run. A picture that cannot be read or is too much for the memory is left out, named, and makes the exit status 1; `--resume` tries it again. Before the first picture, masks are looked at: pairs, sizes, channels and ids.
+`--resume` and `--merge` refuse parts that were measured otherwise and say what differs: settings, words, numbers, weights, the kind of device, the precision (float32, bfloat16, float16), and the truth, known by the SHA-256 of every mask (of an export: of its file). The masks are read once more for that, which is little beside measuring. Settings in the record are those the method ran with. Only integers are counted, so a resumed run and merged shards give exactly the figures of one run. A picture that cannot be read or is too much for the memory is left out, named, and makes the exit status 1; `--resume` tries it again. Before the first picture, masks are looked at: pairs, sizes, channels and ids.
 
 | file | what is in it |
 | --- | --- |
@@ -86,9 +88,13 @@ cliper evaluate --merge part1 part2 part3 --out results-of-all
 
 `--published` restores every published quirk of a method ([specifications](specs/README.md)); the authors ran in half precision on a GPU, and CLIPer's noise was not seeded, so its figures moved from run to run. With `--published` and refinement that is so here too; without `--published` the same run gives the same figures.
 
+## The order of methods on drawn scenes is no evidence
+
+`make compare` measures all methods on drawn scenes with the demo's weights. That CLIP learned its words through CLIPer's own last layer, so methods near CLIPer look good there and others fail for a reason no photograph has; nothing follows about the papers. The table, and the reason at length: [methods](reference/methods.md).
+
 ## Another data set
 
-One file in `cliper_model/evaluation/datasets/` that finds pictures and masks, one line in its `table.py`, and one data file in `cliper_model/data/evaluation/` with classes, words, numbers and where each comes from. The runner stays as it is.
+One file in `cliper_model/evaluation/datasets/` that finds pictures and masks, one line in its `table.py`, and one data file in `cliper_model/data/evaluation/` with classes, words, numbers and where each comes from. The command offers what the table names; the runner stays as it is. A method takes the words and numbers of its own name in the data file, or those of the family that `FAMILIES` in `benchmarks.py` gives it; without either it is refused with one sentence and can be measured on own data.
 
 ## Data sets
 
