@@ -66,6 +66,12 @@ CANDIDATES = (
 )
 
 
+EXTRA = (  # measured where --only names them
+    Candidate("maskclip, denoised", "maskclip"),
+    Candidate("maskclip, smoothed", "maskclip"),
+)
+
+
 class Outlined(Tally):
     """A tally that also looks at outlines."""
 
@@ -119,7 +125,9 @@ def load(candidate: Candidate, student: Path | None) -> Segmenter:
     if not candidate.refined:
         method = method.with_numbers(refinement="none")
     if "smoothed" in candidate.name:
-        method = method.with_numbers(key_smoothing=1.0, prompt_denoising=0.5)
+        method = method.with_numbers(key_smoothing=1.0)
+    if "denoised" in candidate.name:
+        method = method.with_numbers(prompt_denoising=0.5)
     found: Segmenter = method
     return found
 
@@ -225,8 +233,8 @@ def main() -> int:
     args = parser.parse_args()
     chosen = [
         candidate
-        for candidate in CANDIDATES
-        if (not args.only or candidate.name in args.only)
+        for candidate in (*CANDIDATES, *EXTRA)
+        if candidate.name in (args.only or [row.name for row in CANDIDATES])
         and (args.student or candidate.method != "maskclip+")
     ]
     figures: dict[str, dict[str, Any]] = {}
