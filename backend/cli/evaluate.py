@@ -37,7 +37,13 @@ MERGE_ONLY = frozenset({"command", "merge", "out"})  # what may be given beside 
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", choices=DATASETS, metavar="NAME", help="what is measured on")
+    parser.add_argument(
+        "--dataset",
+        type=str.lower,
+        choices=DATASETS,
+        metavar="NAME",
+        help="what is measured on; upper and lower case are the same",
+    )
     parser.add_argument(
         "--root",
         type=Path,

@@ -533,3 +533,12 @@ def test_a_picture_that_is_missing_or_there_twice_is_refused(
     (root / "more" / "3.png").unlink()
     assert cliper("--dataset", "labelstudio", "--root", root) == 2
     assert "3.png is not below" in capsys.readouterr().err
+
+
+def test_the_papers_spelling_of_a_data_set_is_understood(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("VOC21", "COCO-Object", "ADE20K", "LoveDA"):
+        assert main(["evaluate", "--dataset", name, "--root", str(tmp_path / "no")]) == 2
+
+        assert str(tmp_path / "no") in capsys.readouterr().err
