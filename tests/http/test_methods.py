@@ -13,9 +13,7 @@ from ..doubles.label_studio import FileServer
 from ..doubles.pictures import brush_config, encoded
 from .conftest import StartService
 
-METHODS = [
-    name for name in profiles.methods() if "student" not in profiles.method_card(name).needs
-]
+METHODS = [name for name in profiles.methods() if "student" not in profiles.method_card(name).needs]
 
 
 @pytest.mark.parametrize("method", METHODS)
