@@ -130,9 +130,8 @@ class ClipSurgery(Method):
             side = (config.short_side, config.short_side)
             stretched = PilImage.fromarray(image).resize(side, PilImage.Resampling.BICUBIC)
             return resize.normalise(np.asarray(stretched))
-        picture = resize.affordable_picture(image, most_patches=config.most_patches)
-        short_side = resize.affordable_side(
-            (picture.shape[1], picture.shape[0]),
+        picture, short_side = resize.affordable(
+            image,
             short_side=config.short_side,
             patch=patch,
             most_patches=config.most_patches,
