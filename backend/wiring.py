@@ -73,10 +73,9 @@ def real_model(settings: Settings) -> ModelSource:
     def profile() -> str:
         if settings.profile is not None:
             return settings.profile
-        import torch
+        from cliper_model.loading import best_profile
 
-        wants_cpu = (settings.device or "cuda").startswith("cpu")
-        return "standard" if torch.cuda.is_available() and not wants_cpu else "fast"
+        return best_profile(settings.device)
 
     def fetch(name: str, progress: Progress) -> None:
         from cliper_model.backbones import weights

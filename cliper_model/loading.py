@@ -34,6 +34,12 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def best_profile(device: str | None = None) -> str:
+    """`standard` where CUDA will be used, else `fast`; `device` None may use any."""
+    on_gpu = torch.cuda.is_available() and not (device or "cuda").startswith("cpu")
+    return "standard" if on_gpu else "fast"
+
+
 def best_dtype(device: str) -> torch.dtype:
     """Half precision where it is the authors' own setting (CUDA), full precision elsewhere."""
     return torch.float16 if device.startswith("cuda") else torch.float32

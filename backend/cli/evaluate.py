@@ -259,11 +259,9 @@ class _Pictures:
 
 
 def _profile(args: argparse.Namespace, settings: Settings) -> str:
-    import torch
+    from cliper_model.loading import best_profile
 
-    device = args.device or settings.device
-    on_gpu = torch.cuda.is_available() and not (device or "cuda").startswith("cpu")
-    return args.profile or settings.profile or ("standard" if on_gpu else "fast")
+    return args.profile or settings.profile or best_profile(args.device or settings.device)
 
 
 def _load(args: argparse.Namespace, settings: Settings, profile: str) -> "Segmenter":

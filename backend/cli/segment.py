@@ -185,13 +185,11 @@ def _pictures_in(folder: Path, out: Path) -> Iterator[Path]:
 
 
 def _load(args: argparse.Namespace, settings: Settings) -> tuple[Segmenter, str]:
-    import torch
-
     import cliper_model
+    from cliper_model.loading import best_profile
 
     device = args.device or settings.device
-    on_gpu = torch.cuda.is_available() and not (device or "cuda").startswith("cpu")
-    profile = args.profile or settings.profile or ("standard" if on_gpu else "fast")
+    profile = args.profile or settings.profile or best_profile(device)
     model = cliper_model.load(
         profile,
         method=args.method or settings.method,

@@ -260,16 +260,13 @@ def _teacher(
     args: argparse.Namespace, settings: Settings
 ) -> tuple["Segmenter", tuple[str, ...], str]:
     """The teacher, the templates of its text rows, and the device."""
-    import torch
-
     import cliper_model
     from cliper_model import presets, profiles
-    from cliper_model.loading import best_device
+    from cliper_model.loading import best_device, best_profile
     from cliper_model.student.teachers import without_refinement
 
     device = args.device or settings.device or best_device()
-    on_gpu = torch.cuda.is_available() and not device.startswith("cpu")
-    profile = args.profile or settings.profile or ("standard" if on_gpu else "fast")
+    profile = args.profile or settings.profile or best_profile(device)
     segmenter = cliper_model.load(
         profile,
         method=args.teacher,

@@ -88,6 +88,7 @@ class ClipSurgery(Method):
     """The method on one set of weights. Immutable; share it between threads."""
 
     synonyms_published = False
+    config: ClipSurgeryConfig
 
     def __init__(
         self,
@@ -99,15 +100,8 @@ class ClipSurgery(Method):
         check_words: WordCheck | None = None,
     ) -> None:
         """Raises WeightsMismatch for a tower with too few blocks, as published."""
-        super().__init__(
-            clip,
-            presets=presets,
-            identity=identity,
-            check_words=check_words,
-            published=config.published,
-        )
+        super().__init__(clip, config, presets=presets, identity=identity, check_words=check_words)
         config.changed_blocks(clip.layers)  # refuses at once what it would refuse later
-        self.config = config
 
     # -- pictures ---------------------------------------------------------------------
 

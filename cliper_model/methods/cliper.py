@@ -96,6 +96,7 @@ class Cliper(Method):
     """The method on one set of weights. Immutable; share it between threads."""
 
     synonyms_published = False
+    config: CliperConfig
 
     def __init__(
         self,
@@ -109,14 +110,8 @@ class Cliper(Method):
         check_words: WordCheck | None = None,
     ) -> None:
         """`diffusion` or `features` refine; without both the coarse maps are the answer."""
-        super().__init__(
-            clip,
-            presets=presets,
-            identity=identity,
-            check_words=check_words,
-            published=config.published,
-        )
-        self.diffusion, self.features, self.config = diffusion, features, config
+        super().__init__(clip, config, presets=presets, identity=identity, check_words=check_words)
+        self.diffusion, self.features = diffusion, features
 
     # -- pictures ---------------------------------------------------------------------
 

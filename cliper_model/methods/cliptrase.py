@@ -15,13 +15,13 @@ from PIL import Image as PilImage
 from torch import Tensor
 from torch.nn import functional
 
-from ..backbones.clip import ClipBackbone, Heads, TowerForm
+from ..backbones.clip import Heads, TowerForm
 from ..profiles import Profile
-from ..segmenter import Identity, ImageState, Scores, Vocabulary
+from ..segmenter import ImageState, Scores, Vocabulary
 from ..shapes import Image
 from ..stages import attention as attend
 from ..stages import clusters, edges, resize, rows
-from .frame import Method, Parts, Presets, WordCheck, own_state, rgb_array
+from .frame import Method, Parts, own_state, rgb_array
 
 REVISION = 2  # raise whenever the same inputs give other masks
 PUBLISHED_SHORT_SIDES = (224, 336)  # pixels
@@ -95,23 +95,7 @@ class Cliptrase(Method):
 
     synonyms_published = False
 
-    def __init__(
-        self,
-        clip: ClipBackbone,
-        config: CliptraseConfig,
-        *,
-        presets: Presets,
-        identity: Identity,
-        check_words: WordCheck | None = None,
-    ) -> None:
-        super().__init__(
-            clip,
-            presets=presets,
-            identity=identity,
-            check_words=check_words,
-            published=config.published,
-        )
-        self.config = config
+    config: CliptraseConfig
 
     # -- pictures ---------------------------------------------------------------------
 

@@ -73,18 +73,24 @@ class Method(ABC):
     def __init__(
         self,
         clip: ClipBackbone,
+        config: Any,
         *,
         presets: Presets,
         identity: Identity,
         check_words: WordCheck | None = None,
-        published: bool = False,
     ) -> None:
-        """`presets` gives the numbers for these weights by preset name.
+        """`config` holds the method's own frozen settings, or is None without any.
 
+        `presets` gives the numbers for these weights by preset name.
         `check_words` may refuse labels the text tower cannot read (UntrainedWords).
         """
-        self.clip, self.published = clip, published
+        self.clip, self.config = clip, config
         self._presets, self._identity, self._check_words = presets, identity, check_words
+
+    @property
+    def published(self) -> bool:
+        """Whether the config restores what the specification lists as unsafe."""
+        return bool(getattr(self.config, "published", False))
 
     @property
     def identity(self) -> Identity:
@@ -153,11 +159,9 @@ class Method(ABC):
         """
         other = copy.copy(self)
         if changes:
-            config: Any = getattr(self, "config", None)
-            if config is None:
+            if self.config is None:
                 raise TypeError(f"{self.identity.method} has no settings to change")
-            vars(other)["config"] = replace(config, **changes)
-            other.published = bool(changes.get("published", self.published))
+            other.config = replace(self.config, **changes)
             settings = {**self._identity.settings, **changes}
             other._identity = replace(self._identity, settings=settings)
         if presets is not None:

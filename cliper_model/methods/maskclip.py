@@ -14,13 +14,13 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from ..backbones.clip import ClipBackbone, TowerForm
+from ..backbones.clip import TowerForm
 from ..profiles import Profile
-from ..segmenter import Identity, ImageState, Scores, Vocabulary
+from ..segmenter import ImageState, Scores, Vocabulary
 from ..shapes import Image
 from ..stages import canvas, edges, resize, rows, smoothing, windows
 from ..stages.decide import likeliest_rows
-from .frame import Method, Parts, Presets, WordCheck, own_state, rgb_array
+from .frame import Method, Parts, own_state, rgb_array
 
 REVISION = 2  # raise whenever the same inputs give other masks
 PUBLISHED_SHORT_SIDE = 512  # pixels; VOC and Stuff
@@ -118,23 +118,7 @@ class Maskclip(Method):
 
     synonyms_published = False
 
-    def __init__(
-        self,
-        clip: ClipBackbone,
-        config: MaskclipConfig,
-        *,
-        presets: Presets,
-        identity: Identity,
-        check_words: WordCheck | None = None,
-    ) -> None:
-        super().__init__(
-            clip,
-            presets=presets,
-            identity=identity,
-            check_words=check_words,
-            published=config.published,
-        )
-        self.config = config
+    config: MaskclipConfig
 
     # -- pictures ---------------------------------------------------------------------
 

@@ -62,7 +62,7 @@ class MaskclipPlus(Method):
         """`short_side` and `long_side`: pixels of the input, as in training at scale 1."""
         self.student, self.words = student.eval(), words
         self.short_side, self.long_side = short_side, long_side
-        self.published = False
+        self.config = None
         self._presets, self._identity = presets, identity
         with torch.no_grad():
             self._rows = student.all_rows().detach().cpu()

@@ -14,12 +14,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from ..backbones.clip import ClipBackbone, TowerForm
-from ..segmenter import Identity, ImageState, Scores, Vocabulary
+from ..backbones.clip import TowerForm
+from ..segmenter import ImageState, Scores, Vocabulary
 from ..shapes import Image
 from ..stages import canvas, edges, resize, windows
 from ..stages.rows import cosines, distinct, row_owners, row_scores
-from .frame import Method, Presets, WordCheck, own_state, rgb_array
+from .frame import Method, own_state, rgb_array
 
 PUBLISHED_PADDING = 56  # pixels; not whole patches of 16
 
@@ -79,23 +79,7 @@ class WindowedMethod(Method):
 
     FORM: ClassVar[TowerForm] = TowerForm(positions="bicubic+0.1", by_count=True)
 
-    def __init__(
-        self,
-        clip: ClipBackbone,
-        config: WindowedConfig,
-        *,
-        presets: Presets,
-        identity: Identity,
-        check_words: WordCheck | None = None,
-    ) -> None:
-        super().__init__(
-            clip,
-            presets=presets,
-            identity=identity,
-            check_words=check_words,
-            published=config.published,
-        )
-        self.config = config
+    config: WindowedConfig
 
     @property
     def form(self) -> TowerForm:
