@@ -1,8 +1,10 @@
 """Train the demo CLIP from nothing on storybook scenes.
 
 Losses of one step: contrastive (picture against caption), tags (is the word in the picture),
-patch words through CLIPer's own value path (the last layer, and one random earlier layer), colour
-phrases. The patch losses use the exact masks of the scenes: this is not CLIP-style pre-training.
+patch words through CLIPer's own value path (the last layer, and one random earlier layer), the
+strongest patch of every word (is it in the picture, as CLIPer reads it), descriptions (a red car,
+a dotted fish). The patch losses use the exact masks of the scenes: this is not CLIP-style
+pre-training.
 """
 
 import math
@@ -19,7 +21,7 @@ from open_clip.model import CLIP
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .clip_batches import ClipBatch, crop_size, draw_batch
+from .clip_batches import Catalogue, ClipBatch, crop_size, draw_batch
 from .clip_network import (
     build_clip,
     encode_text,
@@ -32,7 +34,7 @@ from .clip_network import (
     used_token_ids,
 )
 from .parallel import Team, work_together
-from .scene_store import SceneStore, draw_store, open_store
+from .scene_store import draw_store, open_store
 from .schedule import (
     Log,
     RunningMeans,
@@ -50,19 +52,21 @@ CHECKPOINT: Final = "clip.ckpt"
 class ClipTraining:
     """Everything that decides the result of the CLIP half."""
 
-    steps: int = 4200
+    steps: int = 6500
     scenes: int = 24_000
     scene_seed: int = 1  # validation and test scenes have other seeds
     processes: int = 2  # of one thread each; part of the result, since each has its own crops
     batch: int = 32  # crops of 96 pixels per process; larger crops come in smaller batches
-    rate: float = 1.2e-3
+    rate: float = 1.2e-3  # AdamW: everything that is no matrix of a block
+    matrix_rate: float = 3e-3  # Muon: the matrices of the blocks
     weight_decay: float = 0.05
     warm_up: int = 150  # steps
     seed: int = 0
     tag_weight: float = 8.0
     patch_weight: float = 1.5
     earlier_weight: float = 0.75
-    colour_weight: float = 6.0
+    strongest_weight: float = 4.0
+    described_weight: float = 6.0
     through_fused: float = 0.8  # share of the steps; the others use the identity
     log_every: int = 50
     save_every: int = 250
@@ -85,7 +89,7 @@ class DemoClip(nn.Module):
             self.clip.token_embedding.weight[0] = 0  # every token that is never trained
         self.patch_scale = nn.Parameter(torch.tensor(math.log(15.0)))
         self.tag_scale = nn.Parameter(torch.tensor([math.log(10.0), -8.0]))
-        self.colour_scale = nn.Parameter(torch.tensor([math.log(10.0), -8.0]))
+        self.described_scale = nn.Parameter(torch.tensor([math.log(10.0), -8.0]))
 
     def text(self, texts: list[str]) -> Tensor:
         """Unit embeddings `[T, E]`."""
@@ -107,29 +111,31 @@ def train_clip(
 
 def _train(team: Team, config: ClipTraining, out: Path, resume: bool, progress: bool) -> None:
     """What every process of the training does."""
-    store = open_store(out / "scenes" / "train")
+    catalogue = Catalogue(open_store(out / "scenes" / "train"))
     talks = team.leads and progress
     log = Log(out / "train-clip.log", tqdm.write if talks else None, active=team.leads)
     torch.manual_seed(config.seed)
     model = DemoClip()
-    optimizer = _optimizer(model, config)
+    optimizers = _optimizers(model, config)
     start = 0
     if resume and (state := load_checkpoint(out / CHECKPOINT)) is not None:
         model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, before in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(before)
         start = int(state["step"])
     log(f"resumed at step {start}" if start else f"config {asdict(config)}")
     means, began, seen = RunningMeans(), time.monotonic(), 0
     bar = tqdm(total=config.steps, initial=start, desc="CLIP", unit="step", disable=not talks)
-    for step, batch in prefetch(partial(_batch, store, config, team), start, config.steps):
-        rate = learning_rate(step, config.steps, peak=config.rate, warm_up=config.warm_up)
-        set_rate(optimizer, rate)
+    for step, batch in prefetch(partial(_batch, catalogue, config, team), start, config.steps):
+        share = learning_rate(step, config.steps, peak=1.0, warm_up=config.warm_up)
+        for optimizer, peak in zip(optimizers, (config.rate, config.matrix_rate), strict=True):
+            set_rate(optimizer, peak * share)
         rng = np.random.default_rng((config.seed, step, team.rank, 1))
         with torch.autocast("cpu", torch.bfloat16):
             losses = clip_losses(model, batch, config, rng)
-        optimizer.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
-        _descend(model, optimizer, team)
+        _descend(model, optimizers, team)
         means.add({name: loss.item() for name, loss in losses.items()})
         seen += len(batch.images) * team.size
         bar.update()
@@ -140,12 +146,16 @@ def _train(team: Team, config: ClipTraining, out: Path, resume: bool, progress: 
             scale = model.patch_scale.exp().item()
             log(
                 f"step {done}/{config.steps} {elapsed:.0f} s {seen} crops "
-                f"{seen / elapsed:.0f} crops/s rate {rate:.1e} patch scale {scale:.1f} {means}"
+                f"{seen / elapsed:.0f} crops/s rate {share:.3f} patch scale {scale:.1f} {means}"
             )
         if team.leads and (done % config.save_every == 0 or done == config.steps):
             save_checkpoint(
                 out / CHECKPOINT,
-                {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": done},
+                {
+                    "model": model.state_dict(),
+                    "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+                    "step": done,
+                },
             )
     bar.close()
 
@@ -154,10 +164,10 @@ def clip_losses(
     model: DemoClip, batch: ClipBatch, config: ClipTraining, rng: np.random.Generator
 ) -> dict[str, Tensor]:
     """The weighted losses of one batch, by name."""
-    prompts = batch.class_prompts + batch.other_prompts + batch.colour_prompts
+    prompts = batch.class_prompts + batch.other_prompts + batch.described_prompts
     words = model.text(prompts)
-    classes, others, colours = words.split(
-        [len(batch.class_prompts), len(batch.other_prompts), len(batch.colour_prompts)]
+    classes, others, described = words.split(
+        [len(batch.class_prompts), len(batch.other_prompts), len(batch.described_prompts)]
     )
     seen = look(model.clip, normalise_pixels(batch.images))
     fused = fused_map(seen.accumulated, rounds=len(seen.tokens)).to(seen.tokens[0].dtype)
@@ -174,13 +184,16 @@ def clip_losses(
         through = fused if rng.random() < config.through_fused else None
         patches = project_layer(model.clip, seen, layer, through)
         name = ("fused" if through is not None else "plain") + ("" if layer == last else " early")
-        losses[name] = weight * _patch_words(model, patches, rows, targets, weights)
-        if layer == last and len(colours):
-            scale, bias = model.colour_scale
-            logits = scale.exp() * patches @ colours.T + bias
-            losses["colours"] = config.colour_weight * F.binary_cross_entropy_with_logits(
-                logits.float(), batch.colour_masks
-            )
+        log_scores = _log_scores(model, patches, rows)
+        losses[name] = weight * _patch_words(log_scores, targets, weights)
+        if layer == last:
+            losses["strongest"] = config.strongest_weight * _strongest(log_scores, batch)
+            if len(described):
+                scale, bias = model.described_scale
+                logits = scale.exp() * patches @ described.T + bias
+                losses["described"] = config.described_weight * F.binary_cross_entropy_with_logits(
+                    logits.float(), batch.described_masks
+                )
     return losses
 
 
@@ -223,39 +236,61 @@ def _balance(targets: Tensor) -> Tensor:
     return (areas.mean() / areas).sqrt().clamp(max=4)
 
 
-def _patch_words(
-    model: DemoClip, patches: Tensor, rows: Tensor, targets: Tensor, weights: Tensor
-) -> Tensor:
+def _log_scores(model: DemoClip, patches: Tensor, rows: Tensor) -> Tensor:
+    """Log-probability of every row at every patch, `[B, n, rows]`."""
     scale = model.patch_scale.exp().clamp(max=100)
-    log_scores = (scale * patches @ rows.T).float().log_softmax(-1)
+    return (scale * patches @ rows.T).float().log_softmax(-1)
+
+
+def _patch_words(log_scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     weighted = targets * weights
     return -(log_scores * weighted).sum() / weighted.sum()
 
 
-def _batch(store: SceneStore, config: ClipTraining, team: Team, step: int) -> ClipBatch:
+def _strongest(log_scores: Tensor, batch: ClipBatch) -> Tensor:
+    """How well the strongest patch of a label tells whether the label is in the crop.
+
+    A label that shows too little to be named counts neither way.
+    """
+    areas = batch.patch_labels[..., 1:].mean(1)  # [B, labels]
+    strongest = log_scores[..., : areas.shape[1]].amax(1).clamp(max=-1e-4)
+    missed = -strongest * batch.tags
+    claimed = -torch.log1p(-strongest.exp()) * (areas == 0)
+    return (missed + claimed).mean()
+
+
+def _batch(catalogue: Catalogue, config: ClipTraining, team: Team, step: int) -> ClipBatch:
     """The crops of one step and process; all processes use the same crop size."""
     size = crop_size(np.random.default_rng((config.seed, step)), step / config.steps)
     count = max(2, min(round(config.batch * (96 / size) ** 2), config.batch * 4 // 3))
     rng = np.random.default_rng((config.seed, step, team.rank, 0))
-    return draw_batch(store, rng, size=size, count=count)
+    return draw_batch(catalogue, rng, size=size, count=count)
 
 
-def _optimizer(model: DemoClip, config: ClipTraining) -> torch.optim.AdamW:
-    decayed, free = list[Tensor](), list[Tensor]()
+def _optimizers(model: DemoClip, config: ClipTraining) -> tuple[torch.optim.Optimizer, ...]:
+    """AdamW for all but the matrices of the blocks, which Muon takes.
+
+    Muon: Jordan et al. 2024; step sizes matched to AdamW's as in arXiv 2502.16982.
+    """
+    matrices, rest = list[Tensor](), list[Tensor]()
     for name, parameter in model.named_parameters():
-        matrix = parameter.ndim >= 2 and "embed" not in name
-        (decayed if matrix else free).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": free, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.rate, betas=(0.9, 0.98))
+        (matrices if parameter.ndim == 2 and "resblocks" in name else rest).append(parameter)
+    return (
+        torch.optim.AdamW(rest, lr=config.rate, betas=(0.9, 0.98), weight_decay=0.0),
+        torch.optim.Muon(
+            matrices,
+            lr=config.matrix_rate,
+            weight_decay=config.weight_decay,
+            adjust_lr_fn="match_rms_adamw",
+        ),
+    )
 
 
-def _descend(model: DemoClip, optimizer: torch.optim.Optimizer, team: Team) -> None:
+def _descend(model: DemoClip, optimizers: tuple[torch.optim.Optimizer, ...], team: Team) -> None:
     table = model.clip.token_embedding.weight
     assert table.grad is not None
     table.grad[0] = 0  # the row of untrained tokens stays zero
     team.average_gradients(model.parameters())
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
+    for optimizer in optimizers:
+        optimizer.step()

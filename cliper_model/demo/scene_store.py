@@ -12,21 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from .scenes import COLOURS, LABEL_IDS, make_scene
+from .scenes import COLOURS, HOURS, LABEL_IDS, LABELS, PATTERNS, Item, make_scene
 
 COLOUR_WORDS: Final = tuple(COLOURS)
 MOST_ITEMS: Final = 40  # items of one scene
+FORMAT: Final = 2  # raise whenever the same seed draws other scenes, or tables change
 _CHUNK = 250  # scenes drawn from one generator
 
 
 @dataclass(frozen=True)
 class SceneStore:
-    """Memory-mapped scenes. A scene's instance `k` is column `k` of `labels` and `colours`."""
+    """Memory-mapped scenes. A scene's instance `k` is column `k` of the tables of its items."""
 
     images: NDArray[np.uint8]  # [n, size, size, 3]
     instances: NDArray[np.uint8]  # [n, size, size]
     labels: NDArray[np.uint8]  # [n, 1 + MOST_ITEMS]; label id, 0 for none
     colours: NDArray[np.uint8]  # [n, 1 + MOST_ITEMS]; 1 + index in COLOUR_WORDS, 0 for none
+    patterns: NDArray[np.uint8]  # [n, 1 + MOST_ITEMS]; 1 + index in PATTERNS, 0 for none
+    hours: NDArray[np.uint8]  # [n, 1 + MOST_ITEMS]; 1 + index in HOURS, 0 for none
 
     def __len__(self) -> int:
         return len(self.images)
@@ -34,6 +37,16 @@ class SceneStore:
     def label_map(self, index: int) -> NDArray[np.uint8]:
         """Label ids of scene `index`, `[size, size]`."""
         return self.labels[index][self.instances[index]]
+
+    def items(self, index: int) -> list[Item]:
+        """What the tables say about scene `index`; position 0 is no item, as in `instances`."""
+        tables = (LABELS, COLOUR_WORDS, PATTERNS, HOURS)
+        rows = (self.labels, self.colours, self.patterns, self.hours)
+        columns = [
+            [words[value - 1] if value else None for value in row[index]]
+            for words, row in zip(tables, rows, strict=True)
+        ]
+        return [Item(*values) for values in zip(*columns, strict=True)]
 
 
 def open_store(folder: Path) -> SceneStore:
@@ -49,7 +62,7 @@ def draw_store(
 
     Every chunk has a generator of its own, so the number of workers changes nothing.
     """
-    wanted = {"count": count, "seed": seed, "size": size}
+    wanted = {"format": FORMAT, "count": count, "seed": seed, "size": size}
     stamp = folder / "store.json"
     if stamp.is_file() and json.loads(stamp.read_text()) == wanted:
         return open_store(folder)
@@ -86,18 +99,23 @@ def _draw_chunk(job: tuple[Path, int, int, int]) -> int:
             raise ValueError(f"a scene has {len(scene.items)} items; room for {MOST_ITEMS}")
         arrays["images"][index] = scene.image
         arrays["instances"][index] = scene.instances
-        for item, (label, colour) in enumerate(scene.items, 1):
-            arrays["labels"][index, item] = LABEL_IDS[label] if label else 0
-            arrays["colours"][index, item] = 1 + COLOUR_WORDS.index(colour) if colour else 0
+        for number, item in enumerate(scene.items, 1):
+            arrays["labels"][index, number] = LABEL_IDS[item.label] if item.label else 0
+            arrays["colours"][index, number] = _code(item.colour, COLOUR_WORDS)
+            arrays["patterns"][index, number] = _code(item.pattern, PATTERNS)
+            arrays["hours"][index, number] = _code(item.hour, HOURS)
     return stop - start
+
+
+def _code(word: str | None, words: tuple[str, ...]) -> int:
+    return 1 + words.index(word) if word else 0
 
 
 def _shapes(count: int, size: int) -> dict[str, tuple[int, ...]]:
     return {
         "images": (count, size, size, 3),
         "instances": (count, size, size),
-        "labels": (count, 1 + MOST_ITEMS),
-        "colours": (count, 1 + MOST_ITEMS),
+        **dict.fromkeys(("labels", "colours", "patterns", "hours"), (count, 1 + MOST_ITEMS)),
     }
 
 

@@ -2,15 +2,17 @@
 
 import numpy as np
 
-from .canvas import Canvas, Item, Scene, label_table
+from .canvas import HOURS, PATTERNS, Canvas, Item, Scene, label_table
 from .layouts import draw
 from .names import LABEL_IDS, LABELS, STUFF, THINGS
 from .palette import COLOURS
 
 __all__ = [
     "COLOURS",
+    "HOURS",
     "LABELS",
     "LABEL_IDS",
+    "PATTERNS",
     "STUFF",
     "THINGS",
     "Item",

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,20 @@ from .palette import Colour
 Point = tuple[float, float]
 """(x, y) with y down; the whole canvas is the unit square."""
 
-Item = tuple[str | None, str | None]
-"""(label, colour word); both None for a plain ground that has no label."""
+
+class Item(NamedTuple):
+    """One thing or ground; every word is None where it has no name. A plain ground has none."""
+
+    label: str | None = None
+    colour: str | None = None  # a key of `palette.COLOURS`
+    pattern: str | None = None  # one of `PATTERNS`, where it is bold enough to be seen
+    hour: str | None = None  # one of `HOURS`, for grounds under the open sky
+
+
+PATTERNS: Final = ("striped", "dotted")
+"""Words for bold patterns; the position is the kind of the texture."""
+
+HOURS: Final = ("day", "night")
 
 SUPERSAMPLING = 2  # drawn at twice the size, so that edges are soft
 
@@ -41,8 +54,8 @@ class Scene:
 def label_table(items: Sequence[Item]) -> NDArray[np.uint8]:
     """`table[instance] = label id`, `[256]`."""
     table = np.zeros(256, np.uint8)
-    for instance, (label, _) in enumerate(items, 1):
-        table[instance] = 0 if label is None else LABEL_IDS[label]
+    for instance, item in enumerate(items, 1):
+        table[instance] = 0 if item.label is None else LABEL_IDS[item.label]
     return table
 
 
@@ -71,9 +84,21 @@ class Canvas:
         # sizes of things count in short sides, so that a circle stays round on a wide canvas
         self.unit_x, self.unit_y = min(size_hw) / width, min(size_hw) / height
 
-    def new_item(self, label: str | None, colour: str | None = None, textured: float = 0.35) -> int:
-        """Begin an item; with probability `textured` it gets a pattern. Returns its number."""
-        self.items.append((label, colour))
+    def new_item(
+        self,
+        label: str | None,
+        colour: str | None = None,
+        *,
+        hour: str | None = None,
+        textured: float = 0.35,
+        bold: float = 0.0,
+    ) -> int:
+        """Begin an item. Returns its number.
+
+        With probability `textured` it gets a faint pattern that has no name, and with
+        probability `bold` stripes or dots that have one.
+        """
+        self.items.append(Item(label, colour, None, hour))
         item = len(self.items)
         if self.rng.random() < textured:
             self.textures[item] = Texture(
@@ -82,7 +107,19 @@ class Canvas:
                 period=self.rng.uniform(3, 9),
                 angle=self.rng.uniform(0, math.pi),
             )
+        if self.rng.random() < bold:
+            self.pattern(item, PATTERNS[int(self.rng.integers(len(PATTERNS)))])
         return item
+
+    def pattern(self, item: int, word: str) -> None:
+        """Lay bold stripes or dots over an item, in place of the pattern it has."""
+        self.textures[item] = Texture(
+            kind=PATTERNS.index(word),
+            strength=self.rng.uniform(32, 56),
+            period=self.rng.uniform(2.2, 4.2),
+            angle=self.rng.uniform(0, math.pi),
+        )
+        self.items[item - 1] = self.items[item - 1]._replace(pattern=word)
 
     def polygon(self, item: int, points: Sequence[Point], colour: Colour) -> None:
         """Fill a polygon, in picture and mask."""

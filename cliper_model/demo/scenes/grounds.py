@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from .canvas import Canvas, Point
+from .canvas import HOURS, Canvas, Point
 from .palette import Colour, blend, jitter, shade
 
 GROUNDS: Final[dict[str, tuple[Colour, ...]]] = {
@@ -61,7 +61,7 @@ def wavy(rng: np.random.Generator, level: float, height: float) -> list[Point]:
 
 def sky(canvas: Canvas, horizon: float, *, night: bool) -> None:
     rng = canvas.rng
-    item = canvas.new_item("sky", textured=0.25)
+    item = canvas.new_item("sky", hour=HOURS[night], textured=0.25)
     skies = NIGHT_SKIES if night else DAY_SKIES
     top, bottom = skies[rng.integers(len(skies))]
     gradient(canvas, item, 0, horizon + 0.2, jitter(rng, top, 14), jitter(rng, bottom, 14))
@@ -79,13 +79,17 @@ def ground(
     *,
     bottom: float = 1.02,
     night: bool = False,
+    open_air: bool = True,
 ) -> int:
-    """A ground below the line `edge`, down to `bottom`. Returns its item number."""
+    """A ground below the line `edge`, down to `bottom`. Returns its item number.
+
+    Only in the open air does it have an hour of the day.
+    """
     rng = canvas.rng
     colour = jitter(rng, GROUNDS[label][rng.integers(len(GROUNDS[label]))], 14)
     if night:
         colour = shade(colour, 0.6)
-    item = canvas.new_item(label, textured=0.5)
+    item = canvas.new_item(label, hour=HOURS[night] if open_air else None, textured=0.5)
     if item in canvas.textures:
         texture = canvas.textures[item]
         canvas.textures[item] = replace(texture, strength=texture.strength * 0.6)
@@ -125,7 +129,7 @@ def mountains(canvas: Canvas, horizon: float, *, night: bool) -> None:
     colour = jitter(rng, _ROCK[rng.integers(4)], 15)
     if night:
         colour = shade(colour, 0.6)
-    item = canvas.new_item("mountain")
+    item = canvas.new_item("mountain", hour=HOURS[night])
     peaks = int(rng.integers(1, 4))
     if rng.random() >= 0.6:
         ridge = wavy(rng, horizon - 0.1, 0.08)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from .canvas import Canvas, Point, Texture
+from .canvas import Canvas, Item, Point, Texture
 from .grounds import (
     DAY_SKIES,
     EVERYWHERE,
@@ -75,7 +75,7 @@ def sticker(canvas: Canvas) -> None:
     rng = canvas.rng
     colour = _random_colour(canvas, 30, 250)
     other = jitter(rng, colour, 45)
-    canvas.items.append((None, None))
+    canvas.items.append(Item())
     canvas.textures[1] = Texture(
         kind=int(rng.integers(0, 4)),
         strength=rng.uniform(0, 25),
@@ -92,7 +92,7 @@ def closeup(canvas: Canvas) -> None:
     jitter(rng, _random_colour(canvas, 30, 250), 45)  # keeps the same stream as `sticker`
     label = str(rng.choice(["sky", "grass", "sea", "sand", "snow", "road"]))
     if label == "sky":
-        item = canvas.new_item("sky")
+        item = canvas.new_item("sky", hour="day")
         top, bottom = DAY_SKIES[rng.integers(len(DAY_SKIES))]
         gradient(canvas, item, 0, 1.01, jitter(rng, top), jitter(rng, bottom))
     else:
@@ -103,9 +103,9 @@ def closeup(canvas: Canvas) -> None:
 def underwater(canvas: Canvas) -> None:
     """Fish in the sea, perhaps a sandy bottom, perhaps a boat."""
     rng = canvas.rng
-    ground(canvas, "sea", EVERYWHERE)
+    ground(canvas, "sea", EVERYWHERE, open_air=False)
     if rng.random() < 0.7:
-        ground(canvas, "sand", wavy(rng, rng.uniform(0.75, 0.9), 0.03))
+        ground(canvas, "sand", wavy(rng, rng.uniform(0.75, 0.9), 0.03), open_air=False)
     for _ in range(int(rng.integers(2, 6))):
         x, foot, height = rng.uniform(0.1, 0.9), rng.uniform(0.25, 0.9), rng.uniform(0.12, 0.32)
         place(canvas, "fish", x, foot, height, rng.normal(0, 0.15))
@@ -218,7 +218,7 @@ def _outdoors(canvas: Canvas, kind: str, horizon: float, *, night: bool) -> None
     if rng.random() < 0.93:
         sky(canvas, horizon, night=night)
     else:
-        canvas.items.append((None, None))
+        canvas.items.append(Item())
         gradient(canvas, 1, 0, 1, _random_colour(canvas, 60, 240), (230, 225, 215))
     choices: Sequence[str] = _NIGHT_AIR if night else _DAY_AIR
     if rng.random() < 0.12:

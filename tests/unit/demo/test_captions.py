@@ -4,16 +4,19 @@ import numpy as np
 import pytest
 
 from cliper_model.demo.captions import (
+    NEVER_TOGETHER,
     PLURALS,
+    QUALITY_WORDS,
     SYNONYMS,
     caption,
     label_word,
     phrase,
+    qualities,
     trained_sentences,
     trained_words,
 )
 from cliper_model.demo.clip_network import short_ids, used_token_ids
-from cliper_model.demo.scenes import COLOURS, LABELS
+from cliper_model.demo.scenes import COLOURS, HOURS, LABELS, PATTERNS, Item
 
 
 def words_of(label):
@@ -23,7 +26,7 @@ def words_of(label):
 @pytest.mark.parametrize("seed", range(40))
 def test_a_caption_names_only_what_is_present(seed):
     rng = np.random.default_rng(seed)
-    present = {label: [None] for label in rng.choice(LABELS, 3, replace=False)}
+    present = {label: [()] for label in rng.choice(LABELS, 3, replace=False)}
     said = f" {caption(rng, present).replace(',', ' ').replace('.', ' ')} "
 
     shared = {part for label in present for word in words_of(label) for part in word.split()}
@@ -35,11 +38,28 @@ def test_a_caption_names_only_what_is_present(seed):
 def test_a_colour_is_said_only_when_all_items_have_it():
     rng = np.random.default_rng(0)
 
-    mixed = {phrase(rng, "car", ["red", "blue"]) for _ in range(200)}
-    same = {phrase(rng, "car", ["red", "red"]) for _ in range(200)}
+    mixed = {phrase(rng, "car", [("red",), ("green",)]) for _ in range(200)}
+    same = {phrase(rng, "car", [("striped", "red"), ("red",)]) for _ in range(200)}
 
     assert not any(colour in text.split() for text in mixed for colour in COLOURS)
     assert any("red" in text.split() for text in same)
+    assert not any("striped" in text.split() for text in same)
+
+
+def test_what_is_kept_for_the_test_of_described_names_is_never_said():
+    shown = Item("tent", "yellow", "striped", None)
+    night = Item("sky", None, None, "night")
+    plain = Item("bus", "yellow", "striped", None)
+
+    assert qualities(shown) == ()
+    assert qualities(night) == ()
+    assert qualities(plain) == ("striped", "yellow")
+
+
+def test_every_kept_pair_is_a_known_quality_of_a_known_label():
+    assert {label for _, label in NEVER_TOGETHER} <= set(LABELS)
+    assert {quality for quality, _ in NEVER_TOGETHER} <= set(QUALITY_WORDS)
+    assert set(QUALITY_WORDS) == {*COLOURS, *PATTERNS, *HOURS}
 
 
 def test_an_empty_picture_is_a_plain_background():
@@ -52,7 +72,8 @@ def test_every_word_of_a_caption_has_a_trained_token():
         count = int(rng.integers(1, 6))
         labels = rng.choice(LABELS, count, replace=False)
         colours = rng.choice(list(COLOURS), count)
-        text = caption(rng, dict(zip(labels, ([c] * 2 for c in colours), strict=True)))
+        described = ([(c, "night")] * 2 for c in colours)
+        text = caption(rng, dict(zip(labels, described, strict=True)))
 
         assert short_ids([text], used)[0, : len(text.split())].min() > 0, text
 

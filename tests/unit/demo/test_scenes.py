@@ -4,9 +4,18 @@ import numpy as np
 import pytest
 
 from cliper_model.demo.captions import SYNONYMS
-from cliper_model.demo.scenes import LABEL_IDS, LABELS, make_scene
+from cliper_model.demo.scenes import (
+    COLOURS,
+    HOURS,
+    LABEL_IDS,
+    LABELS,
+    PATTERNS,
+    STUFF,
+    Canvas,
+    make_scene,
+)
 from cliper_model.demo.scenes.layouts import FREQUENCIES, INDOORS, OUTDOORS
-from cliper_model.demo.scenes.things import TABLE
+from cliper_model.demo.scenes.things import TABLE, place
 
 
 def test_the_same_seed_draws_the_same_bytes():
@@ -34,7 +43,7 @@ def test_every_labelled_pixel_belongs_to_an_item(seed):
     assert scene.image.dtype == scene.instances.dtype == np.uint8
     assert scene.instances.max() <= len(scene.items)
     for y, x in np.argwhere(label_map > 0)[::997]:
-        label, _ = scene.items[scene.instances[y, x] - 1]
+        label = scene.items[scene.instances[y, x] - 1].label
         assert label_map[y, x] == LABEL_IDS[label]
 
 
@@ -60,7 +69,7 @@ def test_a_canvas_may_have_any_shape(size_hw):
 def test_every_label_and_every_layout_turns_up():
     rng, seen = np.random.default_rng(0), set()
     for _ in range(120):
-        seen |= {label for label, _ in make_scene(rng, 32).items if label}
+        seen |= {item.label for item in make_scene(rng, 32).items if item.label}
 
     assert seen == set(LABELS)
     assert set(FREQUENCIES) == set(INDOORS) | set(OUTDOORS)
@@ -71,3 +80,38 @@ def test_there_are_34_labels_and_each_has_words():
     assert len(LABELS) == 34
     assert set(SYNONYMS) == set(LABELS)
     assert set(TABLE) == set(LABELS[7:])
+
+
+def test_items_say_what_is_drawn():
+    rng, seen = np.random.default_rng(4), []
+    for _ in range(60):
+        seen += make_scene(rng, 32).items
+
+    assert {item.pattern for item in seen} == {None, *PATTERNS}
+    assert {item.hour for item in seen} == {None, *HOURS}
+    assert {item.colour for item in seen} <= {None, *COLOURS}
+    assert all(item.label in STUFF for item in seen if item.hour)
+    assert all(item.label not in STUFF for item in seen if item.pattern or item.colour)
+
+
+def test_a_thing_is_drawn_in_the_colour_asked_for():
+    canvas = Canvas(np.random.default_rng(0), (96, 96))
+
+    number = place(canvas, "ball", 0.5, 0.8, 0.6, colour_word="green")
+    scene = canvas.finish()
+
+    red, green, blue = scene.image[scene.instances == number].mean(0)
+    assert scene.items[number - 1].colour == "green"
+    assert green > max(red, blue)
+
+
+def test_a_bold_pattern_is_named_and_seen():
+    canvas = Canvas(np.random.default_rng(0), (96, 96))
+    number = canvas.new_item("tent", textured=0)
+    canvas.polygon(number, [(0, 0), (1, 0), (1, 1), (0, 1)], (120, 120, 120))
+    canvas.pattern(number, "striped")
+
+    scene = canvas.finish()
+
+    assert scene.items[number - 1].pattern == "striped"
+    assert scene.image.std() > 25
