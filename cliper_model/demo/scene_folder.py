@@ -8,24 +8,31 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 from PIL import Image
 
-from .scenes import LABELS, Scene, make_scene
+from .scenes import LABELS, Scene, make_scene, styles
 
 
 def write_scene_folder(
-    n: int, seed: int, out: Path, *, size_hw: tuple[int, int] = (192, 192)
+    n: int,
+    seed: int,
+    out: Path,
+    *,
+    size_hw: tuple[int, int] = (192, 192),
+    style: str = "storybook",
 ) -> list[Path]:
     """Write `n` scenes; returns the pictures.
 
     `<stem>.png`, for every visible label `<stem>__<label>.png` (0 or 255), `config.xml`
     (a labelling configuration with all labels) and `tasks.json`. Scene `i` comes from the
-    generator of `(seed, i)`, so a longer folder begins like a shorter one.
+    generator of `(seed, i)`, so a longer folder begins like a shorter one. Raises
+    `UnknownStyle` before anything is written.
     """
     if n < 0:
         raise ValueError(f"the number of scenes must not be negative, got {n}")
+    styles.named(style)
     out.mkdir(parents=True, exist_ok=True)
     tasks, pictures = [], []
     for index in range(n):
-        scene = make_scene(np.random.default_rng((seed, index)), size_hw=size_hw)
+        scene = make_scene(np.random.default_rng((seed, index)), size_hw=size_hw, style=style)
         stem = f"scene-{seed}-{index:04d}"
         pictures.append(out / f"{stem}.png")
         labels = _write_scene(scene, out, stem)

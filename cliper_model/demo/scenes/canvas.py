@@ -1,9 +1,9 @@
-"""Draw a picture and its exact masks at once; texture and noise come last."""
+"""Draw a picture and its exact masks at once, in flat colours; a style makes a picture of them."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,11 +69,34 @@ class Texture:
     angle: float  # radians
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """Flat colours and exact items, `SUPERSAMPLING` times as fine as the picture."""
+
+    colours: NDArray[np.uint8]  # [h, w, 3]
+    numbers: NDArray[np.uint8]  # [h, w], as `Scene.instances`
+    items: tuple[Item, ...]
+    textures: dict[int, Texture]  # by item number
+
+    @property
+    def instances(self) -> NDArray[np.uint8]:
+        """`numbers` in the size of the picture, `[H, W]`."""
+        height, width = (
+            self.numbers.shape[0] // SUPERSAMPLING,
+            self.numbers.shape[1] // SUPERSAMPLING,
+        )
+        fine = Image.fromarray(self.numbers)
+        return np.asarray(fine.resize((width, height), Image.Resampling.NEAREST))
+
+
 class Canvas:
     """A picture being drawn. Every polygon goes into the image and into the instance map."""
 
-    def __init__(self, rng: np.random.Generator, size_hw: tuple[int, int]) -> None:
+    def __init__(
+        self, rng: np.random.Generator, size_hw: tuple[int, int], *, bands: int = 24
+    ) -> None:
         self.rng, self.size_hw = rng, size_hw
+        self.bands = bands  # most colours of one gradient
         height, width = size_hw
         self._wide, self._high = width * SUPERSAMPLING, height * SUPERSAMPLING
         self._image = Image.new("RGB", (self._wide, self._high))
@@ -127,45 +150,21 @@ class Canvas:
         self._paint.polygon(corners, fill=colour)
         self._mark.polygon(corners, fill=item)
 
-    def finish(self) -> Scene:
-        """Shrink, add textures, unevenness, grain, contrast and brightness."""
-        rng, (height, width) = self.rng, self.size_hw
-        pixels = np.asarray(self._image.resize((width, height), Image.Resampling.BOX))
-        pixels = pixels.astype(np.float32)
-        instances = np.asarray(self._instances.resize((width, height), Image.Resampling.NEAREST))
-        for item, texture in self.textures.items():
-            inside = instances == item
-            if inside.any():
-                pattern = _pattern(rng, texture, inside)
-                pixels += (pattern * inside * texture.strength)[..., None]
-        pixels += _smooth_noise(rng, self.size_hw, coarseness=8)[..., None] * rng.uniform(0, 5)
-        pixels += rng.standard_normal(pixels.shape).astype(np.float32) * rng.uniform(0, 6)
-        pixels = (pixels - 128) * rng.uniform(0.85, 1.1) + 128 + rng.uniform(-14, 14)
-        return Scene(pixels.clip(0, 255).astype(np.uint8), instances, tuple(self.items))
+    def item_at(self, point: Point) -> int:
+        """Number of the item drawn last at a point inside the unit square, 0 for none."""
+        x = min(self._wide - 1, int(point[0] * self._wide))
+        y = min(self._high - 1, int(point[1] * self._high))
+        return cast(int, self._instances.getpixel((x, y)))
+
+    def drawing(self) -> Drawing:
+        """What was drawn so far."""
+        return Drawing(
+            np.array(self._image), np.array(self._instances), tuple(self.items), dict(self.textures)
+        )
 
 
-def _pattern(
-    rng: np.random.Generator, texture: Texture, inside: NDArray[np.bool_]
-) -> NDArray[np.floating]:
-    """Values of about [-1, 1] over the whole canvas, `[H, W]`."""
-    height, width = inside.shape
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    along = x * math.cos(texture.angle) + y * math.sin(texture.angle)
-    if texture.kind == 0:
-        return np.asarray(np.sign(np.sin(along * 2 * math.pi / (texture.period * 2))))
-    if texture.kind == 1:
-        wave = np.sin(x * math.pi / texture.period) * np.sin(y * math.pi / texture.period)
-        return (wave > 0.45) * 2.0 - 0.7
-    if texture.kind == 2:
-        return _smooth_noise(rng, (height, width), coarseness=4)
-    return (along - along[inside].min()) / (np.ptp(along[inside]) + 1e-3) * 2 - 1
-
-
-def _smooth_noise(
-    rng: np.random.Generator, size_hw: tuple[int, int], *, coarseness: int
-) -> NDArray[np.float32]:
-    """Gaussian noise on a coarse grid, enlarged smoothly, `[H, W]`."""
-    height, width = size_hw
-    grid = (max(1, height // coarseness), max(1, width // coarseness))
-    noise = rng.standard_normal(grid).astype(np.float32)
-    return np.asarray(Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC))
+def shrink(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Fine pixels averaged to the size of the picture, `[h, w, 3]` or `[h, w]`."""
+    height, width = pixels.shape[0] // SUPERSAMPLING, pixels.shape[1] // SUPERSAMPLING
+    small = Image.fromarray(pixels).resize((width, height), Image.Resampling.BOX)
+    return np.asarray(small).astype(np.float32)

@@ -42,7 +42,7 @@ def gradient(
     canvas: Canvas, item: int, top: float, bottom: float, first: Colour, last: Colour
 ) -> None:
     """Full-width band from colour `first` to colour `last`."""
-    steps = 24
+    steps = min(24, canvas.bands)
     for i in range(steps):
         y = top + (bottom - top) * i / steps
         strip = [(0.0, y), (1.0, y), (1.0, bottom), (0.0, bottom)]
@@ -96,10 +96,11 @@ def ground(
     front = shade(colour, rng.uniform(0.72, 0.98))
     top = max(y for _, y in edge)
     canvas.polygon(item, [*edge, (1, bottom), (0, bottom)], colour)
-    for i in range(12):
-        y = top + (bottom - top) * i / 12
+    steps = min(12, canvas.bands)
+    for i in range(steps):
+        y = top + (bottom - top) * i / steps
         strip = [(0.0, y), (1.0, y), (1.0, bottom), (0.0, bottom)]
-        canvas.polygon(item, strip, blend(colour, front, (i + 1) / 12))
+        canvas.polygon(item, strip, blend(colour, front, (i + 1) / steps))
     if label == "sea":
         _waves(canvas, item, top, bottom, shade(colour, 1.25))
     if label == "grass":

@@ -24,6 +24,9 @@ COLOURS: Final[dict[str, Colour]] = {
 
 INK: Final[Colour] = (35, 35, 40)
 GLASS: Final[Colour] = (190, 225, 245)
+LAMPLIGHT: Final[Colour] = (252, 235, 150)
+HEADLIGHT: Final[Colour] = (250, 235, 150)
+FLAME: Final[Colour] = (250, 170, 50)
 
 
 def jitter(rng: np.random.Generator, colour: Colour, amount: float = 22) -> Colour:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from cliper_model.demo.scene_folder import label_config, write_scene_folder
-from cliper_model.demo.scenes import LABELS
+from cliper_model.demo.scenes import LABELS, UnknownStyle
 
 
 def test_a_folder_holds_pictures_masks_tasks_and_config(tmp_path):
@@ -52,3 +52,22 @@ def test_no_scene_is_an_empty_project(tmp_path):
 def test_a_negative_number_of_scenes_is_refused(tmp_path):
     with pytest.raises(ValueError, match="must not be negative, got -1"):
         write_scene_folder(-1, 1, tmp_path)
+
+
+def test_another_style_has_the_same_names_and_masks_but_other_pictures(tmp_path):
+    (usual,) = write_scene_folder(1, 5, tmp_path / "usual", size_hw=(64, 64))
+    (drawn,) = write_scene_folder(1, 5, tmp_path / "pencil", size_hw=(64, 64), style="pencil")
+
+    masks = sorted(path.name for path in usual.parent.glob("*__*.png"))
+    assert drawn.name == usual.name
+    assert drawn.read_bytes() != usual.read_bytes()
+    assert sorted(path.name for path in drawn.parent.glob("*__*.png")) == masks
+    for name in masks:
+        assert (drawn.parent / name).read_bytes() == (usual.parent / name).read_bytes()
+
+
+def test_an_unknown_style_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(UnknownStyle, match="unknown style 'oil'"):
+        write_scene_folder(1, 1, tmp_path / "new", style="oil")
+
+    assert not (tmp_path / "new").exists()

@@ -11,10 +11,11 @@ from cliper_model.demo.scenes import (
     LABELS,
     PATTERNS,
     STUFF,
-    Canvas,
     make_scene,
 )
+from cliper_model.demo.scenes.canvas import Canvas
 from cliper_model.demo.scenes.layouts import FREQUENCIES, INDOORS, OUTDOORS
+from cliper_model.demo.scenes.styles import storybook
 from cliper_model.demo.scenes.things import TABLE, place
 
 
@@ -98,10 +99,11 @@ def test_a_thing_is_drawn_in_the_colour_asked_for():
     canvas = Canvas(np.random.default_rng(0), (96, 96))
 
     number = place(canvas, "ball", 0.5, 0.8, 0.6, colour_word="green")
-    scene = canvas.finish()
+    drawing = canvas.drawing()
+    image = storybook.render(drawing, canvas.rng)
 
-    red, green, blue = scene.image[scene.instances == number].mean(0)
-    assert scene.items[number - 1].colour == "green"
+    red, green, blue = image[drawing.instances == number].mean(0)
+    assert drawing.items[number - 1].colour == "green"
     assert green > max(red, blue)
 
 
@@ -111,7 +113,7 @@ def test_a_bold_pattern_is_named_and_seen():
     canvas.polygon(number, [(0, 0), (1, 0), (1, 1), (0, 1)], (120, 120, 120))
     canvas.pattern(number, "striped")
 
-    scene = canvas.finish()
+    drawing = canvas.drawing()
 
-    assert scene.items[number - 1].pattern == "striped"
-    assert scene.image.std() > 25
+    assert drawing.items[number - 1].pattern == "striped"
+    assert storybook.render(drawing, canvas.rng).std() > 25

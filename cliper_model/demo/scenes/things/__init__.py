@@ -4,7 +4,7 @@ To add one, write its drawing function in the file of its subject, add its name 
 and one line to the table below.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -97,12 +97,13 @@ def place(
     turn: float = 0.0,
     *,
     colour_word: str | None = None,
+    table: Mapping[str, Thing] = TABLE,
 ) -> int:
     """Draw a `label` whose box is centred at `x` and stands on `foot`. Returns its item number.
 
-    Its colour is a random one of the table, unless `colour_word` is given.
+    Its colour is a random one of the `table`, unless `colour_word` is given.
     """
-    rng, thing = canvas.rng, TABLE[label]
+    rng, thing = canvas.rng, table[label]
     choice = colour_word or thing.colours[rng.integers(len(thing.colours))]
     word = choice if isinstance(choice, str) and thing.named else None
     colour = jitter(rng, COLOURS[choice] if isinstance(choice, str) else choice, 18)

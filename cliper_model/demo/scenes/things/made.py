@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ..palette import COLOURS, GLASS, INK, Colour, jitter, shade
+from ..palette import COLOURS, GLASS, INK, LAMPLIGHT, Colour, jitter, shade
 from ..pen import Pen
 
 _ROOFS = ["red", "brown", "gray", "blue", "purple", "orange"]
@@ -29,7 +29,7 @@ def house(pen: Pen, rng: np.random.Generator, colour: Colour) -> None:
 def lamp(pen: Pen, rng: np.random.Generator, colour: Colour) -> None:
     pen.box(0.44, 0.2, 0.56, 1, shade(colour, 0.7))
     pen.box(0.3, 0.94, 0.7, 1, shade(colour, 0.6))
-    pen.polygon([(0.2, 0.05), (0.8, 0.05), (0.66, 0.24), (0.34, 0.24)], (252, 235, 150))
+    pen.polygon([(0.2, 0.05), (0.8, 0.05), (0.66, 0.24), (0.34, 0.24)], LAMPLIGHT)
     pen.polygon([(0.12, 0.06), (0.5, -0.02), (0.88, 0.06)], shade(colour, 0.6))
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..palette import COLOURS, GLASS, INK, Colour, jitter, shade
+from ..palette import COLOURS, FLAME, GLASS, HEADLIGHT, INK, Colour, jitter, shade
 from ..pen import Pen
 
 _HUB: Colour = (180, 180, 185)
@@ -27,7 +27,7 @@ def car(pen: Pen, rng: np.random.Generator, colour: Colour) -> None:
         pen.polygon([(0.42, 0.18), (0.63, 0.18), (0.73, 0.42), (0.42, 0.42)], GLASS)
     body = [(0, 0.5), (0.08, 0.4), (0.9, 0.4), (1, 0.55), (1, 0.78), (0, 0.78)]
     pen.polygon(body, colour)
-    pen.box(0.93, 0.5, 1, 0.6, (250, 235, 150))
+    pen.box(0.93, 0.5, 1, 0.6, HEADLIGHT)
     _wheels(pen, (0.24, 0.77), 0.78, (0.12, 0.22), (0.055, 0.1))
 
 
@@ -73,7 +73,7 @@ def rocket(pen: Pen, rng: np.random.Generator, colour: Colour) -> None:
     pen.polygon([(0.72, 0.55), (0.95, 0.85), (0.72, 0.78)], colour)
     pen.ellipse(0.5, 0.42, 0.11, 0.08, (100, 170, 230))
     if rng.random() < 0.7:  # the flame
-        pen.polygon([(0.34, 0.76), (0.66, 0.76), (0.5, 1.0)], (250, 170, 50))
+        pen.polygon([(0.34, 0.76), (0.66, 0.76), (0.5, 1.0)], FLAME)
 
 
 def balloon(pen: Pen, rng: np.random.Generator, colour: Colour) -> None:
