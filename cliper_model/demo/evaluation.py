@@ -3,9 +3,8 @@
 Every figure comes out of `methods.cliper.Cliper`, so what is measured is what is shipped.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import open_clip
@@ -16,38 +15,32 @@ from open_clip.model import CLIP
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from .. import presets, profiles
 from ..backbones.clip import ClipBackbone
 from ..backbones.diffusion import DiffusionBackbone
 from ..methods.cliper import Cliper, CliperConfig, CliperState
 from ..presets import Preset
 from ..prompts import mean_of_classes
 from ..segmenter import Decision, Identity, Scores, Vocabulary
-from ..stages import resize
+from ..stages import edges, resize
 from ..stages.decide import decide
 from .captions import BACKGROUND_WORDS, PROMPT_TEMPLATES
 from .clip_network import CONTEXT
-from .diffusion_network import TIMESTEP, empty_prompt, signal_shares
-from .scene_store import SceneStore
+from .diffusion_network import TIMESTEP, signal_shares
+from .scene_sources import Drawn
 from .scenes import LABELS
-
-SMALL: Final = (
-    "star", "bird", "moon", "flower", "lamp", "ball", "butterfly", "sun", "mushroom", "plane",
-    "rocket", "cloud", "dog", "umbrella",
-)  # fmt: skip
-"""Labels whose median area in a scene is below 3 %."""
-
-BAND: Final = 2  # pixels to either side of an outline that count as its band
+from .tally import Tally, near_outlines, sum_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inference:
     """The choices of inference; made on validation scenes only."""
 
-    short_side: int = 160  # pixels of the CLIP input
+    short_side: int = 192  # pixels of the CLIP input
     logit_scale: float = 20.0
     attention_threshold: float = 0.3
     select_layer: int = -1
-    diffusion_size: int = 256  # pixels of the diffusion input
+    diffusion_size: int = 192  # pixels of the diffusion input
     timestep: int = TIMESTEP
     noise_seed: int = 0
 
@@ -62,37 +55,26 @@ class Sight:
         *,
         vae: nn.Module | None = None,
         unet: nn.Module | None = None,
+        empty_prompt: Tensor | None = None,
     ) -> None:
-        self.inference = inference
+        """`vae`, `unet` and `empty_prompt` belong together; without them nothing is refined."""
+        self.inference, self.preset = inference, _preset(inference)
+        chosen = self.preset  # the method must not hold its owner, or both stay in memory
         tokenizer = open_clip.SimpleTokenizer(context_length=CONTEXT)
         backbone = ClipBackbone(clip, tokenizer)
-        diffusion = None if vae is None or unet is None else _diffusion(vae, unet, inference)
+        diffusion = None
+        if vae is not None and unet is not None and empty_prompt is not None:
+            diffusion = _diffusion(vae, unet, empty_prompt, inference)
         self.method = Cliper(
             backbone,
             diffusion,
             CliperConfig(short_side=inference.short_side),
-            presets=lambda _: self.preset,
+            presets=lambda _: chosen,
             identity=Identity(method="cliper", revision=0, profile="demo"),
         )
         with torch.no_grad():
             rows = backbone.encode_words([*LABELS, BACKGROUND_WORDS[0]], PROMPT_TEMPLATES)
         self._rows, self._background = rows[:-1], rows[-1:]
-
-    @property
-    def preset(self) -> Preset:
-        """The inference choices as a preset without thresholds."""
-        return Preset(
-            name="whole-scene",
-            source="demo",
-            background=(),
-            templates=PROMPT_TEMPLATES,
-            background_cosine=1.0,
-            logit_scale=self.inference.logit_scale,
-            attention_floor=self.inference.attention_threshold,
-            select_layer=self.inference.select_layer,
-            presence_knots=((0.0, 0.0), (2.0, 1.0)),
-            decision=Decision(background="none", presence_threshold=0.0),
-        )
 
     def grid(self, size: int) -> int:
         """Patches along one side of a square picture."""
@@ -133,17 +115,35 @@ class Sight:
         return self.method.score(state, words)
 
 
+def _preset(inference: Inference) -> Preset:
+    """The inference choices as a preset without thresholds."""
+    return Preset(
+        name="whole-scene",
+        source="demo",
+        background=(),
+        templates=PROMPT_TEMPLATES,
+        background_cosine=1.0,
+        logit_scale=inference.logit_scale,
+        attention_floor=inference.attention_threshold,
+        select_layer=inference.select_layer,
+        presence_knots=((0.0, 0.0), (2.0, 1.0)),
+        decision=Decision(background="none", presence_threshold=0.0),
+    )
+
+
 def without_refinement(state: CliperState) -> CliperState:
     """The same look at the image as if there were no diffusion half."""
     return replace(state, queries=torch.zeros(0, 0, 0), keys=torch.zeros(0, 0, 0))
 
 
-def _diffusion(vae: nn.Module, unet: nn.Module, inference: Inference) -> DiffusionBackbone:
+def _diffusion(
+    vae: nn.Module, unet: nn.Module, empty_prompt: Tensor, inference: Inference
+) -> DiffusionBackbone:
     share = signal_shares()[inference.timestep]
     return DiffusionBackbone(
         vae,
         unet,
-        empty_prompt=empty_prompt(),
+        empty_prompt=empty_prompt,
         side=inference.diffusion_size,
         timestep=inference.timestep,
         noise_share=(float(share.sqrt()), float((1 - share).sqrt())),
@@ -151,70 +151,9 @@ def _diffusion(vae: nn.Module, unet: nn.Module, inference: Inference) -> Diffusi
     )
 
 
-@dataclass
-class Tally:
-    """Confusion matrices of one way to segment; rows are the truth, id 0 unused."""
-
-    whole: NDArray[np.int64] = field(default_factory=lambda: _empty_matrix())
-    band: NDArray[np.int64] = field(default_factory=lambda: _empty_matrix())
-
-    def add(
-        self, predicted: NDArray[Any], truth: NDArray[np.uint8], near: NDArray[np.bool_]
-    ) -> None:
-        """Count labelled pixels; `near` marks those near an outline."""
-        labelled = truth > 0
-        self.whole += _confusion(predicted[labelled], truth[labelled])
-        self.band += _confusion(predicted[labelled & near], truth[labelled & near])
-
-    def figures(self) -> dict[str, float]:
-        """Percent: mIoU, accuracy, mIoU near outlines, mIoU of the small labels."""
-        small = [LABELS.index(label) + 1 for label in SMALL]
-        return {
-            "mIoU": mean_iou(self.whole),
-            "accuracy": 100 * float(np.diag(self.whole).sum() / max(1, self.whole.sum())),
-            "outline mIoU": mean_iou(self.band),
-            "small mIoU": float(iou(self.whole)[small].mean()),
-        }
-
-    def per_label(self) -> dict[str, float]:
-        """IoU in percent."""
-        return dict(zip(LABELS, iou(self.whole)[1:].tolist(), strict=True))
-
-
-def _empty_matrix() -> NDArray[np.int64]:
-    return np.zeros((len(LABELS) + 1,) * 2, np.int64)
-
-
-def _confusion(predicted: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.int64]:
-    size = len(LABELS) + 1
-    pairs = size * truth.astype(np.int64) + predicted.astype(np.int64)
-    return np.bincount(pairs, minlength=size**2).reshape(size, size)
-
-
-def iou(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Percent per label; 0 for a label that occurs nowhere."""
-    hits = np.diag(confusion)
-    union = confusion.sum(0) + confusion.sum(1) - hits
-    return 100 * hits / np.maximum(1, union)
-
-
-def mean_iou(confusion: NDArray[np.int64]) -> float:
-    """Percent, over labels that occur in the truth."""
-    occurs = confusion.sum(1) > 0
-    return float(iou(confusion)[occurs].mean()) if occurs.any() else 0.0
-
-
-def near_outlines(truth: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Pixels within `BAND` of a pixel with another label."""
-    padded = np.pad(truth, BAND, mode="edge")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * BAND + 1,) * 2)
-    near: NDArray[np.bool_] = windows.max((2, 3)) != windows.min((2, 3))
-    return near
-
-
 @dataclass(frozen=True)
 class Strengths:
-    """Per-class strength of every scene under one kind of vocabulary; NaN where not asked."""
+    """Per-label strength in every scene under one kind of vocabulary; NaN where not asked."""
 
     values: NDArray[np.float32]  # [scenes, labels]
     present: NDArray[np.bool_]  # [scenes, labels]
@@ -222,63 +161,117 @@ class Strengths:
 
 @dataclass(frozen=True)
 class Measured:
-    """All that is counted on one set of scenes.
+    """All that is counted on some scenes.
 
-    tallies     "given" (the image's words), "all", and " refined" versions of both
+    tallies     "given" (the image's words) and "all", both also " refined", and " as shipped":
+                refined and made to follow edges of the picture
     asked_all   strengths of all labels at once
     asked_none  strengths of six labels the scene does not show, all others being background
+    named       which labels get a region of their own as shipped, all 34 being asked for
     """
 
     tallies: Mapping[str, Tally]
     asked_all: Strengths
     asked_none: Strengths
+    named: Strengths
 
 
 def measure(
-    sight: Sight, store: SceneStore, *, count: int, seed: int = 0, progress: bool = False
+    sight: Sight,
+    draw: Callable[[int], Drawn],
+    indices: Sequence[int],
+    *,
+    seed: int = 0,
+    progress: bool = False,
 ) -> Measured:
-    """Segment and score the first `count` scenes. Scenes of one label are only scored."""
-    rng = np.random.default_rng(seed)
+    """Segment and score some scenes. A scene of one label is only scored."""
     every_id = list(range(1, len(LABELS) + 1))
     everything = sight.vocabulary(every_id)
+    shipped = as_shipped(sight)
+    objects, decision = shipped.read(LABELS), shipped.decision("objects")
     tallies: dict[str, Tally] = {}
-    strengths, absent, present = [], [], []
-    for index in tqdm(range(min(count, len(store))), desc="measuring", disable=not progress):
-        truth = store.label_map(index)
+    strengths, absent, named, present = [], [], [], []
+    for index in tqdm(indices, desc="measuring", disable=not progress):
+        image, truth = draw(index)
         near, shown = near_outlines(truth), np.setdiff1d(truth, [0]).astype(np.int64)
-        state = sight.method.observe(np.asarray(store.images[index]))
-        ways = {"": without_refinement(state)}
-        if state.queries.shape[0]:
-            ways[" refined"] = state
-        for suffix, seen in ways.items():
-            among_all = sight.score(seen, everything)
-            if len(shown) < 2:
-                continue
-            given = winners(sight.score(seen, sight.vocabulary(shown.tolist())))
-            tallies.setdefault("given" + suffix, Tally()).add(shown[given - 1], truth, near)
-            tallies.setdefault("all" + suffix, Tally()).add(winners(among_all), truth, near)
+        state = shipped.observe(image)
+        among_all = _ways(sight, state, everything)
+        if len(shown) > 1:
+            given = _ways(sight, state, sight.vocabulary(shown.tolist()))
+            for way, found in given.items():
+                labels = shown[winners(found) - 1]
+                tallies.setdefault("given" + way, Tally()).add(labels, truth, near)
+            for way, found in among_all.items():
+                tallies.setdefault("all" + way, Tally()).add(winners(found), truth, near)
         missing = np.setdiff1d(every_id, shown)
-        asked = sorted(rng.choice(missing, 6, replace=False).tolist())
+        rng = np.random.default_rng((seed, index))
+        asked = sorted(rng.choice(missing, min(6, len(missing)), replace=False).tolist())
         behind = [k for k in every_id if k not in asked]
         row = np.full(len(LABELS), np.nan, np.float32)
         row[[k - 1 for k in asked]] = sight.score(state, sight.vocabulary(asked, behind)).strength
-        strengths.append(among_all.strength)
+        strengths.append(list(among_all.values())[-1].strength)  # edges leave it as it was
         absent.append(row)
+        named.append(decide(shipped.score(state, objects), decision).areas > 0)
         present.append(np.isin(every_id, shown))
     there = np.stack(present)
     return Measured(
-        tallies, Strengths(np.stack(strengths), there), Strengths(np.stack(absent), there)
+        tallies,
+        Strengths(np.stack(strengths), there),
+        Strengths(np.stack(absent), there),
+        Strengths(np.stack(named).astype(np.float32), there),
     )
 
 
-def measure_given(sight: Sight, store: SceneStore, *, count: int, progress: bool = False) -> Tally:
-    """Segment the first `count` scenes given the image's words, refined: for controls."""
+def _ways(sight: Sight, state: CliperState, words: Vocabulary) -> dict[str, Scores]:
+    """Scores without refinement, with it, and with edges; only the first without a U-Net."""
+    ways = {"": sight.score(without_refinement(state), words)}
+    if state.queries.shape[0]:
+        ways[" refined"] = sight.score(state, words)
+        rule = shipped_edges()
+        ways[" as shipped"] = edges.sharpen(ways[" refined"], state.guide, rule=rule)
+    return ways
+
+
+def shipped_edges() -> str:
+    """The rule by which maps of the demo follow edges of the picture."""
+    return profiles.method_card("cliper").edge_aware.get("demo", "none")
+
+
+def as_shipped(sight: Sight) -> Cliper:
+    """The same networks with the package's own presets and edges, as users get them."""
+    method = sight.method.with_numbers(
+        presets=lambda name: presets.get(name, "demo"), edge_aware=shipped_edges()
+    )
+    assert isinstance(method, Cliper)
+    return method
+
+
+def together(parts: Sequence[Measured]) -> Measured:
+    """What was measured on several runs of scenes, in their order."""
+    ways = dict.fromkeys(way for part in parts for way in part.tallies)
+    return Measured(
+        {way: sum_of(part.tallies[way] for part in parts if way in part.tallies) for way in ways},
+        _joined([part.asked_all for part in parts]),
+        _joined([part.asked_none for part in parts]),
+        _joined([part.named for part in parts]),
+    )
+
+
+def _joined(parts: Sequence[Strengths]) -> Strengths:
+    return Strengths(
+        np.concatenate([part.values for part in parts]),
+        np.concatenate([part.present for part in parts]),
+    )
+
+
+def measure_given(sight: Sight, draw: Callable[[int], Drawn], indices: Sequence[int]) -> Tally:
+    """Segment some scenes given the image's words, refined: for controls."""
     tally = Tally()
-    for index in tqdm(range(min(count, len(store))), desc="control", disable=not progress):
-        truth = store.label_map(index)
+    for index in indices:
+        image, truth = draw(index)
         shown = np.setdiff1d(truth, [0]).astype(np.int64)
-        if len(shown) >= 2:
-            state = sight.method.observe(np.asarray(store.images[index]))
+        if len(shown) > 1:
+            state = sight.method.observe(image)
             found = winners(sight.score(state, sight.vocabulary(shown.tolist())))
             tally.add(shown[found - 1], truth, near_outlines(truth))
     return tally
@@ -292,20 +285,46 @@ def winners(scores: Scores) -> NDArray[np.int64]:
 
 
 def presence_figures(found: Strengths, threshold: float) -> Mapping[str, float]:
-    """Precision, recall and false labels per image of `strength > threshold`."""
+    """Percent: precision and recall of `strength > threshold`; and false labels per image."""
     claimed = found.values > threshold
     right = float((claimed & found.present).sum())
     return {
-        "precision": right / max(1.0, float(claimed.sum())),
-        "recall": right / max(1.0, float(found.present.sum())),
+        "precision": 100 * right / max(1.0, float(claimed.sum())),
+        "recall": 100 * right / max(1.0, float(found.present.sum())),
         "false labels per image": float((claimed & ~found.present).sum()) / len(found.values),
     }
 
 
 def absent_figures(found: Strengths, threshold: float) -> Mapping[str, float]:
-    """Of scenes asked for nothing they show: share without any claim, and false labels."""
+    """Of scenes asked for nothing they show: percent without any claim, and false labels."""
     claimed = found.values > threshold  # NaN, not asked, claims nothing
     return {
-        "empty": float((~claimed.any(1)).mean()),
+        "empty": 100 * float((~claimed.any(1)).mean()),
         "false labels per image": float(claimed.sum()) / len(claimed),
     }
+
+
+def choose_threshold(
+    found: Strengths, *, precision: float = 90.0, false_labels: float = 0.4
+) -> float:
+    """The score threshold of largest recall among those that claim carefully, in hundredths.
+
+    precision     percent of the claims that have to be right
+    false_labels  per image, at most
+
+    `found` must come from validation scenes. Raises ValueError where no threshold is careful.
+    """
+    best: tuple[float, float] | None = None
+    for threshold in np.arange(5, 200) / 100:
+        figures = presence_figures(found, float(threshold))
+        careful = (
+            figures["precision"] >= precision and figures["false labels per image"] <= false_labels
+        )
+        if careful and (found.values > threshold).any():
+            best = max(best or (0.0, 0.0), (figures["recall"], float(threshold)))
+    if best is None:
+        raise ValueError(
+            f"no threshold reaches precision {precision:g} with at most {false_labels:g} false "
+            "labels per image; train longer or ask for less"
+        )
+    return best[1]

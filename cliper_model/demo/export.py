@@ -22,6 +22,18 @@ from .schedule import load_checkpoint
 
 FORMAT: Final = 1
 _ENCODER_ONLY: Final = ("encoder.", "quant_conv.")
+_LAST_BLOCK: Final = f"up_blocks.{len(UNET_CONFIG['up_block_types']) - 1}"
+_LAST_TAP: Final = f"{_LAST_BLOCK}.attentions.1"
+_UNREAD: Final = (
+    "conv_norm_out.",
+    "conv_out.",
+    f"{_LAST_TAP}.proj_out.",
+    *(
+        f"{_LAST_TAP}.transformer_blocks.0.{part}."
+        for part in ("attn1.to_v", "attn1.to_out", "attn2", "ff", "norm2", "norm3")
+    ),
+)
+"""How the names of U-Net tensors begin that lie behind the second tap: CLIPer never reads them."""
 
 
 def export_clip(checkpoint: Path, folder: Path) -> None:
@@ -40,12 +52,21 @@ def export_clip(checkpoint: Path, folder: Path) -> None:
 
 
 def export_diffusion(vae: AutoencoderKL, unet: Mapping[str, Tensor], folder: Path) -> None:
-    """`vae.safetensors` (encoder half), `unet.safetensors`, `constants.safetensors`."""
+    """`vae.safetensors` (encoder half), `unet.safetensors` (up to the taps), and a constant.
+
+    `constants.safetensors` holds the empty prompt of the CLIP in `folder`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     encoder = {k: v for k, v in vae.state_dict().items() if k.startswith(_ENCODER_ONLY)}
     save_file(_halves(encoder), folder / "vae.safetensors")
-    save_file(_halves(unet), folder / "unet.safetensors")
-    save_file({"empty_prompt": empty_prompt().contiguous()}, folder / "constants.safetensors")
+    save_file(_halves(without_unread(unet)), folder / "unet.safetensors")
+    prompt = empty_prompt(read_clip(folder)).contiguous()
+    save_file({"empty_prompt": prompt}, folder / "constants.safetensors")
+
+
+def without_unread(unet: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The U-Net's tensors up to queries and keys of its second tap."""
+    return {name: value for name, value in unet.items() if not name.startswith(_UNREAD)}
 
 
 def export_card(

@@ -1,40 +1,42 @@
 """From nothing to exported demo weights: scenes, CLIP half, diffusion half, figures."""
 
-import json
 import os
-import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
 
-import torch
-from diffusers import UNet2DConditionModel
-
-from ..backbones import clip_weights, diffusion_weights
 from . import clip_training, unet_training, vae_training
 from .clip_training import ClipTraining, train_clip
 from .coarse_maps import extract
-from .diffusion_network import UNET_CONFIG, build_unet
-from .evaluation import (
-    Inference,
-    Sight,
-    absent_figures,
-    measure,
-    measure_given,
-    presence_figures,
-)
+from .controls import Networks, export_control
+from .evaluation import Inference, choose_threshold, measure
 from .export import export_card, export_clip, export_diffusion
-from .model_card import Figures, model_card
-from .scene_store import SceneStore, draw_store
+from .figures import OTHER_SEED, TEST_SEED, Bench, Figures, recompute
+from .model_card import About
+from .papers import write_papers
+from .scene_sources import OtherScenes, StoredScenes
+from .scene_store import draw_store
 from .schedule import load_checkpoint
-from .unet_training import UnetTraining, train_unet
+from .unet_training import UnetTraining, train_control, train_unet
 from .vae_training import VaeTraining, load_vae, train_vae
 
+__all__ = [
+    "CHOSEN",
+    "HALVES",
+    "TEST_SEED",
+    "THRESHOLDS",
+    "VALIDATION_SEED",
+    "Plan",
+    "choose_score_threshold",
+    "measure_weights",
+    "run",
+    "test_figures",
+]
+
 HALVES: Final = ("clip", "diffusion", "all")
-VALIDATION_SEED: Final = 2
-TEST_SEED: Final = 3
+VALIDATION_SEED: Final = 2  # the seed of test scenes belongs to the figures
 
 CHOSEN: Final = Inference()
 """Inference choices of the shipped weights, made on validation scenes."""
@@ -55,9 +57,9 @@ class Plan:
     vae: VaeTraining = field(default_factory=VaeTraining)
     unet: UnetTraining = field(default_factory=UnetTraining)
     inference: Inference = CHOSEN
-    coarse_scenes: int = 6000
-    test_scenes: int = 300
-    control_scenes: int = 100
+    coarse_scenes: int = 5000
+    bench: Bench = field(default_factory=Bench)
+    measuring: int = 2  # processes that measure; they change no figure
 
     @classmethod
     def of(cls, steps: int | None) -> Self:
@@ -67,18 +69,39 @@ class Plan:
         return cls(
             clip=ClipTraining(steps=steps, scenes=8, processes=1, batch=2),
             vae=VaeTraining(steps=steps, scenes=8, processes=1, batch=2),
-            unet=UnetTraining(steps=steps, noise_steps=1, processes=1, crops=1),
+            unet=UnetTraining(steps=steps, noise_steps=1, control_steps=1, processes=1, crops=1),
             inference=replace(CHOSEN, short_side=96, diffusion_size=128),
             coarse_scenes=8,
-            test_scenes=2,
-            control_scenes=1,
+            bench=Bench(
+                test_scenes=2,
+                control_scenes=1,
+                other_scenes=2,
+                style_scenes=1,
+                described_pictures=1,
+                unseen_pictures=1,
+            ),
+            measuring=1,
         )
 
 
-def run(plan: Plan, half: str, out: Path, *, resume: bool = False, progress: bool = True) -> None:
-    """Train `half`, export what there is into `out/weights`, measure it once it is whole."""
+def run(
+    plan: Plan,
+    half: str,
+    out: Path,
+    *,
+    resume: bool = False,
+    generator: Path | None = None,
+    progress: bool = True,
+) -> None:
+    """Train `half`, export what there is into `out/weights`, measure it once it is whole.
+
+    `generator` is a file with scenes of another generator, to be measured on as well. Raises
+    ValueError for a half that does not exist, UnusableGenerator.
+    """
     if half not in HALVES:
         raise ValueError(f"half must be one of {', '.join(HALVES)}, got {half!r}")
+    if generator is not None:
+        OtherScenes(generator, OTHER_SEED).open()  # refuses it before hours of training
     weights = out / "weights"
     if half in ("clip", "all"):
         train_clip(plan.clip, out, resume=resume, progress=progress)
@@ -87,9 +110,16 @@ def run(plan: Plan, half: str, out: Path, *, resume: bool = False, progress: boo
         train_vae(plan.vae, out, resume=resume, progress=progress)
         extract_coarse_maps(plan, out, progress=progress)
         train_unet(plan.unet, out, resume=resume, progress=progress)
+        train_control(plan.unet, out, resume=resume, progress=progress)
         export_trained_diffusion(plan.inference, out)
-        figures = {**test_figures(plan, out, weights), **control_figures(plan, out)}
-        write_papers(plan, out, figures)
+        measure_weights(
+            plan.bench,
+            out,
+            weights,
+            generator=generator,
+            processes=plan.measuring,
+            progress=progress,
+        )
 
 
 def extract_coarse_maps(plan: Plan, out: Path, *, progress: bool = True) -> None:
@@ -114,72 +144,57 @@ def export_trained_diffusion(inference: Inference, out: Path) -> None:
         raise FileNotFoundError(f"no trained U-Net at {out / unet_training.CHECKPOINT}")
     vae = load_vae(out / vae_training.CHECKPOINT)
     export_diffusion(vae, state["average"], out / "weights")
+    if (control := load_checkpoint(out / unet_training.CONTROL)) is not None:
+        export_control(control["average"], out / "weights")
     export_card(out / "weights", inference, vae, THRESHOLDS)
 
 
-def write_papers(plan: Plan, out: Path, figures: Figures) -> None:
-    """Model card, figures and logs, beside the weights."""
-    text = model_card(
-        figures,
-        {**asdict(plan.inference), **THRESHOLDS},
-        scenes=plan.test_scenes,
-        control_scenes=plan.control_scenes,
-        date=datetime.now(UTC).date().isoformat(),
-        machine=f"{os.cpu_count()} CPU cores",
+def measure_weights(
+    bench: Bench,
+    out: Path,
+    weights: Path,
+    *,
+    generator: Path | None = None,
+    machine: str | None = None,
+    date: str | None = None,
+    notes: Sequence[str] = (),
+    processes: int = 2,
+    progress: bool = True,
+) -> None:
+    """Measure exported `weights` and write figures, card and logs beside them.
+
+    Scenes are drawn into `out`, which also holds the logs of the training. `machine` and `date`
+    are those of the training; None stands for this machine and today.
+    """
+    figures = recompute(
+        weights, bench, out, generator=generator, processes=processes, progress=progress
     )
-    weights = out / "weights"
-    (weights / "MODEL_CARD.md").write_text(text, encoding="utf-8")
-    (weights / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    for log in ("train-clip.log", "train-diffusion.log"):
-        if (out / log).is_file():
-            shutil.copyfile(out / log, weights / log)
+    about = About(
+        date=date or datetime.now(UTC).date().isoformat(),
+        machine=machine or f"{os.cpu_count()} CPU cores",
+        bench=bench,
+        generator=OtherScenes(generator, OTHER_SEED).sha256() if generator else None,
+        notes=tuple(notes),
+    )
+    write_papers(weights, figures, about, logs=out)
 
 
-def test_figures(plan: Plan, out: Path, weights: Path) -> dict[str, Mapping[str, float]]:
-    """Figures of exported `weights` on test scenes (kept in `out`), loaded as the package does."""
-    store = _test_store(plan, out)
-    clip, _ = clip_weights.load_demo_clip(weights)
-    diffusion = diffusion_weights.load_demo_diffusion(weights)
-    sight = Sight(clip, plan.inference, vae=diffusion.vae, unet=diffusion.unet)
-    measured = measure(sight, store, count=plan.test_scenes, progress=True)
-    figures: dict[str, Mapping[str, float]] = {}
-    for way, tally in measured.tallies.items():
-        figures[way] = tally.figures()
-        figures[f"{way}: IoU per label"] = tally.per_label()
-    threshold = THRESHOLDS["score_threshold"]
-    figures["presence"] = presence_figures(measured.asked_all, threshold)
-    figures["absent"] = absent_figures(measured.asked_none, threshold)
-    return figures
+def test_figures(plan: Plan, out: Path, weights: Path) -> Figures:
+    """Only the figures on test scenes (kept in `out`) of exported `weights`."""
+    sizes = {field.name: 0 for field in fields(Bench)}
+    bench = Bench(**{**sizes, "test_scenes": plan.bench.test_scenes})
+    return recompute(weights, bench, out, processes=1)
 
 
-def control_figures(plan: Plan, out: Path) -> dict[str, Mapping[str, float]]:
-    """The image's words, refined with U-Nets that never saw a mask; on the first test scenes."""
-    store = _test_store(plan, out)
-    clip, _ = clip_weights.load_demo_clip(out / "weights")
-    diffusion = diffusion_weights.load_demo_diffusion(out / "weights")
-    unets = {"as shipped": diffusion.unet, **control_unets(out), "no refinement": None}
-    figures: dict[str, Mapping[str, float]] = {}
-    for name, unet in unets.items():
-        sight = Sight(clip, plan.inference, vae=diffusion.vae, unet=unet)
-        tally = measure_given(sight, store, count=plan.control_scenes, progress=True)
-        figures[name] = tally.figures()
-    return figures
+def choose_score_threshold(plan: Plan, out: Path, weights: Path, *, count: int = 200) -> float:
+    """The score threshold for `THRESHOLDS`, chosen on validation scenes kept in `out`.
 
-
-def _test_store(plan: Plan, out: Path) -> SceneStore:
-    folder = out / "scenes" / "test"
-    return draw_store(folder, count=plan.test_scenes, seed=TEST_SEED, workers=_cores())
-
-
-def control_unets(out: Path) -> dict[str, UNet2DConditionModel]:
-    """U-Nets that never saw a mask: not trained, only started well, trained on noise only."""
-    torch.manual_seed(5)
-    unets = {"untrained": UNet2DConditionModel(**UNET_CONFIG), "key = query start": build_unet()}
-    state = load_checkpoint(out / unet_training.NOISE_ONLY)
-    if state is not None:
-        unets["noise prediction only"] = build_unet()
-        unets["noise prediction only"].load_state_dict(state["average"])
-    return unets
+    Raises ValueError where none is careful enough (`evaluation.choose_threshold`).
+    """
+    folder = out / "scenes" / "validation"
+    draw_store(folder, count=count, seed=VALIDATION_SEED, workers=_cores())
+    sight, draw = Networks(weights, plan.inference).sight(), StoredScenes(folder).open()
+    return choose_threshold(measure(sight, draw, range(count), progress=True).asked_all)
 
 
 def _cores() -> int:

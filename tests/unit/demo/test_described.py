@@ -79,9 +79,9 @@ class OneEyed:
     def score(self, state, words):
         name = self._maps[int(state.queries.shape[0] > 0)].astype(np.float32)
         maps = np.stack([name, *[np.full_like(name, 0.5)] * (len(words) - 1)])
-        ones = np.ones(len(words), np.float32)
+        largest = maps.max((1, 2))
         return Scores(
-            labels=tuple(words), maps=maps, strength=ones, presence=ones, size_hw=name.shape
+            labels=tuple(words), maps=maps, strength=largest, presence=largest, size_hw=name.shape
         )
 
 

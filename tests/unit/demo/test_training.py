@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from cliper_model.demo import pipeline
 from cliper_model.demo.clip_training import ClipTraining, train_clip
 from cliper_model.demo.export import read_clip, size_in_bytes
+from cliper_model.demo.figures import Bench
 from cliper_model.demo.pipeline import Plan, run
 from cliper_model.demo.pipeline import test_figures as figures_of
 from cliper_model.demo.scene_store import draw_store, open_store
@@ -22,13 +23,6 @@ TINY = ClipTraining(steps=2, scenes=4, processes=1, batch=2, save_every=1)
 TINY_VAE = VaeTraining(steps=2, scenes=4, processes=1, batch=2, save_every=1)
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    out = tmp_path_factory.mktemp("trained")
-    run(Plan.of(2), "all", out, progress=False)
-    return out
-
-
 def test_a_quick_trial_leaves_weights_figures_and_logs(trained):
     weights = trained / "weights"
 
@@ -39,6 +33,7 @@ def test_a_quick_trial_leaves_weights_figures_and_logs(trained):
         "train-diffusion.log",
         "clip.safetensors",
         "constants.safetensors",
+        "control-noise-only.safetensors",
         "demo.json",
         "figures.json",
         "unet.safetensors",
@@ -139,8 +134,8 @@ def test_the_shipped_files_are_small_and_reach_their_figures():
 
 
 def test_the_shipped_weights_segment_fresh_scenes(tmp_path):
-    plan = replace(Plan(), test_scenes=2)
+    plan = replace(Plan(), bench=Bench(test_scenes=2))
     figures = figures_of(plan, tmp_path, demo_folder())
 
     assert figures["given refined"]["accuracy"] > 80
-    assert figures["presence"]["precision"] > 0.6
+    assert figures["presence"]["precision"] > 60
