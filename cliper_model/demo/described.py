@@ -51,15 +51,22 @@ class Question:
     right: NDArray[np.bool_]  # [S, S]; the one that the name describes
     wrong: NDArray[np.bool_]  # [S, S]
     name: str
+    label: str
     others: tuple[str, ...]  # the picture's other words
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Whether the right one was found: by higher mean scores, by most pixels of the name."""
+    """Whether the right one was found.
+
+    coarse, refined  the name's mean score is higher on it, without and with refinement
+    beside           so it is, refined, when the plain label is asked for as well
+    pixels           most pixels of the name, refined, lie on it
+    """
 
     coarse: bool
     refined: bool
+    beside: bool
     pixels: bool
 
 
@@ -80,12 +87,14 @@ def question(quality: str, label: str, index: int) -> Question:
 def ask(sight: Sight, asked: Question) -> Answer:
     """Segment the picture with the name and the picture's other words."""
     words = sight.method.read((asked.name, *asked.others), background=())
+    contest = sight.method.read((asked.name, asked.label, *asked.others), background=())
     state = sight.method.observe(asked.image)
     refined = sight.score(state, words)
     named = winners(refined) == 1
     return Answer(
         coarse=_higher(sight.score(without_refinement(state), words), asked),
         refined=_higher(refined, asked),
+        beside=_higher(sight.score(state, contest), asked),
         pixels=bool(2 * (named & asked.right).sum() > named.sum()),
     )
 
@@ -110,6 +119,7 @@ def _shares(answers: Sequence[Answer]) -> dict[str, float]:
     return {
         "higher score": 100 * sum(answer.coarse for answer in answers) / count,
         "higher score, refined": 100 * sum(answer.refined for answer in answers) / count,
+        "beside the label, refined": 100 * sum(answer.beside for answer in answers) / count,
         "most pixels, refined": 100 * sum(answer.pixels for answer in answers) / count,
         "pictures": len(answers),
     }
@@ -157,7 +167,7 @@ def _two_things(
     scene = finished(canvas)
     masks = [scene.instances == number for number in numbers]
     right, wrong = masks if right_first else masks[::-1]
-    return Question(scene.image, right, wrong, f"{quality} {label}", others)
+    return Question(scene.image, right, wrong, f"{quality} {label}", label, others)
 
 
 def _qualities(rng: np.random.Generator, quality: str, colours: Sequence[str]) -> list[Item]:
@@ -201,7 +211,7 @@ def _two_hours(
     masks = [first.masks()[label] & seam, second.masks()[label] & ~seam]
     right, wrong = masks if right_first else masks[::-1]
     shown = [w for w in LABELS if w != label and (w in first.masks() or w in second.masks())]
-    return Question(image, right, wrong, f"{quality} {label}", tuple(shown))
+    return Question(image, right, wrong, f"{quality} {label}", label, tuple(shown))
 
 
 def _landscape(canvas: Canvas, label: str, floor: str, horizon: float, *, night: bool) -> Scene:

@@ -31,6 +31,7 @@ _COLUMNS: Final = ("mIoU", "accuracy", "outline mIoU", "small mIoU")
 _DESCRIBED: Final = (
     "higher score",
     "higher score, refined",
+    "beside the label, refined",
     "most pixels, refined",
 )
 _LOG_LINE: Final = re.compile(r"^(\S+) (\d+)/(\d+) (\d+) s\b(?: (\d+) crops)?")
@@ -112,7 +113,8 @@ The same generator in styles that are never trained on, {style_scenes} scenes ea
 
 Two of one class, of which only one fits the name; the name is one of the {never} pairs that no
 training text says. Percent of pictures, {described_pictures} per name, in which the right one has
-the higher mean score, and in which most pixels given the name lie on it.
+the higher mean score, asked with the picture's grounds, or also beside the plain label; and in
+which most pixels given the name lie on it. Chance is 50 for the first three.
 
 {described}
 

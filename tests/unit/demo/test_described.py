@@ -67,10 +67,10 @@ class OneEyed:
     """Answers with maps made by hand: `coarse` and `refined` where the name is."""
 
     def __init__(self, coarse, refined):
-        self._maps, self.method, self.asked = (coarse, refined), self, None
+        self._maps, self.method, self.asked = (coarse, refined), self, []
 
     def read(self, words, *, background):
-        self.asked = (words, background)
+        self.asked.append((words, background))
         return words
 
     def observe(self, image):
@@ -89,8 +89,11 @@ def test_the_right_one_is_found_where_the_name_scores_higher():
     asked = question("blue", "car", 0)
     sight = OneEyed(coarse=1.0 * asked.wrong, refined=1.0 * asked.right)
 
-    assert ask(sight, asked) == Answer(coarse=False, refined=True, pixels=True)
-    assert sight.asked == (("blue car", *asked.others), ())
+    assert ask(sight, asked) == Answer(coarse=False, refined=True, beside=True, pixels=True)
+    assert sight.asked == [
+        (("blue car", *asked.others), ()),
+        (("blue car", "car", *asked.others), ()),
+    ]
 
 
 def test_a_name_on_both_is_not_mostly_on_the_right_one():
@@ -103,7 +106,7 @@ def test_a_name_on_both_is_not_mostly_on_the_right_one():
 
 
 def test_figures_are_shares_of_pictures():
-    right, wrong = Answer(True, True, True), Answer(False, True, False)
+    right, wrong = Answer(True, True, True, True), Answer(False, True, False, False)
 
     figures = described_figures({("blue", "car"): [right, wrong], ("night", "sky"): [right, right]})
 
