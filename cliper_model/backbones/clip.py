@@ -128,15 +128,14 @@ class ClipBackbone:
         tokens = tokens + self.positions(grid_hw, half=half_positions)
         tokens = vision.ln_pre(tokens)
 
-        inputs, accumulated = [], None
+        heads = vision.transformer.resblocks[-1].attn.num_heads
+        accumulated = torch.zeros(heads, len(tokens), len(tokens), device=self.device)
+        inputs = []
         for block in vision.transformer.resblocks[:-1]:
             normed = block.ln_1(tokens)
             inputs.append(normed)
-            mixed, weights = self._attend(block.attn, normed)
-            accumulated = weights if accumulated is None else accumulated.add_(weights)
-            tokens = tokens + mixed
+            tokens = tokens + self._attend(block.attn, normed, accumulated)
             tokens = tokens + block.mlp(block.ln_2(tokens))
-        assert accumulated is not None, "a vision transformer with at least two blocks is needed"
         return Seen(torch.stack([*inputs, tokens]), accumulated, grid_hw)
 
     def positions(
@@ -146,14 +145,25 @@ class ClipBackbone:
         return resize_positions(table, grid_hw=grid_hw, half=half)
 
     def _attend(
-        self, layer: Any, tokens: Float[Tensor, "n width"]
-    ) -> tuple[Float[Tensor, "n width"], Float[Tensor, "heads n n"]]:
-        """Self-attention of one block; the weights come back per head in float32."""
+        self,
+        layer: Any,
+        tokens: Float[Tensor, "n width"],
+        accumulated: Float[Tensor, "heads n n"],
+    ) -> Float[Tensor, "n width"]:
+        """Self-attention of one block; adds its weights to `accumulated`, in float32."""
         projected = functional.linear(tokens, layer.in_proj_weight, layer.in_proj_bias)
         queries, keys, values = (_per_head(t, layer.num_heads) for t in projected.chunk(3, dim=-1))
-        weights = attend.self_similarity(queries.float(), keys.float())
-        mixed = weights.to(values.dtype) @ values
-        return layer.out_proj(mixed.transpose(-3, -2).flatten(-2)), weights
+        mixed = torch.empty_like(values)
+        step = attend.at_once(accumulated[0].numel(), accumulated.device)
+        room = torch.empty_like(accumulated[:step])
+        for start in range(0, len(values), step):
+            part = slice(start, start + step)
+            left, right = queries[part].float(), keys[part].float()
+            weights = attend.self_similarity(left, right, out=room[: len(left)])
+            accumulated[part].add_(weights)
+            mixed[part] = weights.to(values.dtype) @ values[part]
+        projected = layer.out_proj(mixed.transpose(-3, -2).flatten(-2))
+        return projected
 
     # -- pictures, step by step: for methods that change single blocks ------------------
 
@@ -245,13 +255,14 @@ class ClipBackbone:
         self, seen: Seen, *, attention_type: str, epsilon: float
     ) -> Iterator[Float[Tensor, "heads n n"]]:
         """For every layer the map that mixes its values in the last block (§4.2, §4.3)."""
+        if attention_type == "fused-attn":
+            rounds = len(seen.inputs)
+            yield from attend.fused_in_turn(seen.accumulated, rounds=rounds, epsilon=epsilon)
+            return
         block = self.vision.transformer.resblocks[-1]
-        heads, accumulated = block.attn.num_heads, seen.accumulated
+        heads = block.attn.num_heads
         for layer in seen.inputs:
-            if attention_type == "fused-attn":
-                accumulated = attend.column_row_normalise(accumulated, epsilon=epsilon)
-                yield attend.sharpen(accumulated, epsilon=epsilon)
-            elif attention_type == "identity":
+            if attention_type == "identity":
                 yield torch.eye(layer.shape[0], device=layer.device).expand(heads, -1, -1)
             else:
                 projected = functional.linear(

@@ -7,11 +7,11 @@ blocks, and the last up block until the queries and keys of its second attention
 from typing import Any
 
 import torch
-from diffusers.models.attention_processor import AttnProcessor
 from jaxtyping import Float
 from torch import Tensor
 
 from ..shapes import Image
+from ..stages import refine
 from ..stages.resize import to_diffusion_square
 
 
@@ -39,10 +39,9 @@ class DiffusionBackbone:
         """
         self._vae = vae.eval().requires_grad_(False)
         self._unet = unet.eval().requires_grad_(False)
-        # Fused attention would move the second tap's input by 1e-6 and flip links at the threshold.
-        self._unet.up_blocks[-1].attentions[0].transformer_blocks[0].attn1.set_processor(
-            AttnProcessor()
-        )
+        if self.dtype == torch.float32:  # half precision moves what comes next further than 1e-6
+            first = self._unet.up_blocks[-1].attentions[0].transformer_blocks[0]
+            first.attn1.set_processor(PlainAttention())
         self._empty_prompt = empty_prompt
         self._side, self._timestep = side, timestep
         self._signal, self._noise = noise_share
@@ -142,6 +141,26 @@ class DiffusionBackbone:
         second = _queries_and_keys(last.attentions[1], hidden)
         queries, keys = (torch.cat(pair) for pair in zip(second, first, strict=True))
         return queries, keys
+
+
+class PlainAttention:
+    """Self-attention the way its maps are computed later, a block of queries at a time.
+
+    A processor for diffusers' `Attention`. Fused attention would move the second tap's input
+    by 1e-6 and flip links at the threshold.
+    """
+
+    def __call__(
+        self, layer: Any, hidden_states: Float[Tensor, "1 n channels"], **_: Any
+    ) -> Float[Tensor, "1 n channels"]:
+        queries, keys, values = (
+            project(hidden_states)[0].unflatten(-1, (layer.heads, -1)).transpose(0, 1)
+            for project in (layer.to_q, layer.to_k, layer.to_v)
+        )
+        mixed = torch.stack(
+            [refine.mix(*head) for head in zip(queries, keys, values, strict=True)], dim=1
+        )
+        return layer.to_out[1](layer.to_out[0](mixed.flatten(1)[None]))
 
 
 def _queries_and_keys(

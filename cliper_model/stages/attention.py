@@ -1,14 +1,37 @@
 """Attention of many layers -> one map per layer for the last block (specification §4).
 
-Every function takes a batch in front (`...`) and leaves its input untouched, so the
-same lines serve inference and the training of the demo weights.
+Every function takes a batch in front (`...`) and leaves its input untouched; `softmax_` works
+in place, and `out` takes memory that is there already: fresh pages cost more than arithmetic.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+FAINTEST = -70.0  # e to it is 4e-31: sums of float32 do not feel it, and it is no subnormal number
+CACHE_VALUES = 2**19  # of a block that stays in a processor's cache: 2 MB of float32
+GPU_VALUES = 2**26  # of a block that is worth a kernel: 256 MB of float32
+LARGEST_FACTOR = 1e36  # of a row or column that is empty
+
+
+def at_once(values_each: int, device: torch.device) -> int:
+    """How many rows, or maps, of so many values are best treated together; at least one."""
+    room = CACHE_VALUES if device.type == "cpu" else GPU_VALUES
+    return max(1, room // max(1, values_each))
+
+
+def softmax_(logits: Float[Tensor, "*batch keys"]) -> Float[Tensor, "*batch keys"]:
+    """Softmax over the last axis, in place.
+
+    What is weaker than `FAINTEST` against the strongest key is raised to it. Peaked attention
+    is full of numbers below 1e-38 otherwise, and a processor takes a hundred times as long
+    for each of them, here and in every product that follows.
+    """
+    faintest = logits.amax(dim=-1, keepdim=True) + FAINTEST
+    torch.maximum(logits, faintest, out=logits)
+    return torch.softmax(logits, dim=-1, out=logits)
 
 
 def accumulate(
@@ -54,18 +77,67 @@ def fuse(
     accumulated: Float[Tensor, "*batch heads n n"], *, rounds: int, epsilon: float = 0.0
 ) -> list[Float[Tensor, "*batch heads n n"]]:
     """The map each layer is mixed with in the last block: layer `k` after `k + 1` rounds."""
-    weights = []
+    return list(fused_in_turn(accumulated, rounds=rounds, epsilon=epsilon))
+
+
+def fused_in_turn(
+    accumulated: Float[Tensor, "*batch heads n n"], *, rounds: int, epsilon: float = 0.0
+) -> Iterator[Float[Tensor, "*batch heads n n"]]:
+    """The maps of `fuse`, made one after the other.
+
+    A column-row step only multiplies rows and columns, so what it does is kept as one factor
+    per row and one per column, and only what leaves is ever written down. Equals `sharpen` of
+    that many `column_row_normalise` up to rounding.
+    """
+    maps = accumulated.flatten(0, -3)
+    step = at_once(maps[0].numel(), maps.device)
+    rows, columns = maps.new_ones(maps.shape[:-1]), maps.new_ones(maps.shape[:-1])
+    scratch = torch.empty_like(maps[:step])
     for _ in range(rounds):
-        accumulated = column_row_normalise(accumulated, epsilon=epsilon)
-        weights.append(sharpen(accumulated, epsilon=epsilon))
-    return weights
+        rows, columns = balance(maps, rows, columns, epsilon=epsilon)
+        fused = torch.empty_like(maps)
+        for start in range(0, len(maps), step):
+            part = slice(start, start + step)
+            scaled = scratch[: len(maps[part])]
+            torch.mul(maps[part], rows[part, :, None] / 2, out=scaled)
+            scaled.mul_(columns[part, None, :])
+            above = torch.add(scaled, scaled.mT, out=fused[part])
+            above.sub_(above.mean(dim=-2, keepdim=True)).clamp_min_(0)
+            above.div_(above.sum(dim=-1, keepdim=True) + epsilon)
+        yield fused.view_as(accumulated)
+
+
+def balance(
+    maps: Float[Tensor, "maps n n"],
+    rows: Float[Tensor, "maps n"],
+    columns: Float[Tensor, "maps n"],
+    *,
+    epsilon: float,
+) -> tuple[Float[Tensor, "maps n"], Float[Tensor, "maps n"]]:
+    """`column_row_normalise` of `rows[:, None] * maps * columns`, as new factors.
+
+    An empty column's factor is bounded, so that it stays empty instead of becoming NaN; with
+    `epsilon` 0 it becomes NaN, as published.
+    """
+    most = LARGEST_FACTOR if epsilon else torch.inf
+    sums = columns * (rows[:, None] @ maps)[:, 0]
+    columns = (columns / (sums + epsilon)).clamp_max(most)
+    sums = rows * (maps @ columns[..., None])[..., 0]
+    return (rows / (sums + epsilon)).clamp_max(most), columns
 
 
 def self_similarity(
-    queries: Float[Tensor, "*batch heads n d"], keys: Float[Tensor, "*batch heads n d"]
+    queries: Float[Tensor, "*batch heads n d"],
+    keys: Float[Tensor, "*batch heads n d"],
+    *,
+    out: Float[Tensor, "*batch heads n n"] | None = None,
 ) -> Float[Tensor, "*batch heads n n"]:
-    """`softmax(q kᵀ / √d)`; with q = k this is q-q, k-k or v-v attention (specification §4.3)."""
-    return torch.softmax(queries @ keys.transpose(-1, -2) / queries.shape[-1] ** 0.5, dim=-1)
+    """`softmax(q kᵀ / √d)`; with q = k this is q-q, k-k or v-v attention (specification §4.3).
+
+    For inference: nothing is kept for a gradient.
+    """
+    scale = queries.shape[-1] ** -0.5
+    return softmax_(torch.matmul(queries * scale, keys.mT, out=out))
 
 
 def patch_links(weights: Float[Tensor, "heads n n"]) -> Float[Tensor, "patches patches"]:

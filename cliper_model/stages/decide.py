@@ -3,8 +3,8 @@
 Source: cliper §9; proxyclip §5 for row logits; cliptrase §4 for the vote of clusters.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -37,10 +37,26 @@ def upsampled_rows(
         rows = slice(start, min(start + step, height))
         first = int(upper[rows].min())
         near = maps[:, first : int(lower[rows].max()) + 1]
-        wide = near[:, :, left] * (1 - across) + near[:, :, right] * across
-        weight = down[rows, None]
+        wide = _between(near, left, right, across, axis=2)
         over, under = upper[rows] - first, lower[rows] - first
-        yield rows, wide[:, over] * (1 - weight) + wide[:, under] * weight
+        yield rows, _between(wide, over, under, down[rows, None], axis=1)
+
+
+def _between(
+    maps: Float[np.ndarray, "classes h w"],
+    before: Int[np.ndarray, " n"],
+    after: Int[np.ndarray, " n"],
+    share: Float[np.ndarray, " n"] | Float[np.ndarray, "n 1"],
+    *,
+    axis: int,
+) -> Float[np.ndarray, "classes h2 w2"]:
+    """Linear interpolation along one axis, `share` of the way from `before` to `after`."""
+    mixed = np.take(maps, before, axis=axis)
+    mixed *= 1 - share
+    rest = np.take(maps, after, axis=axis)
+    rest *= share
+    mixed += rest
+    return mixed
 
 
 def row_probabilities(
@@ -62,11 +78,12 @@ def likeliest_rows(
     return np.stack([values[owner == label].max(axis=0) for label in range(classes)]), behind
 
 
-def pixel_scores(
-    scores: Scores,
-) -> Iterator[
-    tuple[slice, Float[np.ndarray, "classes rows width"], Float[np.ndarray, "rows width"] | None]
-]:
+PixelBlock = tuple[
+    slice, Float[np.ndarray, "classes rows width"], Float[np.ndarray, "rows width"] | None
+]
+
+
+def pixel_scores(scores: Scores) -> Iterator[PixelBlock]:
     """Class values at every pixel, a block of image rows at a time, and the background's."""
     if scores.rows is None:
         for rows, block in upsampled_rows(scores.maps, size_hw=scores.size_hw):
@@ -188,13 +205,58 @@ def decide(scores: Scores, decision: Decision) -> Segmentation:
 def _decide_among(
     scores: Scores, decision: Decision, present: Bool[np.ndarray, " classes"]
 ) -> Segmentation:
+    """Maps of absent labels decide nothing and are left out; rows share a softmax and stay."""
+    if scores.rows is not None or present.all() or not present.any():
+        return _decide_pixels(scores, decision, present)
+    kept = np.flatnonzero(present)
+    shares = _per_label(decision.mask_threshold, len(present))[kept]
+    few = replace(
+        scores,
+        labels=tuple(scores.labels[label] for label in kept),
+        maps=scores.maps[kept],
+        strength=scores.strength[kept],
+        presence=scores.presence[kept],
+    )
+    decided = _decide_pixels(
+        few, replace(decision, mask_threshold=tuple(map(float, shares))), present[kept]
+    )
+    confidence = np.zeros(len(present), np.float32)
+    confidence[kept] = decided.confidence
+    layers = None
+    if decided.layers is not None:
+        layers = np.zeros((len(present), *scores.size_hw), bool)
+        layers[kept] = decided.layers
+    numbers = np.concatenate([[0], kept + 1]).astype(np.int32)
+    return replace(
+        decided,
+        labels=scores.labels,
+        label_map=numbers[decided.label_map],
+        confidence=confidence,
+        presence=scores.presence,
+        layers=layers,
+    )
+
+
+def _pixel_blocks(scores: Scores) -> Callable[[], Iterable[PixelBlock]]:
+    """`pixel_scores` again and again: kept where they are few, else computed anew."""
+    values = scores.maps if scores.rows is None else scores.rows.values
+    if len(values) * scores.size_hw[0] * scores.size_hw[1] > BLOCK_VALUES:
+        return lambda: pixel_scores(scores)
+    kept = list(pixel_scores(scores))
+    return lambda: kept
+
+
+def _decide_pixels(
+    scores: Scores, decision: Decision, present: Bool[np.ndarray, " classes"]
+) -> Segmentation:
     count, (height, width) = len(scores.labels), scores.size_hw
     label_map = np.zeros((height, width), np.int32)
     layers = np.zeros((count, height, width), bool) if decision.overlap else None
     tally = _Tally(count)
     if present.any():
-        scale = _Scale.of(scores, decision)
-        for rows, block, behind in pixel_scores(scores):
+        blocks = _pixel_blocks(scores)
+        scale = _Scale.of(scores, decision, blocks)
+        for rows, block, behind in blocks():
             scaled = scale.apply(block)
             allowed = present[:, None, None] & (block >= scale.floors)
             label_map[rows] = label_block(
@@ -218,7 +280,7 @@ def _decide_among(
             label_map = vote(label_map, scores.clusters, classes=count)
             if layers is not None:
                 layers = vote_each(layers, scores.clusters)
-            for rows, block, _ in pixel_scores(scores):
+            for rows, block, _ in blocks():
                 claims = label_map[rows] if layers is None else layers[:, rows]
                 tally.add(scale.certainty(block), claims)
     return Segmentation(
@@ -245,10 +307,12 @@ class _Scale:
     strength: Float[np.ndarray, " classes"] | None  # None for row probabilities
 
     @classmethod
-    def of(cls, scores: Scores, decision: Decision) -> "_Scale":
+    def of(
+        cls, scores: Scores, decision: Decision, blocks: Callable[[], Iterable[PixelBlock]]
+    ) -> "_Scale":
         shares = _per_label(decision.mask_threshold, len(scores.labels))
         if scores.rows is None or decision.normalise or shares.any():
-            smallest, largest = extremes(block for _, block, _ in pixel_scores(scores))
+            smallest, largest = extremes(block for _, block, _ in blocks())
         else:  # nobody asks for them, and a softmax at every pixel is not for nothing
             smallest, largest = scores.strength, scores.strength
         strength = scores.strength if scores.rows is None else None

@@ -1,13 +1,15 @@
 """Coarse maps + diffusion self-attention -> refined maps (specification §8).
 
 The chain is applied right to left, one head at a time: thin products, the same answer as
-multiplying all maps first, and one `n x n` matrix in memory instead of ten.
+multiplying all maps first, and a block of one `n x n` matrix in memory instead of ten.
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from . import attention as attend
+from .attention import softmax_
 from .proxy import proxy_attention
 from .resize import resize_maps
 
@@ -15,24 +17,50 @@ EPSILON = 1e-5
 
 
 def attention_map(
-    queries: Float[Tensor, "n width"], keys: Float[Tensor, "n width"]
-) -> Float[Tensor, "n n"]:
-    """Self-attention probabilities of one head, in float32."""
+    queries: Float[Tensor, "rows width"],
+    keys: Float[Tensor, "n width"],
+    *,
+    out: Float[Tensor, "rows n"] | None = None,
+) -> Float[Tensor, "rows n"]:
+    """Self-attention probabilities of one head, or of some of its queries, in float32."""
     queries, keys = queries.float()[None], keys.float()[None]
-    room = queries.new_empty(1, queries.shape[1], keys.shape[1])
+    room = queries.new_empty(queries.shape[1], keys.shape[1]) if out is None else out
     scale = queries.shape[-1] ** -0.5
-    products = torch.baddbmm(room, queries, keys.transpose(1, 2), beta=0, alpha=scale)
-    return torch.softmax(products[0], dim=-1)
+    torch.baddbmm(room[None], queries, keys.mT, beta=0, alpha=scale, out=room[None])
+    return softmax_(room)
 
 
-def keep_strong_links(attention: Float[Tensor, "n n"], *, floor: float) -> Float[Tensor, "n n"]:
+def mix(
+    queries: Float[Tensor, "n width"],
+    keys: Float[Tensor, "n width"],
+    values: Float[Tensor, "n width"],
+) -> Float[Tensor, "n width"]:
+    """What one head gives: its `attention_map` times the values, a block of queries at a time."""
+    blocks = queries.split(attend.at_once(len(keys), keys.device))
+    room = torch.empty(len(blocks[0]), len(keys), device=keys.device)
+    return torch.cat(
+        [attention_map(block, keys, out=room[: len(block)]) @ values.float() for block in blocks]
+    )
+
+
+def keep_strong_links(
+    attention: Float[Tensor, "rows n"],
+    *,
+    floor: float,
+    strongest: Float[Tensor, " n"] | None = None,
+    out: Float[Tensor, "rows n"] | None = None,
+) -> Float[Tensor, "rows n"]:
     """Divide each key's column by its strongest query; cut what is below `floor`.
+
+    strongest  of every column, where `attention` holds some of the rows; None finds it
+    out        may be `attention` itself
 
     Rows are not yet normalised (see `apply_rows`). Source: specification §8 steps 1 and 2.
     """
-    strongest = attention.amax(dim=-2, keepdim=True) + EPSILON
-    relative = attention / strongest
-    return torch.nn.functional.threshold(relative, _just_below(floor), 0.0)
+    if strongest is None:
+        strongest = attention.amax(dim=-2)
+    relative = torch.div(attention, strongest + EPSILON, out=out)
+    return torch.threshold_(relative, _just_below(floor), 0.0)
 
 
 def _just_below(floor: float) -> float:
@@ -41,10 +69,40 @@ def _just_below(floor: float) -> float:
 
 
 def apply_rows(
-    links: Float[Tensor, "n n"], maps: Float[Tensor, "n classes"]
-) -> Float[Tensor, "n classes"]:
+    links: Float[Tensor, "rows n"], maps: Float[Tensor, "n classes"]
+) -> Float[Tensor, "rows classes"]:
     """Row-normalised product; a row that lost all links gives zero."""
     return links @ maps / (links.sum(dim=-1, keepdim=True) + EPSILON)
+
+
+def spread(
+    maps: Float[Tensor, "n classes"],
+    queries: Float[Tensor, "n width"],
+    keys: Float[Tensor, "n width"],
+    *,
+    floor: float,
+) -> Float[Tensor, "n classes"]:
+    """One head's map, columns by their strongest query and weak links cut, times class maps.
+
+    A block of queries is compared with all keys at a time, so memory grows with n and not with
+    its square. With more than one block the map is computed twice: once for the strongest
+    query of every key, once to be used.
+    Source: specification §8 steps 1 to 3, §13 form 2.
+    """
+    blocks = queries.float().split(attend.at_once(len(keys), keys.device))
+    keys = keys.float()
+    room = keys.new_empty(len(blocks[0]), len(keys))
+    strongest = keys.new_zeros(len(keys))
+    for block in blocks:
+        attention = attention_map(block, keys, out=room[: len(block)])
+        strongest = torch.maximum(strongest, attention.amax(dim=0))
+    parts = []
+    for block in blocks:
+        if len(blocks) > 1:  # else the whole map is still there
+            attention = attention_map(block, keys, out=room[: len(block)])
+        links = keep_strong_links(attention, floor=floor, strongest=strongest, out=attention)
+        parts.append(apply_rows(links, maps))
+    return torch.cat(parts)
 
 
 def chain(
@@ -59,9 +117,7 @@ def chain(
     Source: CLIPer, fine-grained compensation; specification §8 `SFSA`, §13 form 1.
     """
     for head in reversed(range(queries.shape[0])):
-        maps = apply_rows(
-            keep_strong_links(attention_map(queries[head], keys[head]), floor=floor), maps
-        )
+        maps = spread(maps, queries[head], keys[head], floor=floor)
     return maps
 
 
@@ -76,8 +132,7 @@ def mean_of_heads(
     heads = queries.shape[0]
     total = torch.zeros_like(maps)
     for head in range(heads):
-        links = keep_strong_links(attention_map(queries[head], keys[head]), floor=floor)
-        total = total + apply_rows(links, maps)
+        total = total + spread(maps, queries[head], keys[head], floor=floor)
     return total / heads
 
 
@@ -90,8 +145,7 @@ def one_head(
     head: int,
 ) -> Float[Tensor, "n classes"]:
     """A single head of the concatenated order (specification §8 `selection`)."""
-    links = keep_strong_links(attention_map(queries[head], keys[head]), floor=floor)
-    return apply_rows(links, maps)
+    return spread(maps, queries[head], keys[head], floor=floor)
 
 
 def spread_along_similarity(
