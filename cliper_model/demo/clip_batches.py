@@ -1,6 +1,6 @@
 """Training crops for the demo CLIP, with caption, tags and patch labels of what they show."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -46,6 +46,16 @@ class ClipBatch:
     other_prompts: list[str]  # unknown words, then the background word
     described_prompts: list[str]  # labels with a quality: a red car, a dotted fish
     described_masks: Tensor  # float [B, g g, described prompts], area share of exactly that
+
+    def to(self, device: torch.device) -> "ClipBatch":
+        """The same batch with its tensors on `device`."""
+        return replace(
+            self,
+            images=self.images.to(device),
+            tags=self.tags.to(device),
+            patch_labels=self.patch_labels.to(device),
+            described_masks=self.described_masks.to(device),
+        )
 
 
 class Catalogue:

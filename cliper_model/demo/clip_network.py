@@ -66,7 +66,7 @@ def build_clip(vocabulary: int = VOCABULARY) -> CLIP:
 def normalise_pixels(images: Tensor) -> Tensor:
     """uint8 `[B, H, W, 3]` to the input of the vision tower, float32 `[B, 3, H, W]`."""
     pixels = images.permute(0, 3, 1, 2).float() / 255
-    mean, std = torch.tensor(_MEAN), torch.tensor(_STD)
+    mean, std = pixels.new_tensor(_MEAN), pixels.new_tensor(_STD)
     return (pixels - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)
 
 
@@ -79,20 +79,21 @@ def _tokenizer() -> open_clip.SimpleTokenizer:
 
 
 @lru_cache(maxsize=65536)
-def _tokens(text: str) -> Tensor:
+def tokens_of(text: str) -> Tensor:
+    """Token ids of one text, padded to the context, int64 `[CONTEXT]`."""
     row: Tensor = _tokenizer()([text])[0]
     return row
 
 
 def used_token_ids() -> Tensor:
     """Ids of every token the training text can contain, ascending, int64."""
-    ids = {int(i) for text in trained_sentences() for i in _tokens(text)}
+    ids = {int(i) for text in trained_sentences() for i in tokens_of(text)}
     return torch.tensor(sorted(ids), dtype=torch.int64)
 
 
 def short_ids(texts: Sequence[str], used: Tensor) -> Tensor:
     """Token rows in a table of 1 + len(used) rows; row 0 stands for every other token."""
-    rows = torch.stack([_tokens(text) for text in texts])
+    rows = torch.stack([tokens_of(text) for text in texts])
     place = torch.searchsorted(used, rows).clamp_max(len(used) - 1)
     return torch.where(used[place] == rows, place + 1, 0)
 
@@ -113,7 +114,7 @@ def encode_text(model: Any, ids: Tensor, ends: Tensor) -> Tensor:
 
 def text_ends(texts: Sequence[str]) -> Tensor:
     """Position of the end-of-text token, which has the largest id, `[T]`."""
-    return torch.stack([_tokens(text) for text in texts]).argmax(-1)
+    return torch.stack([tokens_of(text) for text in texts]).argmax(-1)
 
 
 # vision

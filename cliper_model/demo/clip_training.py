@@ -93,29 +93,39 @@ class DemoClip(nn.Module):
 
     def text(self, texts: list[str]) -> Tensor:
         """Unit embeddings `[T, E]`."""
-        return encode_text(self.clip, short_ids(texts, self.used), text_ends(texts))
+        device = self.used.device
+        ids, ends = short_ids(texts, self.used.cpu()), text_ends(texts)
+        return encode_text(self.clip, ids.to(device), ends.to(device))
 
 
 def train_clip(
-    config: ClipTraining, out: Path, *, resume: bool = False, progress: bool = True
+    config: ClipTraining,
+    out: Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    device: str = "cpu",
 ) -> Path:
     """Train into `out` (checkpoint, log); returns the checkpoint.
 
     Step `i` draws everything from the generator of `(seed, i, process)`, so a resumed run and an
-    uninterrupted one see the same batches.
+    uninterrupted one see the same batches. `device` other than the CPU takes one process.
     """
     draw_store(out / "scenes" / "train", count=config.scenes, seed=config.scene_seed)
-    work_together(_train, config.processes, config, out, resume, progress)
+    work_together(_train, config.processes, config, out, resume, progress, device)
     return out / CHECKPOINT
 
 
-def _train(team: Team, config: ClipTraining, out: Path, resume: bool, progress: bool) -> None:
+def _train(
+    team: Team, config: ClipTraining, out: Path, resume: bool, progress: bool, device: str
+) -> None:
     """What every process of the training does."""
     catalogue = Catalogue(open_store(out / "scenes" / "train"))
     talks = team.leads and progress
     log = Log(out / "train-clip.log", tqdm.write if talks else None, active=team.leads)
     torch.manual_seed(config.seed)
-    model = DemoClip()
+    place = torch.device(device)
+    model = DemoClip().to(place)
     optimizers = _optimizers(model, config)
     start = 0
     if resume and (state := load_checkpoint(out / CHECKPOINT)) is not None:
@@ -131,8 +141,8 @@ def _train(team: Team, config: ClipTraining, out: Path, resume: bool, progress: 
         for optimizer, peak in zip(optimizers, (config.rate, config.matrix_rate), strict=True):
             set_rate(optimizer, peak * share)
         rng = np.random.default_rng((config.seed, step, team.rank, 1))
-        with torch.autocast("cpu", torch.bfloat16):
-            losses = clip_losses(model, batch, config, rng)
+        with torch.autocast(place.type, torch.bfloat16):
+            losses = clip_losses(model, batch.to(place), config, rng)
         model.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
         _descend(model, optimizers, team)
@@ -200,7 +210,7 @@ def clip_losses(
 def _contrast(model: DemoClip, images: Tensor, captions: Tensor) -> Tensor:
     scale = model.clip.logit_scale.exp().clamp(max=60)
     logits = (scale * images @ captions.T).float()
-    matching = torch.arange(len(logits))
+    matching = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, matching) + F.cross_entropy(logits.T, matching)) / 2
 
 

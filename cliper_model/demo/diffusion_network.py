@@ -1,8 +1,8 @@
 """The demo diffusion half: a tiny autoencoder and U-Net in Stable Diffusion's layout.
 
 Both start close to something sensible, because minutes of training cannot find it from noise:
-the autoencoder as a box mean of the colours, the tapped attention with key = query, so that a
-token looks at tokens like itself.
+the autoencoder as a box mean of the colours beside one difference of brightness, the tapped
+attention with key = query, so that a token looks at tokens like itself.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,10 @@ from typing import Any, Final
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from open_clip.model import CLIP
 from torch import Tensor, nn
+
+from .clip_network import tokens_of
 
 TIMESTEP: Final = 20  # noise level at which the attention is read
 PROMPT_TOKENS: Final = 8
@@ -67,10 +70,18 @@ def build_unet() -> UNet2DConditionModel:
     return unet
 
 
-def empty_prompt() -> Tensor:
-    """Stand-in for the text condition of the empty prompt, a constant `[1, tokens, width]`."""
-    generator = torch.Generator().manual_seed(3)
-    return torch.randn(1, PROMPT_TOKENS, UNET_CONFIG["cross_attention_dim"], generator=generator)
+@torch.no_grad()
+def empty_prompt(clip: CLIP) -> Tensor:
+    """The demo text tower's tokens of the empty text, as Stable Diffusion uses them.
+
+    `[1, PROMPT_TOKENS, width]`: start, end, padding; after the last LayerNorm.
+    """
+    ids = tokens_of("")[None, :PROMPT_TOKENS]
+    x = clip.token_embedding(ids) + clip.positional_embedding[:PROMPT_TOKENS]
+    assert clip.attn_mask is not None
+    x = clip.transformer(x, attn_mask=clip.attn_mask[:PROMPT_TOKENS, :PROMPT_TOKENS])
+    prompt: Tensor = clip.ln_final(x).float()
+    return prompt
 
 
 def signal_shares() -> Tensor:
@@ -82,7 +93,7 @@ def signal_shares() -> Tensor:
 
 def add_noise(latent: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
     """`latent` as it looks at `timesteps` `[B]`."""
-    share = signal_shares()[timesteps].view(-1, 1, 1, 1)
+    share = signal_shares().to(timesteps.device)[timesteps].view(-1, 1, 1, 1)
     return share.sqrt() * latent + (1 - share).sqrt() * noise
 
 
@@ -179,8 +190,11 @@ class _Link(torch.autograd.Function):
 
 # the near-linear start of the autoencoder
 
-_PAIRS = 8  # channels 2j and 2j + 1 carry plus and minus colour j; 6 and 7 a constant
+_CONSTANT_PAIR = 3  # pairs 0 to 2 carry the colours
+_DETAIL_PAIR = 4  # brightness: at last the difference between opposite corners
+_CARRIED = 10  # channels 2j and 2j + 1 carry plus and minus of pair j
 _CONSTANT = 6.0  # fixes the scale of the (single-group) GroupNorm
+_DETAIL_GAIN = 3.0  # differences are smaller than colours
 _SMALL = 0.15  # how much of the random initialisation stays
 
 
@@ -191,7 +205,7 @@ def _start_near_linear(vae: AutoencoderKL) -> None:
         if "conv2." in name:
             parameter.zero_()  # residual blocks begin as the identity
     for half in (vae.encoder, vae.decoder):
-        _colour_pairs(half.conv_in)
+        _fill_pairs(half.conv_in)
         blocks = half.down_blocks if half is vae.encoder else half.up_blocks
         for resnet in [r for block in (*blocks, half.mid_block) for r in block.resnets]:
             if resnet.conv_shortcut is not None:
@@ -201,7 +215,8 @@ def _start_near_linear(vae: AutoencoderKL) -> None:
                 _pass_on(down.conv, average=True)
             for up in getattr(block, "upsamplers", None) or ():
                 _pass_on(up.conv)
-        _colours_from_pairs(half.conv_out, half.conv_norm_out.num_channels)
+        _read_pairs(half.conv_out, half.conv_norm_out.num_channels)
+    _keep_detail(vae)
     last: Any = vae.encoder.conv_out
     last.weight[4:] = 0
     last.bias[4:] = -5.0  # log variance: nearly no noise
@@ -212,40 +227,66 @@ def _start_near_linear(vae: AutoencoderKL) -> None:
         mix.weight[:, :, 0, 0] = torch.eye(len(mix.weight))
 
 
-def _colour_pairs(convolution: Any) -> None:
+def _keep_detail(vae: AutoencoderKL) -> None:
+    """The fourth latent channel starts as a difference inside its square, or it would collapse."""
+    encoder: Any = vae.encoder
+    last_down = [block.downsamplers[0].conv for block in encoder.down_blocks if block.downsamplers]
+    for channel in (2 * _DETAIL_PAIR, 2 * _DETAIL_PAIR + 1):
+        last_down[-1].weight[channel] = 0
+        last_down[-1].weight[channel, channel, 0, 0] = 0.5
+        last_down[-1].weight[channel, channel, 1, 1] = -0.5
+    middle = encoder.conv_out.weight.shape[-1] // 2
+    gain = _DETAIL_GAIN * _norm_gain(encoder.conv_norm_out.num_channels)
+    encoder.conv_out.weight[3] = 0
+    encoder.conv_out.weight[3, 2 * _DETAIL_PAIR, middle, middle] = gain
+    encoder.conv_out.weight[3, 2 * _DETAIL_PAIR + 1, middle, middle] = -gain
+
+
+def _fill_pairs(convolution: Any) -> None:
+    """Colours into pairs 0 to 2, a constant, and brightness or the fourth channel."""
     weight, bias = convolution.weight, convolution.bias
     middle = weight.shape[-1] // 2
-    weight[:_PAIRS], bias[:_PAIRS] = 0, 0
-    weight[_PAIRS:] *= _SMALL
-    bias[_PAIRS:] *= _SMALL
-    for colour in range(3):
-        weight[2 * colour, colour, middle, middle] = 1.0
-        weight[2 * colour + 1, colour, middle, middle] = -1.0
-    bias[6], bias[7] = _CONSTANT, -_CONSTANT
+    weight[:_CARRIED], bias[:_CARRIED] = 0, 0
+    weight[_CARRIED:] *= _SMALL
+    bias[_CARRIED:] *= _SMALL
+    latent = weight.shape[1] > 3
+    for sign, offset in ((1.0, 0), (-1.0, 1)):
+        for colour in range(3):
+            weight[2 * colour + offset, colour, middle, middle] = sign
+        bias[2 * _CONSTANT_PAIR + offset] = sign * _CONSTANT
+        if latent:
+            weight[2 * _DETAIL_PAIR + offset, 3, middle, middle] = sign
+        else:
+            weight[2 * _DETAIL_PAIR + offset, :, middle, middle] = sign / 3
 
 
 def _pass_on(convolution: Any, *, average: bool = False) -> None:
     weight, bias = convolution.weight, convolution.bias
-    weight[:_PAIRS] = 0
-    weight[_PAIRS:] *= _SMALL
+    weight[:_CARRIED] = 0
+    weight[_CARRIED:] *= _SMALL
     if bias is not None:
-        bias[:_PAIRS] = 0
-        bias[_PAIRS:] *= _SMALL
+        bias[:_CARRIED] = 0
+        bias[_CARRIED:] *= _SMALL
     middle = weight.shape[-1] // 2
-    for channel in range(_PAIRS):
+    for channel in range(_CARRIED):
         if average:
             weight[channel, channel, :2, :2] = 0.25
         else:
             weight[channel, channel, middle, middle] = 1.0
 
 
-def _colours_from_pairs(convolution: Any, channels: int) -> None:
-    """Undo the pairs; the gain undoes the GroupNorm, whose deviation the constant fixes."""
+def _read_pairs(convolution: Any, channels: int) -> None:
+    """Colours from their pairs."""
     weight = convolution.weight
-    middle, gain = weight.shape[-1] // 2, (2 * _CONSTANT**2 / channels) ** 0.5
+    middle, gain = weight.shape[-1] // 2, _norm_gain(channels)
     weight[:3] = 0
     weight[3:] *= _SMALL
     convolution.bias.zero_()
     for colour in range(3):
         weight[colour, 2 * colour, middle, middle] = gain
         weight[colour, 2 * colour + 1, middle, middle] = -gain
+
+
+def _norm_gain(channels: int) -> float:
+    """Undoes the GroupNorm, whose deviation the constant fixes."""
+    return float((2 * _CONSTANT**2 / channels) ** 0.5)

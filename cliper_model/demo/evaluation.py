@@ -36,7 +36,7 @@ from .tally import Tally, near_outlines, sum_of
 class Inference:
     """The choices of inference; made on validation scenes only."""
 
-    short_side: int = 192  # pixels of the CLIP input
+    short_side: int = 160  # pixels of the CLIP input
     logit_scale: float = 20.0
     attention_threshold: float = 0.3
     select_layer: int = -1

@@ -64,7 +64,10 @@ class MovingAverage:
         self.weights = {name: value.clone() for name, value in model.state_dict().items()}
 
     def load(self, weights: dict[str, Tensor]) -> None:
-        self.weights = {name: value.clone() for name, value in weights.items()}
+        """Go on from `weights`, which may lie on another device."""
+        self.weights = {
+            name: value.clone().to(self.weights[name].device) for name, value in weights.items()
+        }
 
     @torch.no_grad()
     def follow(self, model: nn.Module, step: int) -> None:

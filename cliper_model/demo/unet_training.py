@@ -5,7 +5,7 @@ little noise prediction beside it; the fourth is noise prediction alone.
 """
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,6 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from . import vae_training
 from .coarse_maps import CoarseMaps, open_coarse
 from .diffusion_network import (
     DOWNSCALE,
@@ -30,6 +29,7 @@ from .diffusion_network import (
     empty_prompt,
     install_taps,
 )
+from .export import read_clip
 from .parallel import Team, work_together
 from .scene_store import SceneStore, open_store
 from .schedule import (
@@ -42,25 +42,27 @@ from .schedule import (
     save_checkpoint,
     set_rate,
 )
-from .vae_training import to_unit_range
+from .vae_training import CHECKPOINT as VAE_CHECKPOINT
+from .vae_training import load_vae, to_unit_range
 
 CHECKPOINT: Final = "unet.ckpt"
-NOISE_ONLY: Final = "unet-noise-only.ckpt"
+CONTROL: Final = "unet-noise-only.ckpt"
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnetTraining:
     """Everything that decides the result of the U-Net, besides autoencoder and coarse maps."""
 
-    steps: int = 4600
+    steps: int = 3200
     noise_steps: int = 150  # at the start: noise prediction alone
+    control_steps: int = 500  # of the U-Net that learns noise prediction alone
     processes: int = 2
     crops: int = 2  # of 128 pixels per process and step; of larger ones half as many
     rate: float = 1.2e-3
     warm_up: int = 60
     seed: int = 0
     floor: float = 0.3  # weakest link that is kept, relative to the strongest of its column
-    large_from: float = 0.5  # share of the steps after which crops have 192 pixels
+    large_from: float = 0.45  # share of the steps after which crops have 192 pixels
     latest_timestep: int = 60  # in steps through the chain
     synthetic: float = 0.3  # share of coarse maps that are blurred truth with noise
     sharpness: float = 3.0  # exponent on refined scores before they are compared
@@ -78,33 +80,75 @@ class RefineBatch:
     truth: Tensor  # float [B, MOST_CLASSES, P / 2, P / 2], area shares
     refines: bool  # False: noise prediction alone
 
+    def to(self, device: torch.device) -> "RefineBatch":
+        """The same batch with its tensors on `device`."""
+        return replace(
+            self,
+            images=self.images.to(device),
+            coarse=self.coarse.to(device),
+            truth=self.truth.to(device),
+        )
+
 
 def train_unet(
-    config: UnetTraining, out: Path, *, resume: bool = False, progress: bool = True
+    config: UnetTraining,
+    out: Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    device: str = "cpu",
 ) -> Path:
-    """Train into `out`, which holds scenes, coarse maps and the autoencoder; the checkpoint."""
-    work_together(_train, config.processes, config, out, resume, progress)
+    """Train into `out`; returns the checkpoint.
+
+    `out` holds scenes, coarse maps, the autoencoder, and in `weights` the CLIP whose empty prompt
+    is the condition.
+    """
+    work_together(_train, config.processes, config, out, CHECKPOINT, resume, progress, device)
     return out / CHECKPOINT
 
 
-def _train(team: Team, config: UnetTraining, out: Path, resume: bool, progress: bool) -> None:
+def train_control(
+    config: UnetTraining,
+    out: Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    device: str = "cpu",
+) -> Path:
+    """The same U-Net trained by noise prediction alone: it never sees a mask."""
+    alone = replace(config, steps=config.control_steps, noise_steps=config.control_steps)
+    work_together(_train, alone.processes, alone, out, CONTROL, resume, progress, device)
+    return out / CONTROL
+
+
+def _train(
+    team: Team,
+    config: UnetTraining,
+    out: Path,
+    name: str,
+    resume: bool,
+    progress: bool,
+    device: str,
+) -> None:
     store, coarse = open_store(out / "scenes" / "train"), open_coarse(out / "coarse")
     talks = team.leads and progress
     log = Log(out / "train-diffusion.log", tqdm.write if talks else None, active=team.leads)
     torch.manual_seed(config.seed)
-    unet, vae = build_unet(), vae_training.load_vae(out / vae_training.CHECKPOINT)
-    taps = install_taps(unet)
+    place = torch.device(device)
+    unet, vae = build_unet().to(place), load_vae(out / VAE_CHECKPOINT).to(place)
+    prompt, taps = empty_prompt(read_clip(out / "weights")).to(place), install_taps(unet)
     optimizer = torch.optim.AdamW(
         unet.parameters(), lr=config.rate, weight_decay=0.01, betas=(0.9, 0.98)
     )
     average = MovingAverage(unet, keep=0.99)
     start = 0
-    if resume and (state := load_checkpoint(out / CHECKPOINT)) is not None:
+    if resume and (state := load_checkpoint(out / name)) is not None:
         unet.load_state_dict(state["model"])
         average.load(state["average"])
         optimizer.load_state_dict(state["optimizer"])
         start = int(state["step"])
-    log(f"U-Net resumed at step {start}" if start else f"U-Net {asdict(config)}")
+    what = "U-Net" if name == CHECKPOINT else "U-Net by noise alone"
+    log(f"{what} resumed at step {start}" if start else f"{what} {asdict(config)}")
     means, began = RunningMeans(), time.monotonic()
     bar = tqdm(total=config.steps, initial=start, desc="U-Net", unit="step", disable=not talks)
     make = partial(_batch, store, coarse, config, team)
@@ -113,9 +157,8 @@ def _train(team: Team, config: UnetTraining, out: Path, resume: bool, progress: 
             optimizer, learning_rate(step, config.steps, peak=config.rate, warm_up=config.warm_up)
         )
         generator = torch.Generator().manual_seed(1000 * step + team.rank)
-        losses = unet_losses(
-            unet, vae, taps, batch, config, generator, progress=step / config.steps
-        )
+        here, share = batch.to(place), step / config.steps
+        losses = unet_losses(unet, vae, taps, prompt, here, config, generator, progress=share)
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
         team.average_gradients(unet.parameters())
@@ -127,9 +170,7 @@ def _train(team: Team, config: UnetTraining, out: Path, resume: bool, progress: 
         done = step + 1
         if done % config.log_every == 0 or done == config.steps:
             team.give_memory_back()
-            log(f"U-Net {done}/{config.steps} {time.monotonic() - began:.0f} s {means}")
-        if team.leads and done == config.noise_steps:
-            save_checkpoint(out / NOISE_ONLY, {"average": average.weights, "step": done})
+            log(f"{what} {done}/{config.steps} {time.monotonic() - began:.0f} s {means}")
         if team.leads and (done % config.save_every == 0 or done == config.steps):
             state = {
                 "model": unet.state_dict(),
@@ -137,7 +178,7 @@ def _train(team: Team, config: UnetTraining, out: Path, resume: bool, progress: 
                 "optimizer": optimizer.state_dict(),
                 "step": done,
             }
-            save_checkpoint(out / CHECKPOINT, state)
+            save_checkpoint(out / name, state)
     bar.close()
 
 
@@ -145,6 +186,7 @@ def unet_losses(
     unet: UNet2DConditionModel,
     vae: AutoencoderKL,
     taps: list[Tap],
+    prompt: Tensor,
     batch: RefineBatch,
     config: UnetTraining,
     generator: torch.Generator,
@@ -152,19 +194,18 @@ def unet_losses(
     progress: float,
 ) -> dict[str, Tensor]:
     """Weighted losses of one batch, by name."""
-    count = len(batch.images)
+    count, place = len(batch.images), batch.images.device
     latest = config.latest_timestep if batch.refines else 1000
-    timesteps = torch.randint(1, latest, (count,), generator=generator)
+    timesteps = torch.randint(1, latest, (count,), generator=generator).to(place)
     for tap in taps:
         tap.on = batch.refines
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(place.type, torch.bfloat16):
         with torch.no_grad():
             posterior = vae.encode(to_unit_range(batch.images)).latent_dist
             latent = posterior.sample(generator).float() * vae.config.scaling_factor
-        noise = torch.randn(latent.shape, generator=generator)
-        prompt = empty_prompt().expand(count, -1, -1)
+        noise = torch.randn(latent.shape, generator=generator).to(place)
         noisy = add_noise(latent, noise, timesteps)
-        predicted = unet(noisy, timesteps, prompt).sample.float()
+        predicted = unet(noisy, timesteps, prompt.expand(count, -1, -1)).sample.float()
     noise_error = F.mse_loss(predicted, noise)
     if not batch.refines:
         return {"noise": noise_error}
@@ -229,10 +270,10 @@ def _crop(
     size: int,
     config: UnetTraining,
 ) -> tuple[NDArray[np.uint8], Tensor, Tensor]:
-    """One crop with coarse map and truth; enlarged as at inference, or as it is."""
+    """One crop with coarse map and truth; as it is, as at inference, or a little enlarged."""
     image = np.asarray(store.images[index])
     full = len(image)
-    side = min(int(size / float(rng.choice([1.0, 4 / 3, 4 / 3, 5 / 3]))), full)
+    side = min(int(size / float(rng.choice([0.8, 1.0, 1.0, 1.3]))), full)
     x, y = (int(v) for v in rng.integers(0, full - side + 1, 2))
     box = (x, y, x + side, y + side)
     way = Image.Resampling.NEAREST if rng.random() < 0.75 else Image.Resampling.BICUBIC

@@ -35,11 +35,11 @@ CHECKPOINT: Final = "vae.ckpt"
 class VaeTraining:
     """Everything that decides the result of the autoencoder."""
 
-    steps: int = 1600
+    steps: int = 1400
     scenes: int = 24_000
     scene_seed: int = 1
-    processes: int = 1
-    batch: int = 12  # crops per process
+    processes: int = 2
+    batch: int = 8  # crops per process
     rate: float = 1.2e-3
     warm_up: int = 60
     seed: int = 0
@@ -50,20 +50,28 @@ class VaeTraining:
 
 
 def train_vae(
-    config: VaeTraining, out: Path, *, resume: bool = False, progress: bool = True
+    config: VaeTraining,
+    out: Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    device: str = "cpu",
 ) -> Path:
     """Train into `out`; returns the checkpoint with averaged weights and the scaling factor."""
     draw_store(out / "scenes" / "train", count=config.scenes, seed=config.scene_seed)
-    work_together(_train, config.processes, config, out, resume, progress)
+    work_together(_train, config.processes, config, out, resume, progress, device)
     return out / CHECKPOINT
 
 
-def _train(team: Team, config: VaeTraining, out: Path, resume: bool, progress: bool) -> None:
+def _train(
+    team: Team, config: VaeTraining, out: Path, resume: bool, progress: bool, device: str
+) -> None:
     store = open_store(out / "scenes" / "train")
     talks = team.leads and progress
     log = Log(out / "train-diffusion.log", tqdm.write if talks else None, active=team.leads)
     torch.manual_seed(config.seed)
-    vae = build_vae()
+    place = torch.device(device)
+    vae = build_vae().to(place)
     optimizer = torch.optim.AdamW(
         vae.parameters(), lr=config.rate, weight_decay=0.0, betas=(0.9, 0.99)
     )
@@ -82,8 +90,8 @@ def _train(team: Team, config: VaeTraining, out: Path, resume: bool, progress: b
             optimizer, learning_rate(step, config.steps, peak=config.rate, warm_up=config.warm_up)
         )
         noise = torch.Generator().manual_seed(1000 * step + team.rank)
-        with torch.autocast("cpu", torch.bfloat16):
-            losses = vae_losses(vae, crops, config, noise)
+        with torch.autocast(place.type, torch.bfloat16):
+            losses = vae_losses(vae, crops.to(place), config, noise)
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
         team.average_gradients(vae.parameters())

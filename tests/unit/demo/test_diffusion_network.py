@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from cliper_model.demo.clip_network import build_clip, tokens_of
 from cliper_model.demo.diffusion_network import (
     Tap,
     build_unet,
@@ -89,6 +90,37 @@ def test_the_autoencoder_starts_by_passing_colours_on():
     assert latent[1, 2] > latent[0, 2] + 0.3
 
 
+@torch.no_grad()
+def test_the_fourth_latent_channel_starts_by_telling_which_corner_is_brighter():
+    torch.manual_seed(0)
+    vae = build_vae().eval()
+    flat = torch.zeros(1, 3, 32, 32)
+    falling = flat.clone()
+    y, x = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
+    falling[:] = torch.where((x % 4) + (y % 4) < 3, 0.8, -0.8)  # bright corner of every square
+    rising = falling.flip((2, 3))
+
+    told = [vae.encode(image).latent_dist.mean[:, 3].mean() for image in (flat, falling, rising)]
+
+    assert told[1] > told[0] + 0.3
+    assert told[2] < told[0] - 0.3
+
+
+@torch.no_grad()
+def test_the_empty_prompt_is_what_the_text_tower_makes_of_it():
+    torch.manual_seed(0)
+    clip = build_clip().eval()
+
+    prompt = empty_prompt(clip)
+
+    whole = clip.transformer(
+        clip.token_embedding(tokens_of("")[None]) + clip.positional_embedding,
+        attn_mask=clip.attn_mask,
+    )
+    assert prompt.shape == (1, 8, 128)
+    torch.testing.assert_close(prompt, clip.ln_final(whole)[:, :8], rtol=1e-4, atol=1e-5)
+
+
 def test_tapped_layers_start_with_key_equal_query_and_one_head():
     layers = tapped_layers(build_unet())
 
@@ -102,11 +134,11 @@ def test_tapped_layers_start_with_key_equal_query_and_one_head():
 def test_taps_do_not_change_what_the_network_says():
     torch.manual_seed(0)
     unet = build_unet().eval()
-    latent, time = torch.randn(1, 4, 8, 8), torch.tensor([20])
-    before = unet(latent, time, empty_prompt()).sample
+    latent, time, prompt = torch.randn(1, 4, 8, 8), torch.tensor([20]), torch.randn(1, 8, 128)
+    before = unet(latent, time, prompt).sample
 
     taps = install_taps(unet)
-    after = unet(latent, time, empty_prompt()).sample
+    after = unet(latent, time, prompt).sample
 
     torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-4)
     assert [tuple(tap.attention.shape) for tap in taps] == [(1, 1, 64, 64)] * 2
