@@ -1,7 +1,8 @@
 """Training crops for the demo CLIP, with caption, tags and patch labels of what they show."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -26,12 +27,31 @@ from .scenes import HOURS, LABELS, PATTERNS, THINGS, Item
 PATCH: Final = 8
 DESCRIPTIONS: Final = 12  # pairs of a right and a wrong description per batch
 BALANCED: Final = 0.5  # share of the crops made around a thing, every label as often
+JOINED: Final = 0.15  # share of the crops whose right part comes from another scene
 _EARLY_SIZES: Final = {64: 0.3, 80: 0.3, 96: 0.3, 112: 0.1}
-_LATE_SIZES: Final = {96: 0.2, 128: 0.4, 160: 0.2, 192: 0.2}
+_LATE_SIZES: Final = {96: 0.3, 128: 0.4, 160: 0.3}
 _LATE: Final = 0.7  # share of the steps after which crops are larger
 _LEAST_PIXELS: Final = 24  # of an item that a crop may be made around
 _KINDS: Final = (tuple(COLOUR_WORDS), PATTERNS, HOURS)
 """Qualities that exclude each other."""
+
+
+@dataclass(frozen=True)
+class DescribedWords:
+    """Some labels asked by descriptions in place of their names: a red car, a green car.
+
+    An item of such a label that fits none of its descriptions is as unlabelled as plain ground;
+    where that cannot be told it counts nowhere.
+    """
+
+    prompts: list[str]
+    replaced: Tensor  # bool [labels], True where descriptions stand for the name
+    patch_labels: Tensor  # float [B, g g, 1 + labels + prompts], area share per patch
+
+    def to(self, device: torch.device) -> "DescribedWords":
+        """The same words with their tensors on `device`."""
+        replaced, areas = self.replaced.to(device), self.patch_labels.to(device)
+        return replace(self, replaced=replaced, patch_labels=areas)
 
 
 @dataclass(frozen=True)
@@ -46,6 +66,7 @@ class ClipBatch:
     other_prompts: list[str]  # unknown words, then the background word
     described_prompts: list[str]  # labels with a quality: a red car, a dotted fish
     described_masks: Tensor  # float [B, g g, described prompts], area share of exactly that
+    described_words: DescribedWords | None  # None where nothing in the crops can be described
 
     def to(self, device: torch.device) -> "ClipBatch":
         """The same batch with its tensors on `device`."""
@@ -55,6 +76,7 @@ class ClipBatch:
             tags=self.tags.to(device),
             patch_labels=self.patch_labels.to(device),
             described_masks=self.described_masks.to(device),
+            described_words=self.described_words and self.described_words.to(device),
         )
 
 
@@ -91,6 +113,8 @@ def draw_batch(
 ) -> ClipBatch:
     """`count` crops of `size` x `size` pixels."""
     crops = [_crop(catalogue, rng, size) for _ in range(count)]
+    for place in np.flatnonzero(rng.random(count) < JOINED):
+        crops[place] = _joined(crops[place], _crop(catalogue, rng, size), rng)
     present = [_present(crop) for crop in crops]
     tags = np.zeros((count, len(LABELS)), np.float32)
     for row, labels in enumerate(present):
@@ -108,6 +132,7 @@ def draw_batch(
         ],
         described_prompts=[prompt(rng, _in_words(rng, *pair)) for pair in described],
         described_masks=torch.from_numpy(_described_masks(crops, described)),
+        described_words=_described_words(crops, rng),
     )
 
 
@@ -122,7 +147,8 @@ class _Crop:
     image: NDArray[np.uint8]  # [R, R, 3]
     instances: NDArray[np.uint8]  # [R, R]
     labels: NDArray[np.uint8]  # label id per instance
-    items: list[Item]  # per instance
+    items: list[Item]  # per instance, until the last one that can be seen in the scene
+    said: list[tuple[str, ...]]  # qualities that may be said, per item
     whole: NDArray[np.float64]  # pixels of every instance in the scene, per pixel of the crop
 
 
@@ -144,9 +170,29 @@ def _crop(catalogue: Catalogue, rng: np.random.Generator, size: int) -> _Crop:
     part = instances[np.ix_(y + at, x + at)]
     if rng.random() < 0.5:
         pixels, part = pixels[:, ::-1], part[:, ::-1]
-    labels = store.labels[index]
-    whole = np.bincount(instances.ravel(), minlength=len(labels)) / side**2
-    return _Crop(pixels, part, labels, store.items(index), whole)
+    whole = np.bincount(instances.ravel()) / side**2
+    items = store.items(index)[: len(whole)]
+    labels = store.labels[index, : len(whole)]
+    return _Crop(pixels, part, labels, items, [qualities(item) for item in items], whole)
+
+
+def _joined(left: _Crop, right: _Crop, rng: np.random.Generator) -> _Crop:
+    """Two crops side by side: what is in one part says nothing about the other.
+
+    After CutMix (arXiv 1905.04899); without it day and night would never meet.
+    """
+    size = len(left.instances)
+    edge = int(size * rng.uniform(0.3, 0.7))
+    instances = left.instances.copy()
+    instances[:, edge:] = right.instances[:, edge:] + len(left.items)
+    return _Crop(
+        np.concatenate([left.image[:, :edge], right.image[:, edge:]], axis=1),
+        instances,
+        np.concatenate([left.labels, right.labels]),
+        left.items + right.items,
+        left.said + right.said,
+        np.concatenate([left.whole, right.whole]),
+    )
 
 
 def _anywhere(rng: np.random.Generator, full: int) -> tuple[int, int, int]:
@@ -179,21 +225,28 @@ def _present(crop: _Crop) -> dict[str, list[tuple[str, ...]]]:
             continue
         item = crop.items[number]
         assert item.label is not None
-        present.setdefault(item.label, []).append(qualities(item))
+        present.setdefault(item.label, []).append(crop.said[number])
     return present
 
 
 def _patch_labels(crops: list[_Crop]) -> NDArray[np.float32]:
     """Share of every label in every patch, `[B, g g, 1 + labels]`."""
+    return _patch_shares(crops, [crop.labels for crop in crops], 1 + len(LABELS))
+
+
+def _patch_shares(
+    crops: list[_Crop], columns: Sequence[NDArray[Any]], count: int
+) -> NDArray[np.float32]:
+    """Share of every column in every patch, `[B, g g, count]`; a column for every instance."""
     size = len(crops[0].instances)
-    grid, classes = size // PATCH, 1 + len(LABELS)
+    grid = size // PATCH
     y, x = np.mgrid[0:size, 0:size] // PATCH
-    patch = (y * grid + x) * classes
+    patch = (y * grid + x) * count
     shares = [
-        np.bincount((patch + crop.labels[crop.instances]).ravel(), minlength=grid**2 * classes)
-        for crop in crops
+        np.bincount((patch + column[crop.instances]).ravel(), minlength=grid**2 * count)
+        for crop, column in zip(crops, columns, strict=True)
     ]
-    return (np.stack(shares) / PATCH**2).astype(np.float32).reshape(len(crops), grid**2, classes)
+    return (np.stack(shares) / PATCH**2).astype(np.float32).reshape(len(crops), grid**2, count)
 
 
 def _descriptions(crops: list[_Crop], rng: np.random.Generator) -> list[tuple[str, str]]:
@@ -201,19 +254,85 @@ def _descriptions(crops: list[_Crop], rng: np.random.Generator) -> list[tuple[st
     seen = [
         (quality, item.label)
         for crop in crops
-        for item in crop.items
+        for item, said in zip(crop.items, crop.said, strict=True)
         if item.label is not None
-        for quality in qualities(item)
+        for quality in said
     ]
     described = list[tuple[str, str]]()
     for i in rng.permutation(len(seen))[:DESCRIPTIONS]:
         quality, label = seen[i]
-        (kind,) = (words for words in _KINDS if quality in words)
+        kind = _KINDS[_kind(quality)]
         others = [word for word in kind if word != quality and (word, label) not in NEVER_TOGETHER]
         described.append((quality, label))
         if others:
             described.append((others[int(rng.integers(len(others)))], label))
     return described
+
+
+def _described_words(crops: list[_Crop], rng: np.random.Generator) -> DescribedWords | None:
+    """Half of the labels that show a quality, asked by one to three qualities of one kind."""
+    seen: dict[tuple[str, int], set[str]] = {}
+    for crop in crops:
+        for item, said in zip(crop.items, crop.said, strict=True):
+            for quality in said:
+                seen.setdefault((str(item.label), _kind(quality)), set()).add(quality)
+    asked: dict[str, tuple[int, list[str]]] = {}
+    for label in sorted({label for label, _ in seen}):
+        kinds = [kind for kind in range(len(_KINDS)) if (label, kind) in seen]
+        kind = kinds[int(rng.integers(len(kinds)))]
+        chosen = _asked_qualities(rng, label, kind, sorted(seen[label, kind]))
+        if chosen and rng.random() < 0.5:
+            asked[label] = (kind, chosen)
+    if not asked:
+        return None
+    pairs = [(label, quality) for label, (_, chosen) in asked.items() for quality in chosen]
+    rows = {pair: 1 + len(LABELS) + row for row, pair in enumerate(pairs)}
+    ignored = 1 + len(LABELS) + len(rows)
+    columns = [
+        np.array([_column(item, asked, rows, ignored) for item in crop.items]) for crop in crops
+    ]
+    return DescribedWords(
+        prompts=[prompt(rng, _in_words(rng, quality, label)) for label, quality in pairs],
+        replaced=torch.tensor([label in asked for label in LABELS]),
+        patch_labels=torch.from_numpy(_patch_shares(crops, columns, ignored + 1)[..., :ignored]),
+    )
+
+
+def _asked_qualities(
+    rng: np.random.Generator, label: str, kind: int, there: list[str]
+) -> list[str]:
+    """Up to two qualities that the crops show, and often one that they do not."""
+    chosen = []
+    if rng.random() < 0.75:
+        chosen = [there[i] for i in rng.permutation(len(there))[:2]]
+    others = [
+        word for word in _KINDS[kind] if word not in there and (word, label) not in NEVER_TOGETHER
+    ]
+    if others and (not chosen or rng.random() < 0.5):
+        chosen.append(others[int(rng.integers(len(others)))])
+    return chosen
+
+
+def _column(
+    item: Item,
+    asked: Mapping[str, tuple[int, list[str]]],
+    rows: Mapping[tuple[str, str], int],
+    ignored: int,
+) -> int:
+    """Where an item's pixels count: 0 unlabelled, then labels, then descriptions, then ignored."""
+    if item.label is None:
+        return 0
+    if item.label not in asked:
+        return LABELS.index(item.label) + 1
+    kind, _ = asked[item.label]
+    quality = (item.colour, item.pattern, item.hour)[kind]
+    if quality is None:
+        return 0 if _KINDS[kind] == PATTERNS else ignored
+    return rows.get((item.label, quality), 0)
+
+
+def _kind(quality: str) -> int:
+    return next(kind for kind, words in enumerate(_KINDS) if quality in words)
 
 
 def _in_words(rng: np.random.Generator, quality: str, label: str) -> str:
@@ -230,7 +349,10 @@ def _described_masks(crops: list[_Crop], described: list[tuple[str, str]]) -> ND
     masks = np.zeros((len(crops), grid**2, len(described)), np.float32)
     for row, crop in enumerate(crops):
         for column, (quality, label) in enumerate(described):
-            wanted = [item.label == label and quality in qualities(item) for item in crop.items]
+            wanted = [
+                item.label == label and quality in said
+                for item, said in zip(crop.items, crop.said, strict=True)
+            ]
             if any(wanted):
                 pixels = np.array(wanted)[crop.instances].reshape(grid, PATCH, grid, PATCH)
                 masks[row, :, column] = pixels.mean((1, 3)).ravel()

@@ -67,6 +67,7 @@ class ClipTraining:
     earlier_weight: float = 0.75
     strongest_weight: float = 4.0
     described_weight: float = 6.0
+    by_description: float = 0.5  # share of the steps that ask some labels by descriptions
     through_fused: float = 0.8  # share of the steps; the others use the identity
     log_every: int = 50
     save_every: int = 250
@@ -174,11 +175,11 @@ def clip_losses(
     model: DemoClip, batch: ClipBatch, config: ClipTraining, rng: np.random.Generator
 ) -> dict[str, Tensor]:
     """The weighted losses of one batch, by name."""
-    prompts = batch.class_prompts + batch.other_prompts + batch.described_prompts
-    words = model.text(prompts)
-    classes, others, described = words.split(
-        [len(batch.class_prompts), len(batch.other_prompts), len(batch.described_prompts)]
-    )
+    asked = batch.described_words if rng.random() < config.by_description else None
+    prompts = [batch.class_prompts, batch.other_prompts, batch.described_prompts]
+    prompts.append(asked.prompts if asked else [])
+    words = model.text([text for group in prompts for text in group])
+    classes, others, described, instead = words.split([len(group) for group in prompts])
     seen = look(model.clip, normalise_pixels(batch.images))
     fused = fused_map(seen.accumulated, rounds=len(seen.tokens)).to(seen.tokens[0].dtype)
     last = len(seen.tokens) - 1
@@ -188,7 +189,12 @@ def clip_losses(
         "tags": config.tag_weight * _tags(model, seen.image, classes, others, batch.tags),
     }
     with_background = bool(rng.random() < 0.5)
-    rows, targets = _patch_task(batch, classes, others, with_background=with_background)
+    names, areas = classes, batch.patch_labels
+    if asked:
+        kept = torch.cat([~asked.replaced, asked.replaced.new_ones(len(instead))])
+        names = torch.cat([classes, instead])[kept]
+        areas = torch.cat([asked.patch_labels[..., :1], asked.patch_labels[..., 1:][..., kept]], -1)
+    rows, targets = _patch_task(areas, names, others, with_background=with_background)
     weights = _balance(targets)
     for layer, weight in ((last, config.patch_weight), (earlier, config.earlier_weight)):
         through = fused if rng.random() < config.through_fused else None
@@ -197,7 +203,8 @@ def clip_losses(
         log_scores = _log_scores(model, patches, rows)
         losses[name] = weight * _patch_words(log_scores, targets, weights)
         if layer == last:
-            losses["strongest"] = config.strongest_weight * _strongest(log_scores, batch)
+            if not asked:
+                losses["strongest"] = config.strongest_weight * _strongest(log_scores, batch)
             if len(described):
                 scale, bias = model.described_scale
                 logits = scale.exp() * patches @ described.T + bias
@@ -224,16 +231,17 @@ def _tags(model: DemoClip, images: Tensor, classes: Tensor, others: Tensor, tags
 
 
 def _patch_task(
-    batch: ClipBatch, classes: Tensor, others: Tensor, *, with_background: bool
+    areas: Tensor, classes: Tensor, others: Tensor, *, with_background: bool
 ) -> tuple[Tensor, Tensor]:
     """Text rows as at inference, and what every patch should choose among them.
 
-    Rows: classes, mean of the classes, unknown words, and the background word or not. An
-    unlabelled pixel belongs to the background word, without it to the mean row.
+    `areas` `[B, n, 1 + classes]` are shares per patch, the first unlabelled. Rows: classes, mean
+    of the classes, unknown words, and the background word or not. An unlabelled pixel belongs to
+    the background word, without it to the mean row.
     """
     mean = F.normalize(classes.mean(0, keepdim=True), dim=-1)
     rows = torch.cat([classes, mean, others if with_background else others[:-1]])
-    unlabelled, labelled = batch.patch_labels[..., :1], batch.patch_labels[..., 1:]
+    unlabelled, labelled = areas[..., :1], areas[..., 1:]
     targets = labelled.new_zeros(*labelled.shape[:2], len(rows))
     targets[..., : len(classes)] = labelled
     targets[..., -1 if with_background else len(classes)] = unlabelled[..., 0]

@@ -138,8 +138,8 @@ class Canvas:
         """Lay bold stripes or dots over an item, in place of the pattern it has."""
         self.textures[item] = Texture(
             kind=PATTERNS.index(word),
-            strength=self.rng.uniform(32, 56),
-            period=self.rng.uniform(2.2, 4.2),
+            strength=self.rng.uniform(40, 64),
+            period=self.rng.uniform(2.8, 5.6),
             angle=self.rng.uniform(0, math.pi),
         )
         self.items[item - 1] = self.items[item - 1]._replace(pattern=word)

@@ -58,10 +58,10 @@ _FINS = ("red", "blue", "orange", "green", "black")
 _TOY = ("red", "blue", "yellow", "green", "orange", "purple", "pink")
 
 TABLE: Final[dict[str, Thing]] = {
-    "sun": Thing(sky.sun, 1, (0.16, 0.34), _SUN, named=False),
-    "moon": Thing(sky.moon, 1, (0.14, 0.28), _MOON, named=False),
+    "sun": Thing(sky.sun, 1.0, (0.16, 0.34), _SUN, named=False),
+    "moon": Thing(sky.moon, 1.0, (0.14, 0.28), _MOON, named=False),
     "cloud": Thing(sky.cloud, 2.0, (0.1, 0.2), _CLOUD, named=False),
-    "star": Thing(sky.star, 1, (0.07, 0.18), _STAR, named=False),
+    "star": Thing(sky.star, 1.0, (0.07, 0.18), _STAR, named=False),
     "tree": Thing(living.tree, 0.68, (0.3, 0.62), _LEAVES, named=False),
     "house": Thing(made.house, 1.1, (0.3, 0.55), _WALLS, bold=_BOLD),
     "car": Thing(vehicles.car, 2.1, (0.13, 0.27), _ANY, bold=_BOLD),
@@ -83,7 +83,7 @@ TABLE: Final[dict[str, Thing]] = {
     "tent": Thing(made.tent, 1.35, (0.2, 0.38), _CANVAS, bold=_BOLD),
     "rocket": Thing(vehicles.rocket, 0.55, (0.28, 0.5), _FINS, bold=_BOLD),
     "umbrella": Thing(made.umbrella, 1.0, (0.2, 0.4), _ANY, bold=_BOLD),
-    "ball": Thing(made.ball, 1, (0.09, 0.22), _TOY, bold=_BOLD),
+    "ball": Thing(made.ball, 1.0, (0.09, 0.22), _TOY, bold=_BOLD),
     "fence": Thing(made.fence, 2.6, (0.12, 0.24), ("white", "brown", "gray")),
 }
 
