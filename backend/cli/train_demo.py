@@ -29,6 +29,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument(
+        "--device",
+        default="cpu",
+        metavar="D",
+        help="where to train: cpu or cuda (default cpu, as the shipped weights)",
+    )
+    parser.add_argument(
         "--steps", type=int, metavar="N", help="a quick trial of the machinery: N steps of each"
     )
     parser.add_argument(
@@ -62,14 +68,27 @@ def run(args: argparse.Namespace) -> int:
     from cliper_model.demo.pipeline import Plan
     from cliper_model.demo.pipeline import run as train
 
-    plan = Plan.of(args.steps)
-    train(plan, args.half, args.out, resume=args.resume, generator=args.generator)
+    try:
+        plan = Plan.of(args.steps).on(args.device)
+    except ValueError as error:
+        raise BadRequest(str(error)) from error
+    train(
+        plan,
+        args.half,
+        args.out,
+        resume=args.resume,
+        device=args.device,
+        generator=args.generator,
+    )
     return 0
 
 
 def _verify(args: argparse.Namespace) -> int:
-    if args.resume or args.steps is not None or args.half != "all":
-        raise BadRequest("--verify trains nothing; leave out --half, --resume and --steps")
+    asked = args.resume or args.steps is not None or args.half != "all" or args.device != "cpu"
+    if asked:
+        raise BadRequest(
+            "--verify trains nothing; leave out --half, --resume, --device and --steps"
+        )
     from cliper_model.demo.verify import report, verify
     from cliper_model.profiles import demo_folder
 

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
 
+import torch
+
 from . import clip_training, unet_training, vae_training
 from .clip_training import ClipTraining, train_clip
 from .coarse_maps import extract
@@ -30,6 +32,8 @@ __all__ = [
     "VALIDATION_SEED",
     "Plan",
     "choose_score_threshold",
+    "export_trained_diffusion",
+    "extract_coarse_maps",
     "measure_weights",
     "run",
     "test_figures",
@@ -83,6 +87,26 @@ class Plan:
             measuring=1,
         )
 
+    def on(self, device: str) -> Self:
+        """The plan for `device`: an accelerator takes all crops in one process.
+
+        The result differs from the CPU's, whose processes draw their own crops. Raises ValueError
+        for a device that is not there.
+        """
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"there is no device {device!r} here; train on cpu") from error
+        if torch.device(device).type == "cpu":
+            return self
+        clip, vae, unet = self.clip, self.vae, self.unet
+        return replace(
+            self,
+            clip=replace(clip, processes=1, batch=clip.batch * clip.processes),
+            vae=replace(vae, processes=1, batch=vae.batch * vae.processes),
+            unet=replace(unet, processes=1, crops=unet.crops * unet.processes),
+        )
+
 
 def run(
     plan: Plan,
@@ -90,27 +114,30 @@ def run(
     out: Path,
     *,
     resume: bool = False,
+    device: str = "cpu",
     generator: Path | None = None,
     progress: bool = True,
 ) -> None:
     """Train `half`, export what there is into `out/weights`, measure it once it is whole.
 
-    `generator` is a file with scenes of another generator, to be measured on as well. Raises
-    ValueError for a half that does not exist, UnusableGenerator.
+    `generator` is a file with scenes of another generator, to be measured on as well; `device`
+    trains, what is measured is measured on the CPU. Raises ValueError for a half or a device that
+    does not exist, UnusableGenerator.
     """
     if half not in HALVES:
         raise ValueError(f"half must be one of {', '.join(HALVES)}, got {half!r}")
+    plan = plan.on(device)
     if generator is not None:
         OtherScenes(generator, OTHER_SEED).open()  # refuses it before hours of training
     weights = out / "weights"
     if half in ("clip", "all"):
-        train_clip(plan.clip, out, resume=resume, progress=progress)
+        train_clip(plan.clip, out, resume=resume, progress=progress, device=device)
         export_clip(out / clip_training.CHECKPOINT, weights)
     if half in ("diffusion", "all"):
-        train_vae(plan.vae, out, resume=resume, progress=progress)
+        train_vae(plan.vae, out, resume=resume, progress=progress, device=device)
         extract_coarse_maps(plan, out, progress=progress)
-        train_unet(plan.unet, out, resume=resume, progress=progress)
-        train_control(plan.unet, out, resume=resume, progress=progress)
+        train_unet(plan.unet, out, resume=resume, progress=progress, device=device)
+        train_control(plan.unet, out, resume=resume, progress=progress, device=device)
         export_trained_diffusion(plan.inference, out)
         measure_weights(
             plan.bench,

@@ -73,3 +73,12 @@ def test_options_that_cannot_be_meant_are_refused(options, sentence, capsys):
     assert main(["train-demo", *options]) == 2
 
     assert sentence in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_drawn(tmp_path, capsys):
+    out = tmp_path / "out"
+
+    assert main(["train-demo", "--out", str(out), "--device", "cuda:77"]) == 2
+
+    assert "there is no device 'cuda:77' here; train on cpu" in capsys.readouterr().err
+    assert not out.exists()

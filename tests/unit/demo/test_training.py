@@ -139,3 +139,15 @@ def test_the_shipped_weights_segment_fresh_scenes(tmp_path):
 
     assert figures["given refined"]["accuracy"] > 80
     assert figures["presence"]["precision"] > 60
+
+
+def test_an_accelerator_takes_every_crop_in_one_process(monkeypatch):
+    monkeypatch.setattr(pipeline.torch, "empty", lambda *size, device: None)
+    plan = Plan()
+
+    there = plan.on("cuda")
+
+    assert plan.on("cpu") is plan
+    assert (there.clip.processes, there.clip.batch) == (1, 2 * plan.clip.batch)
+    assert (there.unet.processes, there.unet.crops) == (1, 2 * plan.unet.crops)
+    assert there.vae.processes == 1
