@@ -125,10 +125,15 @@ def test_the_shipped_files_are_small_and_reach_their_figures():
     figures = json.loads((folder / "figures.json").read_text())
 
     assert size_in_bytes(folder) < 12e6
-    assert figures["given"]["mIoU"] >= 57
-    assert figures["all"]["mIoU"] >= 48
-    assert figures["given refined"]["mIoU"] >= 60
-    assert figures["all refined"]["mIoU"] >= 51
+    assert figures["given"]["mIoU"] >= 66
+    assert figures["all"]["mIoU"] >= 57
+    assert min(figures["given: IoU per label"].values()) >= 30
+    assert min(figures["all: IoU per label"].values()) >= 30
+    assert figures["given refined"]["mIoU"] >= figures["given"]["mIoU"] + 4
+    for rows in ("presence", "presence as shipped", "other: presence"):
+        assert figures[rows]["precision"] >= 90
+        assert figures[rows]["recall"] >= 90
+        assert figures[rows]["false labels per image"] <= 0.4
     for label in LABELS:
         assert label in json.loads((folder / "demo.json").read_text())["labels"]
 
