@@ -303,7 +303,7 @@ def _asked_qualities(
 ) -> list[str]:
     """Up to two qualities that the crops show, and often one that they do not."""
     chosen = []
-    if rng.random() < 0.75:
+    if rng.random() < 0.65:
         chosen = [there[i] for i in rng.permutation(len(there))[:2]]
     others = [
         word for word in _KINDS[kind] if word not in there and (word, label) not in NEVER_TOGETHER

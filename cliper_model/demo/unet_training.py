@@ -53,7 +53,7 @@ CONTROL: Final = "unet-noise-only.ckpt"
 class UnetTraining:
     """Everything that decides the result of the U-Net, besides autoencoder and coarse maps."""
 
-    steps: int = 3200
+    steps: int = 4800
     noise_steps: int = 150  # at the start: noise prediction alone
     control_steps: int = 500  # of the U-Net that learns noise prediction alone
     processes: int = 2
@@ -65,6 +65,7 @@ class UnetTraining:
     large_from: float = 0.45  # share of the steps after which crops have 192 pixels
     latest_timestep: int = 60  # in steps through the chain
     synthetic: float = 0.3  # share of coarse maps that are blurred truth with noise
+    outline_weight: float = 2.0  # how much more a place beside another label counts
     sharpness: float = 3.0  # exponent on refined scores before they are compared
     noise_weight: float = 0.3
     log_every: int = 25
@@ -212,7 +213,9 @@ def unet_losses(
     leak = config.floor * (0.1 + 0.6 * progress)
     start = batch.coarse.flatten(2).transpose(1, 2)
     refined = chain(start, taps, floor=config.floor - 1e-6, leak=leak)
-    likelihood, overlap = _mask_errors(refined, batch.truth, config.sharpness)
+    likelihood, overlap = mask_errors(
+        refined, batch.truth, sharpness=config.sharpness, outline_weight=config.outline_weight
+    )
     return {
         "low noise": config.noise_weight * noise_error,
         "likelihood": likelihood,
@@ -220,9 +223,12 @@ def unet_losses(
     }
 
 
-def _mask_errors(refined: Tensor, truth: Tensor, sharpness: float) -> tuple[Tensor, Tensor]:
+def mask_errors(
+    refined: Tensor, truth: Tensor, *, sharpness: float, outline_weight: float
+) -> tuple[Tensor, Tensor]:
     """Class-balanced negative log likelihood, and 1 - soft IoU, at twice the latent grid.
 
+    Places beside another label count `1 + outline_weight` times in the likelihood.
     refined `[B, g g, C]`, truth `[B, C, 2g, 2g]`.
     """
     batch, positions, classes = refined.shape
@@ -233,13 +239,20 @@ def _mask_errors(refined: Tensor, truth: Tensor, sharpness: float) -> tuple[Tens
     areas = truth.sum((2, 3))
     present = (areas > 8).float()
     weights = present * areas.clamp_min(8) ** -0.6
-    error = -(truth * log_scores * weights[..., None, None]).sum((1, 2, 3))
-    likelihood = error / (weights * areas).sum(1).clamp_min(1e-3)
+    weighted = truth * weights[..., None, None] * (1 + outline_weight * _outlines(truth))
+    error = -(weighted * log_scores).sum((1, 2, 3))
+    likelihood = error / weighted.sum((1, 2, 3)).clamp_min(1e-3)
     scores = log_scores.exp() * truth.sum(1, keepdim=True)
     shared = (scores * truth).sum((2, 3))
     iou = shared / (scores.sum((2, 3)) + areas - shared + 1)
     overlap = 1 - (iou * present).sum(1) / present.sum(1).clamp_min(1)
     return likelihood.mean(), overlap.mean()
+
+
+def _outlines(truth: Tensor) -> Tensor:
+    """1 where two labels meet within a place of distance, else less, `[B, 1, h, w]`."""
+    most, least = F.max_pool2d(truth, 3, 1, 1), -F.max_pool2d(-truth, 3, 1, 1)
+    return (most - least).amax(1, keepdim=True)
 
 
 def _batch(

@@ -14,6 +14,7 @@ from cliper_model.demo.diffusion_network import (
     signal_shares,
     tapped_layers,
 )
+from cliper_model.demo.unet_training import mask_errors
 from cliper_model.stages import refine
 
 
@@ -146,3 +147,24 @@ def test_taps_do_not_change_what_the_network_says():
 
 def test_signal_share_is_that_of_stable_diffusion():
     assert float(signal_shares()[101]) == pytest.approx(0.892980, abs=1e-5)
+
+
+def halves(grid, *, blur=0):
+    """Two labels side by side as maps `[1, g g, 2]`, `blur` columns at the border undecided."""
+    left = (torch.arange(grid) < grid // 2).float()
+    left[grid // 2 - blur : grid // 2 + blur] = 0.5
+    maps = torch.stack([left, 1 - left]).expand(grid, 2, grid).permute(1, 0, 2)
+    return maps.flatten(1).T[None]
+
+
+def test_an_undecided_outline_costs_more_the_more_outlines_count():
+    truth = halves(32).transpose(1, 2).reshape(1, 2, 32, 32)
+    costs = [
+        mask_errors(halves(16, blur=2), truth, sharpness=3.0, outline_weight=weight)[0]
+        for weight in (0.0, 2.0)
+    ]
+    right, overlap = mask_errors(halves(16), truth, sharpness=3.0, outline_weight=2.0)
+
+    assert costs[1] > 1.2 * costs[0]
+    assert right < costs[0]
+    assert overlap < 0.1
