@@ -40,7 +40,7 @@ VAE_CONFIG: Final[dict[str, Any]] = {
 }
 
 UNET_CONFIG: Final[dict[str, Any]] = {
-    "sample_size": 48,
+    "sample_size": 52,
     "in_channels": 4,
     "out_channels": 4,
     "down_block_types": ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],

@@ -40,7 +40,7 @@ class Inference:
     logit_scale: float = 20.0
     attention_threshold: float = 0.3
     select_layer: int = -1
-    diffusion_size: int = 192  # pixels of the diffusion input
+    diffusion_size: int = 208  # pixels of the diffusion input
     timestep: int = TIMESTEP
     noise_seed: int = 0
 

@@ -286,7 +286,7 @@ def _crop(
     """One crop with coarse map and truth; as it is, as at inference, or a little enlarged."""
     image = np.asarray(store.images[index])
     full = len(image)
-    side = min(int(size / float(rng.choice([0.8, 1.0, 1.0, 1.3]))), full)
+    side = min(int(size / float(rng.choice([0.8, 1.0, 1.1, 1.3]))), full)
     x, y = (int(v) for v in rng.integers(0, full - side + 1, 2))
     box = (x, y, x + side, y + side)
     way = Image.Resampling.NEAREST if rng.random() < 0.75 else Image.Resampling.BICUBIC
