@@ -13,6 +13,8 @@ CliperError
 ├── EmptyVocabulary        nothing to look for
 ├── UntrainedWords         a word outside the demo text tower's training
 ├── NoSuchDevice           a device this machine does not have
+├── UnknownStyle           a style of drawn scenes that does not exist
+├── UnusableGenerator      a file that draws no scenes of the demo's labels
 ├── BadImage               an array that is not an HWC uint8 picture
 ├── IncompatibleState      an ImageState of another method, model or format
 └── WeightsError
@@ -118,6 +120,18 @@ class NoSuchDevice(CliperError):
     def __init__(self, device: str, known: Sequence[str]) -> None:
         super().__init__(f"no device {device!r} is found here; choose one of: {', '.join(known)}")
         self.device, self.known = device, tuple(known)
+
+
+class UnknownStyle(CliperError):
+    """The caller asked for a style of scenes that is not in the table."""
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        super().__init__(f"unknown style {name!r}; choose one of: {', '.join(known)}")
+        self.name, self.known = name, tuple(known)
+
+
+class UnusableGenerator(CliperError):
+    """The caller named a file that draws no scenes of the demo's labels."""
 
 
 class BadImage(CliperError):

@@ -80,7 +80,7 @@ def load(
     NoSuchDevice, WeightsMissing, WeightsMismatch.
     """
     chosen = profiles.get(profile, method=method, features=features)
-    where = best_device() if device is None else _known(device)
+    where = best_device() if device is None else known_device(device)
     precision = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     known = _identity(chosen, _digests(chosen, weights_dir, student), published=published)
     shop = _Shop(
@@ -258,8 +258,11 @@ class _Shop:
         return source
 
 
-def _known(device: str) -> str:
-    """`device`, if this machine has it; "cuda" and "mps" mean the first one."""
+def known_device(device: str) -> str:
+    """`device`, if this machine has it; "cuda" and "mps" mean the first one.
+
+    Raises NoSuchDevice.
+    """
     known = devices()
     first = {"cuda": "cuda:0", "cpu:0": "cpu", "mps:0": "mps"}
     if first.get(device, device) not in known:

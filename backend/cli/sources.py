@@ -15,7 +15,7 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 from tqdm import tqdm
 
-from cliper_model.errors import NoSuchDevice, UnknownSource, WeightsError
+from cliper_model.errors import UnknownSource, WeightsError
 
 from ..errors import BadRequest
 from ..images.decode import decode
@@ -314,9 +314,7 @@ def load(name: str, profile: str, device: str | None, settings: Settings) -> "Fe
         return ClipValues(model.clip)  # type: ignore[attr-defined]
     import torch
 
-    where = device or loading.best_device()
-    if where not in (*loading.devices(), "cuda"):
-        raise NoSuchDevice(where, loading.devices())
+    where = loading.known_device(device or loading.best_device())
     dtype = getattr(torch, settings.dtype) if settings.dtype else loading.best_dtype(where)
     bare, _, file = name.partition(":")
     place: Path

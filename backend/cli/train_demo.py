@@ -68,12 +68,8 @@ def run(args: argparse.Namespace) -> int:
     from cliper_model.demo.pipeline import Plan
     from cliper_model.demo.pipeline import run as train
 
-    try:
-        plan = Plan.of(args.steps).on(args.device)
-    except ValueError as error:
-        raise BadRequest(str(error)) from error
     train(
-        plan,
+        Plan.of(args.steps),
         args.half,
         args.out,
         resume=args.resume,

@@ -162,8 +162,7 @@ class ClipBackbone:
             weights = attend.self_similarity(left, right, out=room[: len(left)])
             accumulated[part].add_(weights)
             mixed[part] = weights.to(values.dtype) @ values[part]
-        projected = layer.out_proj(mixed.transpose(-3, -2).flatten(-2))
-        return projected
+        return layer.out_proj(mixed.transpose(-3, -2).flatten(-2))
 
     # -- pictures, step by step: for methods that change single blocks ------------------
 

@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
 
-import torch
-
+from ..loading import known_device
 from . import clip_training, unet_training, vae_training
 from .clip_training import ClipTraining, train_clip
 from .coarse_maps import extract
@@ -90,14 +89,10 @@ class Plan:
     def on(self, device: str) -> Self:
         """The plan for `device`: an accelerator takes all crops in one process.
 
-        The result differs from the CPU's, whose processes draw their own crops. Raises ValueError
-        for a device that is not there.
+        The result differs from the CPU's, whose processes draw their own crops. Raises
+        NoSuchDevice.
         """
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise ValueError(f"there is no device {device!r} here; train on cpu") from error
-        if torch.device(device).type == "cpu":
+        if known_device(device).startswith("cpu"):
             return self
         clip, vae, unet = self.clip, self.vae, self.unet
         return replace(
@@ -121,8 +116,8 @@ def run(
     """Train `half`, export what there is into `out/weights`, measure it once it is whole.
 
     `generator` is a file with scenes of another generator, to be measured on as well; `device`
-    trains, what is measured is measured on the CPU. Raises ValueError for a half or a device that
-    does not exist, UnusableGenerator.
+    trains, what is measured is measured on the CPU. Raises ValueError for a half that does not
+    exist, NoSuchDevice, UnusableGenerator.
     """
     if half not in HALVES:
         raise ValueError(f"half must be one of {', '.join(HALVES)}, got {half!r}")

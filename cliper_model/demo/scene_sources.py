@@ -14,18 +14,14 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CliperError
+from ..errors import UnusableGenerator
 from .scene_store import open_store
-from .scenes import LABEL_IDS, make_scene
+from .scenes import LABEL_IDS, Item, label_table, make_scene
 
 SIZE: Final = 192  # pixels of a side
 
 Drawn = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """Picture `[S, S, 3]`, and label ids `[S, S]` with 0 where nothing is labelled."""
-
-
-class UnusableGenerator(CliperError):
-    """The caller named a file that draws no scenes of the demo's labels."""
 
 
 class Source(Protocol):
@@ -114,7 +110,4 @@ def _checked(
     strangers = sorted({str(item[0]) for item in items if item[0] not in (None, *LABEL_IDS)})
     if strangers:
         raise UnusableGenerator(f"{path}: mend scene(), {strangers[0]!r} is no label of ours")
-    table = np.zeros(256, np.uint8)
-    for instance, item in enumerate(items, 1):
-        table[instance] = LABEL_IDS[item[0]] if item[0] else 0
-    return image, table[instances]
+    return image, label_table([Item(item[0]) for item in items])[instances]

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ..errors import UnusableGenerator
 from .described import PAIRS, kind_of
 from .figures import OTHER_SEED, Bench, Figures, recompute
 from .papers import CARD, LOGS, card_text, read_papers
-from .scene_sources import OtherScenes, UnusableGenerator
+from .scene_sources import OtherScenes
 
 POINTS: Final = 0.25
 PER_IMAGE: Final = 0.01

@@ -2,11 +2,12 @@
 
 import numpy as np
 
+from ...errors import UnknownStyle
 from . import styles
 from .canvas import HOURS, PATTERNS, Canvas, Item, Scene, label_table
 from .names import LABEL_IDS, LABELS, STUFF, THINGS
 from .palette import COLOURS
-from .styles import STYLES, UnknownStyle
+from .styles import STYLES
 
 __all__ = [
     "COLOURS",

@@ -80,5 +80,5 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_drawn(tmp_path
 
     assert main(["train-demo", "--out", str(out), "--device", "cuda:77"]) == 2
 
-    assert "there is no device 'cuda:77' here; train on cpu" in capsys.readouterr().err
+    assert "no device 'cuda:77' is found here" in capsys.readouterr().err
     assert not out.exists()

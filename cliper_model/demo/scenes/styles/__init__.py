@@ -4,28 +4,20 @@ Masks stay exact in all of them. No style but "storybook" takes part in training
 test of the demo weights. To add one, write its file and one line of the table below.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ....errors import CliperError
+from ....errors import UnknownStyle
 from .. import layouts
 from ..canvas import Canvas, Drawing
 from . import aerial, flat, night, palette, pencil, storybook
 
 Render = Callable[[Drawing, np.random.Generator], NDArray[np.uint8]]
 """Makes the picture `[H, W, 3]` of a drawing."""
-
-
-class UnknownStyle(CliperError):
-    """The caller asked for a style of scenes that is not in the table."""
-
-    def __init__(self, name: str, known: Sequence[str]) -> None:
-        super().__init__(f"unknown style {name!r}; choose one of: {', '.join(known)}")
-        self.name, self.known = name, tuple(known)
 
 
 @dataclass(frozen=True)
