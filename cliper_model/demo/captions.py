@@ -113,6 +113,9 @@ QUALITY_WORDS: Final[dict[str, tuple[str, ...]]] = {
 }
 """Words for every quality an item may have: colours, patterns, hours."""
 
+NO_NAME: Final = (("thing", "object"), ("time",))
+"""Words after a quality of no particular label: after an hour the second ones."""
+
 NEVER_TOGETHER: Final = frozenset(
     {
         ("blue", "car"), ("red", "boat"), ("yellow", "tent"), ("green", "ball"),
@@ -203,6 +206,7 @@ def trained_words() -> tuple[str, ...]:
     """Every single word a label may be made of, in lower case and in order."""
     phrases = [word for words in (*SYNONYMS.values(), *PLURALS.values()) for word in words]
     phrases += [word for words in QUALITY_WORDS.values() for word in words]
+    phrases += [word for words in NO_NAME for word in words]
     phrases += [*BACKGROUND_WORDS, "a", "the", "and", "with", "of", "in", "at"]
     return tuple(sorted({word for text in phrases for word in text.split()}))
 

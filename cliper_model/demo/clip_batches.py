@@ -13,6 +13,7 @@ from torch import Tensor
 from .captions import (
     BACKGROUND_WORDS,
     NEVER_TOGETHER,
+    NO_NAME,
     QUALITY_WORDS,
     SYNONYMS,
     UNKNOWN_WORDS,
@@ -25,13 +26,16 @@ from .scene_store import COLOUR_WORDS, SceneStore
 from .scenes import HOURS, LABELS, PATTERNS, THINGS, Item
 
 PATCH: Final = 8
-DESCRIPTIONS: Final = 12  # pairs of a right and a wrong description per batch
+DESCRIPTIONS: Final = 14  # pairs of a right and a wrong description per batch
+QUALITIES: Final = 6  # qualities of anything per batch: something blue, something striped
 BALANCED: Final = 0.5  # share of the crops made around a thing, every label as often
-JOINED: Final = 0.15  # share of the crops whose right part comes from another scene
+JOINED: Final = 0.25  # share of the crops whose right part comes from another scene
+_TWINS: Final = 0.5  # share of those that show the same label in both parts
 _EARLY_SIZES: Final = {64: 0.3, 80: 0.3, 96: 0.3, 112: 0.1}
 _LATE_SIZES: Final = {96: 0.3, 128: 0.4, 160: 0.3}
 _LATE: Final = 0.7  # share of the steps after which crops are larger
 _LEAST_PIXELS: Final = 24  # of an item that a crop may be made around
+_LEAST_PATCHES: Final = 1.0  # area of an item that is searched for
 _KINDS: Final = (tuple(COLOUR_WORDS), PATTERNS, HOURS)
 """Qualities that exclude each other."""
 
@@ -55,6 +59,30 @@ class DescribedWords:
 
 
 @dataclass(frozen=True)
+class Searches:
+    """Descriptions to be found: a red car, a dotted fish, and qualities of anything.
+
+    `masks` has a column for the first prompts only, those that name a label.
+    """
+
+    prompts: list[str]
+    masks: Tensor  # float [B, g g, prompts that name a label], area share of exactly that
+    items: Tensor  # float [B, g g, I], where every item lies; a column sums to 1, or to 0 for none
+    fits: Tensor  # bool [B, I, prompts], True where the description is right
+    rivals: Tensor  # bool [B, I, prompts], where it is wrong, though the label fits
+
+    def to(self, device: torch.device) -> "Searches":
+        """The same searches with their tensors on `device`."""
+        return replace(
+            self,
+            masks=self.masks.to(device),
+            items=self.items.to(device),
+            fits=self.fits.to(device),
+            rivals=self.rivals.to(device),
+        )
+
+
+@dataclass(frozen=True)
 class ClipBatch:
     """B crops of one size; g is their patch grid."""
 
@@ -64,8 +92,7 @@ class ClipBatch:
     patch_labels: Tensor  # float [B, g g, 1 + labels], area share per patch, 0 = unlabelled
     class_prompts: list[str]  # one per label
     other_prompts: list[str]  # unknown words, then the background word
-    described_prompts: list[str]  # labels with a quality: a red car, a dotted fish
-    described_masks: Tensor  # float [B, g g, described prompts], area share of exactly that
+    searches: Searches
     described_words: DescribedWords | None  # None where nothing in the crops can be described
 
     def to(self, device: torch.device) -> "ClipBatch":
@@ -75,7 +102,7 @@ class ClipBatch:
             images=self.images.to(device),
             tags=self.tags.to(device),
             patch_labels=self.patch_labels.to(device),
-            described_masks=self.described_masks.to(device),
+            searches=self.searches.to(device),
             described_words=self.described_words and self.described_words.to(device),
         )
 
@@ -95,11 +122,12 @@ class Catalogue:
         """Index of any scene."""
         return int(rng.integers(len(self.store)))
 
-    def scene_with_a_thing(self, rng: np.random.Generator) -> tuple[int, int] | None:
-        """A scene and the number of a visible item in it, labels equally likely, or None."""
-        if not self._things:
-            return None
-        label = self._things[int(rng.integers(len(self._things)))]
+    def any_thing(self, rng: np.random.Generator) -> str | None:
+        """A thing that some scene shows, all equally likely, or None."""
+        return self._things[int(rng.integers(len(self._things)))] if self._things else None
+
+    def scene_with(self, label: str, rng: np.random.Generator) -> tuple[int, int] | None:
+        """A scene and the number of an item of that label in it, or None if it is too small."""
         index = int(rng.choice(self._scenes[label]))
         numbers = np.flatnonzero(self.store.labels[index] == LABELS.index(label) + 1)
         number = int(rng.choice(numbers))
@@ -114,12 +142,11 @@ def draw_batch(
     """`count` crops of `size` x `size` pixels."""
     crops = [_crop(catalogue, rng, size) for _ in range(count)]
     for place in np.flatnonzero(rng.random(count) < JOINED):
-        crops[place] = _joined(crops[place], _crop(catalogue, rng, size), rng)
+        crops[place] = _two_scenes(catalogue, rng, crops[place])
     present = [_present(crop) for crop in crops]
     tags = np.zeros((count, len(LABELS)), np.float32)
     for row, labels in enumerate(present):
         tags[row, [LABELS.index(label) for label in labels]] = 1
-    described = _descriptions(crops, rng)
     return ClipBatch(
         images=torch.from_numpy(np.stack([crop.image for crop in crops])),
         captions=[caption(rng, labels) for labels in present],
@@ -130,8 +157,7 @@ def draw_batch(
             *(prompt(rng, word) for word in rng.choice(UNKNOWN_WORDS, 3, replace=False)),
             prompt(rng, BACKGROUND_WORDS[rng.integers(len(BACKGROUND_WORDS))]),
         ],
-        described_prompts=[prompt(rng, _in_words(rng, *pair)) for pair in described],
-        described_masks=torch.from_numpy(_described_masks(crops, described)),
+        searches=_searches(crops, rng),
         described_words=_described_words(crops, rng),
     )
 
@@ -153,9 +179,27 @@ class _Crop:
 
 
 def _crop(catalogue: Catalogue, rng: np.random.Generator, size: int) -> _Crop:
+    """Around a thing, every label as often, or anywhere."""
+    label = catalogue.any_thing(rng) if rng.random() < BALANCED else None
+    return _crop_with(catalogue, rng, size, label)
+
+
+def _two_scenes(catalogue: Catalogue, rng: np.random.Generator, crop: _Crop) -> _Crop:
+    """The left of `crop` beside another crop, or two crops around the same label."""
+    size = len(crop.instances)
+    label = catalogue.any_thing(rng) if rng.random() < _TWINS else None
+    if label is None:
+        return _joined(crop, _crop(catalogue, rng, size), rng)
+    left, right = (_crop_with(catalogue, rng, size, label) for _ in range(2))
+    return _joined(left, right, rng)
+
+
+def _crop_with(
+    catalogue: Catalogue, rng: np.random.Generator, size: int, label: str | None
+) -> _Crop:
     """A square part of a scene, resized, mirrored half of the time."""
     store = catalogue.store
-    target = catalogue.scene_with_a_thing(rng) if rng.random() < BALANCED else None
+    target = catalogue.scene_with(label, rng) if label else None
     index, number = target or (catalogue.any_scene(rng), 0)
     image, instances = np.asarray(store.images[index]), np.asarray(store.instances[index])
     if number:
@@ -249,7 +293,35 @@ def _patch_shares(
     return (np.stack(shares) / PATCH**2).astype(np.float32).reshape(len(crops), grid**2, count)
 
 
-def _descriptions(crops: list[_Crop], rng: np.random.Generator) -> list[tuple[str, str]]:
+def _searches(crops: list[_Crop], rng: np.random.Generator) -> Searches:
+    """Descriptions that are right somewhere in the batch, wrong ones, and mere qualities."""
+    named = _descriptions(crops, rng)
+    words = sorted({word for crop in crops for item in crop.items for word in _shown(item)})
+    mere = [words[i] for i in rng.permutation(len(words))[:QUALITIES]]
+    asked = [*named, *((quality, None) for quality in mere)]
+    most = max(len(crop.items) for crop in crops)
+    shares = _patch_shares(crops, [np.arange(len(crop.items)) for crop in crops], most)
+    areas = shares.sum(1, keepdims=True)  # [B, 1, I] in patches
+    seen = (areas[:, 0] >= _LEAST_PATCHES)[..., None]
+    fits = np.zeros((len(crops), most, len(asked)), bool)
+    rivals = np.zeros_like(fits)
+    for row, crop in enumerate(crops):
+        for number, item in enumerate(crop.items):
+            if item.label is not None:
+                told = [_fits(item, quality, label) for quality, label in asked]
+                fits[row, number] = [answer is True for answer in told]
+                rivals[row, number] = [answer is False for answer in told]
+    masks = np.einsum("bni,bid->bnd", shares, fits[..., : len(named)].astype(np.float32))
+    return Searches(
+        prompts=[prompt(rng, _in_words(rng, *pair)) for pair in asked],
+        masks=torch.from_numpy(masks),
+        items=torch.from_numpy(shares / np.maximum(areas, 1e-6)),
+        fits=torch.from_numpy(fits & seen),
+        rivals=torch.from_numpy(rivals & seen),
+    )
+
+
+def _descriptions(crops: list[_Crop], rng: np.random.Generator) -> list[tuple[str, str | None]]:
     """Up to `DESCRIPTIONS` (quality, label) seen in the batch, each with a wrong one."""
     seen = [
         (quality, item.label)
@@ -258,7 +330,7 @@ def _descriptions(crops: list[_Crop], rng: np.random.Generator) -> list[tuple[st
         if item.label is not None
         for quality in said
     ]
-    described = list[tuple[str, str]]()
+    described = list[tuple[str, str | None]]()
     for i in rng.permutation(len(seen))[:DESCRIPTIONS]:
         quality, label = seen[i]
         kind = _KINDS[_kind(quality)]
@@ -267,6 +339,22 @@ def _descriptions(crops: list[_Crop], rng: np.random.Generator) -> list[tuple[st
         if others:
             described.append((others[int(rng.integers(len(others)))], label))
     return described
+
+
+def _shown(item: Item) -> list[str]:
+    """Every quality of a labelled item, whether a text may say it of the label or not."""
+    return [word for word in item[1:] if word is not None] if item.label is not None else []
+
+
+def _fits(item: Item, quality: str, label: str | None) -> bool | None:
+    """Whether a description is right; None where that is not to be asked."""
+    if label is not None and label != item.label:
+        return None
+    kind = _kind(quality)
+    shown = item[1 + kind]
+    if shown is None and _KINDS[kind] != PATTERNS:
+        return None
+    return shown == quality
 
 
 def _described_words(crops: list[_Crop], rng: np.random.Generator) -> DescribedWords | None:
@@ -319,7 +407,10 @@ def _column(
     rows: Mapping[tuple[str, str], int],
     ignored: int,
 ) -> int:
-    """Where an item's pixels count: 0 unlabelled, then labels, then descriptions, then ignored."""
+    """Where an item's pixels count: 0 unlabelled, then labels, then descriptions, then ignored.
+
+    What no text may say of an item is ignored too, or it would learn to be nothing.
+    """
     if item.label is None:
         return 0
     if item.label not in asked:
@@ -328,6 +419,8 @@ def _column(
     quality = (item.colour, item.pattern, item.hour)[kind]
     if quality is None:
         return 0 if _KINDS[kind] == PATTERNS else ignored
+    if (quality, item.label) in NEVER_TOGETHER:
+        return ignored
     return rows.get((item.label, quality), 0)
 
 
@@ -335,25 +428,8 @@ def _kind(quality: str) -> int:
     return next(kind for kind, words in enumerate(_KINDS) if quality in words)
 
 
-def _in_words(rng: np.random.Generator, quality: str, label: str) -> str:
+def _in_words(rng: np.random.Generator, quality: str, label: str | None) -> str:
     words = QUALITY_WORDS[quality]
-    names = SYNONYMS[label]
+    names = SYNONYMS[label] if label else NO_NAME[quality in HOURS]
     name = names[0] if rng.random() < 0.7 else names[int(rng.integers(len(names)))]
     return f"{words[int(rng.integers(len(words)))]} {name}"
-
-
-def _described_masks(crops: list[_Crop], described: list[tuple[str, str]]) -> NDArray[np.float32]:
-    """Share of every patch that shows exactly that label with that quality, `[B, g g, pairs]`."""
-    size = len(crops[0].instances)
-    grid = size // PATCH
-    masks = np.zeros((len(crops), grid**2, len(described)), np.float32)
-    for row, crop in enumerate(crops):
-        for column, (quality, label) in enumerate(described):
-            wanted = [
-                item.label == label and quality in said
-                for item, said in zip(crop.items, crop.said, strict=True)
-            ]
-            if any(wanted):
-                pixels = np.array(wanted)[crop.instances].reshape(grid, PATCH, grid, PATCH)
-                masks[row, :, column] = pixels.mean((1, 3)).ravel()
-    return masks

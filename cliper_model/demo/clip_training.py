@@ -3,8 +3,8 @@
 Losses of one step: contrastive (picture against caption), tags (is the word in the picture),
 patch words through CLIPer's own value path (the last layer, and one random earlier layer), the
 strongest patch of every word (is it in the picture, as CLIPer reads it), descriptions (a red car,
-a dotted fish). The patch losses use the exact masks of the scenes: this is not CLIP-style
-pre-training.
+a dotted fish) against every patch, and against the items that they could mean. The patch losses
+use the exact masks of the scenes: this is not CLIP-style pre-training.
 """
 
 import math
@@ -21,7 +21,7 @@ from open_clip.model import CLIP
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .clip_batches import Catalogue, ClipBatch, crop_size, draw_batch
+from .clip_batches import Catalogue, ClipBatch, Searches, crop_size, draw_batch
 from .clip_network import (
     build_clip,
     encode_text,
@@ -67,6 +67,7 @@ class ClipTraining:
     earlier_weight: float = 0.75
     strongest_weight: float = 4.0
     described_weight: float = 6.0
+    found_weight: float = 1.0
     by_description: float = 0.5  # share of the steps that ask some labels by descriptions
     through_fused: float = 0.8  # share of the steps; the others use the identity
     log_every: int = 50
@@ -91,6 +92,7 @@ class DemoClip(nn.Module):
         self.patch_scale = nn.Parameter(torch.tensor(math.log(15.0)))
         self.tag_scale = nn.Parameter(torch.tensor([math.log(10.0), -8.0]))
         self.described_scale = nn.Parameter(torch.tensor([math.log(10.0), -8.0]))
+        self.found_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 
     def text(self, texts: list[str]) -> Tensor:
         """Unit embeddings `[T, E]`."""
@@ -176,7 +178,7 @@ def clip_losses(
 ) -> dict[str, Tensor]:
     """The weighted losses of one batch, by name."""
     asked = batch.described_words if rng.random() < config.by_description else None
-    prompts = [batch.class_prompts, batch.other_prompts, batch.described_prompts]
+    prompts = [batch.class_prompts, batch.other_prompts, batch.searches.prompts]
     prompts.append(asked.prompts if asked else [])
     words = model.text([text for group in prompts for text in group])
     classes, others, described, instead = words.split([len(group) for group in prompts])
@@ -206,11 +208,9 @@ def clip_losses(
             if not asked:
                 losses["strongest"] = config.strongest_weight * _strongest(log_scores, batch)
             if len(described):
-                scale, bias = model.described_scale
-                logits = scale.exp() * patches @ described.T + bias
-                losses["described"] = config.described_weight * F.binary_cross_entropy_with_logits(
-                    logits.float(), batch.described_masks
-                )
+                everywhere, found = _descriptions(model, patches, described, batch.searches)
+                losses["described"] = config.described_weight * everywhere
+                losses["found"] = config.found_weight * found
     return losses
 
 
@@ -275,6 +275,33 @@ def _strongest(log_scores: Tensor, batch: ClipBatch) -> Tensor:
     missed = -strongest * batch.tags
     claimed = -torch.log1p(-strongest.exp()) * (areas == 0)
     return (missed + claimed).mean()
+
+
+def _descriptions(
+    model: DemoClip, patches: Tensor, described: Tensor, searches: Searches
+) -> tuple[Tensor, Tensor]:
+    """Does the description fit this patch? And is the right item above all its rivals?"""
+    scale, bias = model.described_scale
+    named = described[: searches.masks.shape[-1]]
+    logits = scale.exp() * patches @ named.T + bias
+    everywhere = F.binary_cross_entropy_with_logits(logits.float(), searches.masks)
+    looks = searches.items.mT.to(patches.dtype) @ patches  # [B, I, E]
+    scores = (model.found_scale.exp() * looks @ described.T).float().flatten(0, 1)
+    return everywhere, missed_items(
+        scores, searches.fits.flatten(0, 1), searches.rivals.flatten(0, 1)
+    )
+
+
+def missed_items(scores: Tensor, fits: Tensor, rivals: Tensor) -> Tensor:
+    """How far the items that a description fits are from the top, mean over the descriptions.
+
+    All `[items, descriptions]`; every fitting item stands against all rivals. A description that
+    fits nothing, or has no rivals, counts nowhere.
+    """
+    against = scores.masked_fill(~rivals, -1e4).logsumexp(0)  # [descriptions]
+    wanted = fits & rivals.any(0)
+    missed = (F.softplus(against - scores) * wanted).sum(0) / wanted.sum(0).clamp(min=1)
+    return missed.sum() / wanted.any(0).sum().clamp(min=1)
 
 
 def _batch(catalogue: Catalogue, config: ClipTraining, team: Team, step: int) -> ClipBatch:

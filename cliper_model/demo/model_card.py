@@ -63,8 +63,9 @@ one differs:
 Scenes of 192 x 192 pixels from the generator in `cliper_model/demo/scenes`: {stuff} kinds of
 ground and {things} kinds of things, {layouts} layouts, day and night, faint textures, bold stripes
 and dots, exact masks, captions made from what is visible. Training, validation and test scenes
-come from different seeds. Described labels ("a red car", "the night sea") are read too, but
-{never} pairs such as {examples} are kept out of every training text.
+come from different seeds. Described labels ("a red car", "the night sea") and qualities of
+anything ("a blue thing") are read too, but no training text puts the two words of {never} pairs
+such as {examples} together.
 
 ## Losses
 
@@ -73,9 +74,9 @@ the others lie anywhere): contrastive (crop against caption); is this word in th
 cross-entropy of every patch against all words, through CLIPer's own path (accumulated attention,
 progressive normalisation, sharpening, the last block's value projection), for the last layer and
 one random earlier layer; the strongest patch of a word, which is what tells presence; descriptions
-with colours, patterns and hours, each against one that is wrong. Unknown words are negatives;
-unlabelled pixels belong to the background word, or to the mean of all words. Muon descends the
-matrices of the blocks, AdamW all else.
+with colours, patterns and hours, each against one that is wrong, and the thing described against
+the things that it is not. Unknown words are negatives; unlabelled pixels belong to the background
+word, or to the mean of all words. Muon descends the matrices of the blocks, AdamW all else.
 
 **The patch features are supervised with masks of synthetic scenes.** This is not CLIP-style
 pre-training from image and text alone.

@@ -692,7 +692,7 @@ def test_diffusion_sources_take_the_model_that_is_loaded_already(name: str) -> N
 def test_the_shipped_demo_model_is_a_source() -> None:
     source = load_source("diffusion-s", profiles.demo_folder())
 
-    assert source.features(pixels(60, 90)).shape == (112, 48, 48)
+    assert source.features(pixels(60, 90)).shape == (112, 52, 52)
 
 
 def test_all_kinds_keep_the_contract(dino: Path, tmp_path: Path) -> None:

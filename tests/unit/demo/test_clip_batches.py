@@ -103,7 +103,7 @@ def test_no_prompt_says_what_is_kept_for_the_test(tmp_path):
     for seed in range(40):
         batch = draw_batch(catalogue, np.random.default_rng(seed), size=64, count=8)
         described = batch.described_words.prompts if batch.described_words else []
-        said += " | ".join([*batch.captions, *batch.described_prompts, *described])
+        said += " | ".join([*batch.captions, *batch.searches.prompts, *described])
 
     assert any(f"{colour} " in said for colour in COLOUR_WORDS)
     assert not [name for name in kept if re.search(rf"\b{name}\b", said)]
@@ -120,9 +120,9 @@ def test_every_thing_is_drawn_about_as_often(tmp_path):
     )
     catalogue, rng = Catalogue(both), np.random.default_rng(0)
 
-    drawn = [catalogue.scene_with_a_thing(rng) for _ in range(200)]
+    drawn = [catalogue.any_thing(rng) for _ in range(200)]
 
-    stars = sum(index == 30 for index, _ in drawn)
+    stars = sum(label == "star" for label in drawn)
     assert 70 < stars < 130
     assert 0 < BALANCED < 1
 
@@ -131,7 +131,7 @@ def test_a_store_without_things_is_drawn_anywhere():
     store = store_of((Item("sky", hour="day"), Item()))
     batch = draw_batch(Catalogue(store), np.random.default_rng(0), size=64, count=2)
 
-    assert Catalogue(store).scene_with_a_thing(np.random.default_rng(0)) is None
+    assert Catalogue(store).any_thing(np.random.default_rng(0)) is None
     assert batch.tags[:, LABELS.index("sky")].any()
     assert not batch.tags[:, [LABELS.index(label) for label in THINGS]].any()
 
@@ -143,12 +143,51 @@ def test_a_described_mask_is_the_share_of_that_item(size):
         batch = draw_batch(catalogue, np.random.default_rng(seed), size=size, count=1)
         column = LABEL_IDS["car"]
         for text, mask in zip(
-            batch.described_prompts, batch.described_masks.unbind(-1), strict=True
+            batch.searches.prompts, batch.searches.masks.unbind(-1), strict=False
         ):
             if "red" in text or "green" in text:
                 assert (mask <= batch.patch_labels[..., column]).all()
             else:
                 assert not mask.any(), text
+
+
+def test_a_search_knows_which_item_is_right_and_which_are_rivals():
+    blue = [Item("car", "red"), Item("car", "blue"), Item("boat", "blue"), Item("sea", hour="day")]
+    ends = set()
+    for batch in batches(store_of(blue)):
+        searches = batch.searches
+        for column, text in enumerate(searches.prompts):
+            items = {
+                name: {int(number) - 1 for number in table[:, 1:5, column].any(0).nonzero() + 1}
+                for name, table in (("fits", searches.fits), ("rivals", searches.rivals))
+            }
+            seen = searches.fits[..., column] | searches.rivals[..., column]
+            assert not (searches.fits & searches.rivals).any()
+            assert searches.items.sum(1)[seen].allclose(searches.items.new_ones(()))
+            if "red car" in text:
+                assert items["fits"] <= {0}
+                assert items["rivals"] <= {1}
+                ends.add("red car")
+            if "blue thing" in text or "blue object" in text:
+                assert items["fits"] <= {1, 2}
+                assert items["rivals"] <= {0}
+                ends.add("blue thing")
+            if "day time" in text:
+                assert items["fits"] <= {3}
+                assert not items["rivals"]
+                ends.add("day")
+    assert ends == {"red car", "blue thing", "day"}
+
+
+def test_items_that_no_text_may_describe_are_not_taught_to_be_nothing():
+    blue = (Item("car", "red"), Item("car", "blue"))
+    asked = [words for batch in batches(store_of(blue)) if (words := batch.described_words)]
+
+    reds = [words for words in asked if any("red" in text for text in words.prompts)]
+    assert reds
+    for words in reds:
+        assert not words.patch_labels[..., 0].any()
+    assert any(words.patch_labels.sum(-1).min() < 0.01 for words in reds)
 
 
 def test_a_joined_crop_shows_parts_of_two_scenes():
