@@ -49,9 +49,15 @@ def write(name: str, figures: Mapping[str, Any], *, results: Path = RESULTS) -> 
     content = {
         "commit": commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "command": " ".join(["python", *sys.orig_argv[1:]]).replace(f"{RESULTS.parents[1]}/", ""),
+        "command": " ".join(["python", *map(_without_folders, sys.orig_argv[1:])]),
         "machine": machine(),
         **figures,
     }
     path.write_text(json.dumps(content, indent=1, default=float) + "\n", encoding="utf-8")
     return path
+
+
+def _without_folders(argument: str) -> str:
+    """Paths within the repository from its root, others by their last part."""
+    inside = argument.replace(f"{RESULTS.parents[1]}/", "")
+    return Path(inside).name if inside.startswith("/") else inside
