@@ -283,8 +283,9 @@ def _descriptions(
     """Does the description fit this patch? And is the right item above all its rivals?"""
     scale, bias = model.described_scale
     named = described[: searches.masks.shape[-1]]
-    logits = scale.exp() * patches @ named.T + bias
-    everywhere = F.binary_cross_entropy_with_logits(logits.float(), searches.masks)
+    logits = (scale.exp() * patches @ named.T + bias).float()
+    errors = F.binary_cross_entropy_with_logits(logits, searches.masks, reduction="none")
+    everywhere = errors.mean() if errors.numel() else errors.sum()  # the mean of none is no number
     looks = searches.items.mT.to(patches.dtype) @ patches  # [B, I, E]
     scores = (model.found_scale.exp() * looks @ described.T).float().flatten(0, 1)
     return everywhere, missed_items(

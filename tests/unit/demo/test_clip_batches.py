@@ -2,38 +2,18 @@
 
 import re
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from cliper_model.demo.captions import NEVER_TOGETHER, QUALITY_WORDS, SYNONYMS
 from cliper_model.demo.clip_batches import BALANCED, Catalogue, draw_batch
-from cliper_model.demo.scene_store import COLOUR_WORDS, MOST_ITEMS, SceneStore, draw_store
-from cliper_model.demo.scenes import HOURS, LABEL_IDS, LABELS, PATTERNS, THINGS, Item
+from cliper_model.demo.scene_store import COLOUR_WORDS, SceneStore, draw_store
+from cliper_model.demo.scenes import LABEL_IDS, LABELS, THINGS, Item
 
-SIDE = 96
+from ...doubles.scene_stores import store_of
+
 CARS = (Item("car", "red"), Item("car", "green", "striped"), Item("car", "blue"))
-
-
-def store_of(items, scenes=1):
-    """Scenes of equal upright bands, one per item."""
-    edges = np.linspace(0, SIDE, len(items) + 1).astype(int)
-    instances = np.zeros((SIDE, SIDE), np.uint8)
-    for number, (left, right) in enumerate(pairwise(edges), 1):
-        instances[:, left:right] = number
-    tables = {name: np.zeros(1 + MOST_ITEMS, np.uint8) for name in ("l", "c", "p", "h")}
-    for number, item in enumerate(items, 1):
-        tables["l"][number] = LABEL_IDS.get(item.label, 0)
-        for name, words, word in (
-            ("c", COLOUR_WORDS, item.colour),
-            ("p", PATTERNS, item.pattern),
-            ("h", HOURS, item.hour),
-        ):
-            tables[name][number] = 1 + words.index(word) if word else 0
-    rows = [np.stack([tables[name]] * scenes) for name in ("l", "c", "p", "h")]
-    images = np.full((scenes, SIDE, SIDE, 3), 128, np.uint8)
-    return SceneStore(images, np.stack([instances] * scenes), *rows)
 
 
 def batches(store, count=60):

@@ -4,21 +4,31 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from cliper_model.demo import pipeline
-from cliper_model.demo.clip_training import ClipTraining, missed_items, train_clip
+from cliper_model.demo.clip_batches import Catalogue, draw_batch
+from cliper_model.demo.clip_training import (
+    ClipTraining,
+    DemoClip,
+    clip_losses,
+    missed_items,
+    train_clip,
+)
 from cliper_model.demo.export import read_clip, size_in_bytes
 from cliper_model.demo.figures import Bench
 from cliper_model.demo.pipeline import Plan, run
 from cliper_model.demo.pipeline import test_figures as figures_of
 from cliper_model.demo.scene_store import draw_store, open_store
-from cliper_model.demo.scenes import LABELS
+from cliper_model.demo.scenes import LABELS, Item
 from cliper_model.demo.schedule import learning_rate, load_checkpoint
 from cliper_model.demo.vae_training import VaeTraining, train_vae
 from cliper_model.profiles import demo_folder
+
+from ...doubles.scene_stores import store_of
 
 TINY = ClipTraining(steps=2, scenes=4, processes=1, batch=2, save_every=1)
 TINY_VAE = VaeTraining(steps=2, scenes=4, processes=1, batch=2, save_every=1)
@@ -100,6 +110,18 @@ def test_the_item_that_fits_must_be_above_its_rivals_alone():
     expected = (math.log1p(math.exp(-2)) + math.log1p(math.exp(-1))) / 2
     assert missed.item() == pytest.approx(expected, abs=1e-6)
     assert missed_items(scores, ~fits & False, rivals).item() == 0
+
+
+def test_crops_that_no_text_may_describe_have_finite_losses():
+    blue = store_of((Item("car", "blue"), Item("boat", "red")))
+    batch = draw_batch(Catalogue(blue), np.random.default_rng(0), size=64, count=2)
+    assert batch.searches.masks.shape[-1] == 0
+    assert batch.searches.prompts
+
+    losses = clip_losses(DemoClip(), batch, TINY, np.random.default_rng(0))
+
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    assert losses["found"] > 0
 
 
 def test_an_unknown_half_is_refused(tmp_path):
