@@ -11,6 +11,7 @@ import sys
 PROOFS = (
     ("demo_accuracy", "the demo weights' figures on held-out scenes"),
     ("demo_verify", "every figure of the demo weights' card, recomputed"),
+    ("demo_repeat", "a second training of the demo weights from the same seed"),
     ("demo_chain", "the whole chain through a real Label Studio"),
     ("responsiveness", "health and setup while a batch is predicted"),
     ("true_size", "ViT-B/16 and Stable Diffusion 2.1 at true size"),
