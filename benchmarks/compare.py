@@ -142,7 +142,7 @@ def best_labels(method: Segmenter, scores: Scores) -> NDArray[np.int64]:
 
 def measure(method: Segmenter, count: int, name: str) -> tuple[Row, list[NDArray[np.int64]]]:
     """Figures over `count` scenes, and the label maps of the first few."""
-    row, shown = Row(), []
+    row, shown = Row(), list[NDArray[np.int64]]()
     open_scene, closed = method.read(LABELS, background=()), method.read(LABELS)
     for scene in tqdm(scenes(count), total=count, desc=name, unit="scene", disable=None):
         truth = scene.label_map().astype(np.int64)

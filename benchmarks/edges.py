@@ -27,7 +27,7 @@ from cliper_model.evaluation.boundary import mean_f
 from cliper_model.stages import edges
 
 from . import record
-from .compare import Tally, best_labels
+from .compare import Outlined, best_labels
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,14 @@ class Row:
     """Figures of one rule as they grow."""
 
     def __init__(self) -> None:
-        self.given, self.everything = Tally(), Tally()
+        self.given, self.everything = Outlined(), Outlined()
         self.seconds: list[float] = []
 
     def figures(self) -> dict[str, Any]:
         """Percent; milliseconds (median) with all words."""
         return {
-            "miou, image's words": round(self.given.miou, 1),
-            "miou, all words": round(self.everything.miou, 1),
+            "miou, image's words": round(self.given.miou(), 1),
+            "miou, all words": round(self.everything.miou(), 1),
             "boundary F, image's words": round(mean_f(self.given.boundary), 1),
             "boundary F, all words": round(mean_f(self.everything.boundary), 1),
             "stage ms, all words": round(1000 * float(np.median(self.seconds)), 1),

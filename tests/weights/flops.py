@@ -62,7 +62,7 @@ class _Products(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-_OPERANDS = {
+_OPERANDS: dict[Any, tuple[int, int]] = {
     torch.ops.aten.mm: (0, 1),
     torch.ops.aten.bmm: (0, 1),
     torch.ops.aten.addmm: (1, 2),
