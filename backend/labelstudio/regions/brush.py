@@ -1,4 +1,4 @@
-"""BrushLabels: a mask as run-length encoded opacity (protocol notes §6)."""
+"""BrushLabels and Brush: a mask as run-length encoded opacity (protocol notes §6)."""
 
 import numpy as np
 from jaxtyping import Bool
@@ -6,7 +6,7 @@ from jaxtyping import Bool
 from ...errors import BadMask
 from .. import rle
 from ..tasks import Region
-from .base import RegionControl
+from .base import RegionControl, results
 
 OPAQUE = 255
 VISIBLE = 128  # strokes of the editor have soft edges; half opacity counts as painted
@@ -15,25 +15,15 @@ VISIBLE = 128  # strokes of the editor have soft edges; half opacity counts as p
 def encode(mask: Bool[np.ndarray, "height width"], control: RegionControl) -> list[Region]:
     """One region for everything the label covers; none for an empty mask.
 
-    `mask` has the size of the picture as displayed.
+    The editor takes no other size than the displayed picture's: a smaller mask is enlarged.
     """
     if not mask.any():
         return []
-    height, width = mask.shape
+    size_hw = control.size_hw or (mask.shape[0], mask.shape[1])
+    if mask.shape != size_hw:
+        mask = _enlarged(mask, size_hw)
     packed = rle.encode(np.where(mask, np.uint8(OPAQUE), np.uint8(0)))
-    region: Region = {
-        "id": control.region_id,
-        "from_name": control.from_name,
-        "to_name": control.to_name,
-        "type": control.kind,
-        "original_width": width,
-        "original_height": height,
-        "image_rotation": 0,
-        "value": {"format": "rle", "rle": list(packed), control.kind: [control.label]},
-    }
-    if control.score is not None:
-        region["score"] = control.score
-    return [region]
+    return results(control, {"format": "rle", "rle": list(packed)}, size_hw=size_hw)
 
 
 def decode(region: Region, size_hw: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
@@ -42,3 +32,13 @@ def decode(region: Region, size_hw: tuple[int, int]) -> Bool[np.ndarray, "height
     if not isinstance(value, dict) or "rle" not in value:
         raise BadMask("the region has no run-length encoded mask")
     return rle.decode(value["rle"], size_hw=size_hw) >= VISIBLE
+
+
+def _enlarged(
+    mask: Bool[np.ndarray, "small_h small_w"], size_hw: tuple[int, int]
+) -> Bool[np.ndarray, "height width"]:
+    rows, columns = (
+        (np.arange(large) * small) // large
+        for small, large in zip(mask.shape, size_hw, strict=True)
+    )
+    return mask[rows[:, None], columns]
