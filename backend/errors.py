@@ -14,6 +14,8 @@ ServiceError
     ├── BudgetSpent        the request's time was over before the task's turn
     ├── OutOfMemory        the picture is too much for the device
     ├── TaskDataMissing    the task carries no picture under the config's key
+    ├── LabelsMissing      the config takes labels from the task, and the task has none
+    ├── MaskTooLarge       the editor could not open a brush mask of this picture
     └── ImageError
         ├── AddressRefused     an address we do not go to
         ├── ImageMissing       nothing there
@@ -111,6 +113,22 @@ class TaskDataMissing(CouldNotPredict):
         found = ", ".join(repr(name) for name in present) or "nothing"
         super().__init__(f"the task has no picture address under {key!r}; its data holds {found}")
         self.key, self.present = key, present
+
+
+class LabelsMissing(CouldNotPredict):
+    """The task's data cannot be followed: labels it should list, or far too many pictures."""
+
+
+class MaskTooLarge(CouldNotPredict):
+    """The editor builds four bytes per pixel and brush region; this picture is too much for it."""
+
+    def __init__(self, size_hw: tuple[int, int], budget: float) -> None:
+        super().__init__(
+            f"a brush mask of {size_hw[1]} x {size_hw[0]} pixels is too much for the editor "
+            f"(over {budget:g} megapixels, MAX_BRUSH_MEGAPIXELS); use BitmaskLabels or "
+            "PolygonLabels"
+        )
+        self.size_hw = size_hw
 
 
 class ImageError(CouldNotPredict):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from .model_host import ModelHost
+from .model_pool import ModelPool
 from .predictor import Predictor
 
 
@@ -10,9 +11,14 @@ from .predictor import Predictor
 class Services:
     """One object graph per process. `basic_auth` is (user, password), None leaves doors open."""
 
-    model: ModelHost
+    models: ModelPool
     predictor: Predictor
     basic_auth: tuple[str, str] | None = None
+
+    @property
+    def model(self) -> ModelHost:
+        """The service's own."""
+        return self.models.own
 
     def start(self) -> None:
         """Begin to load the model in the background."""

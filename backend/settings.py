@@ -5,18 +5,20 @@ Names follow the ecosystem (protocol notes §3); a blank value counts as unset.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from .errors import BadSetting
+from .labelstudio.options import WIDE
 
 Value = TypeVar("Value")
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 DTYPES = ("float32", "float16", "bfloat16")
 DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
+OWN_VARIABLES = ("model_method", "model_profile")  # METHOD and PROFILE, for the whole service
 SPARE_THREADS = 2  # stay free of predictions, so that /health and /setup always answer
 
 
@@ -45,13 +47,16 @@ class Settings:
     device: str | None = None
     dtype: str | None = None
     model_dir: Path | None = None
-    score_threshold: float | None = None  # presence a label needs; None: the preset's number
+    options: Mapping[str, Any] = field(default_factory=dict)  # `model_*` for all label configs
+    max_models: int = 1  # others in memory beside the service's own, for configs that name one
 
     predict_budget: float = 80.0  # seconds; Label Studio hangs up at 100
     fetch_timeout: float = 20.0  # seconds per picture
     max_image_mb: float = 100.0  # megabytes per picture, as fetched
     max_image_megapixels: float = 80.0
+    max_brush_megapixels: float = 25.0  # the editor builds 4 bytes per pixel and brush region
     result_cache_mb: float = 64.0  # megabytes of finished results kept in memory
+    state_cache_mb: float = 256.0  # megabytes of looks at pictures kept, for clicks and new words
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
@@ -74,7 +79,8 @@ class Settings:
             device=read.device("DEVICE"),
             dtype=read.choice("DTYPE", DTYPES),
             model_dir=read.path("MODEL_DIR"),
-            score_threshold=read.share("MODEL_SCORE_THRESHOLD", "SCORE_THRESHOLD"),
+            options=read.options(),
+            max_models=read.number("MAX_MODELS", cls.max_models, lowest=0, highest=16, kind=int),
             predict_budget=read.number(
                 "PREDICT_BUDGET", cls.predict_budget, lowest=1, highest=3600
             ),
@@ -83,8 +89,14 @@ class Settings:
             max_image_megapixels=read.number(
                 "MAX_IMAGE_MEGAPIXELS", cls.max_image_megapixels, lowest=0.001, highest=170
             ),
+            max_brush_megapixels=read.number(
+                "MAX_BRUSH_MEGAPIXELS", cls.max_brush_megapixels, lowest=0.001, highest=170
+            ),
             result_cache_mb=read.number(
                 "RESULT_CACHE_MB", cls.result_cache_mb, lowest=0, highest=100_000
+            ),
+            state_cache_mb=read.number(
+                "STATE_CACHE_MB", cls.state_cache_mb, lowest=0, highest=100_000
             ),
         )
 
@@ -139,14 +151,17 @@ class _Reader:
         value = self._parsed(parse, f"must be {word} from {lowest:g} to {highest:g}", name)
         return default if value is None else value  # type: ignore[return-value]
 
-    def share(self, *names: str) -> float | None:
-        def parse(text: str) -> float:
-            value = float(text)
-            if not 0.0 <= value <= 1.0:
-                raise ValueError
-            return value
-
-        return self._parsed(parse, "must be a number from 0 to 1", *names)
+    def options(self) -> Mapping[str, Any]:
+        """The `model_*` options of label configs, by their names in upper case."""
+        values: dict[str, Any] = {}
+        for option in WIDE:
+            if option.name in OWN_VARIABLES:
+                continue
+            parse, problem = option.read, f"must be {option.must}"
+            value = self._parsed(parse, problem, *(name.upper() for name in option.names))
+            if value is not None:
+                values[option.name] = value
+        return values
 
     def choice(self, name: str, allowed: tuple[str, ...]) -> str | None:
         def parse(text: str) -> str:

@@ -1,62 +1,130 @@
 """What one control of a label config asks of the model, and which of it marks the version."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cliper_model.errors import EmptyVocabulary
-from cliper_model.segmenter import Decision, Label, canonical_word
+from cliper_model.segmenter import REST_NAMES, Decision, Label, canonical_word
 
 from .errors import ConfigError
 from .labelstudio.label_config import ConfigLabel, Control
+from .labelstudio.options import LABEL, TAG, Chosen, Values, choose
+from .labelstudio.words import cleaned
 
 OBJECTS, WHOLE_SCENE = "objects", "whole-scene"
+BY_TAG = (  # decided once per control, not label by label
+    "model_background",
+    "model_prompt",
+    "model_method",
+    "model_profile",
+    "model_holes",
+    "model_smooth",
+    "model_overlap",
+    "model_max_regions",
+)
+
+PER_LABEL = (
+    "model_score_threshold",
+    "model_mask_threshold",
+    "model_min_area",
+    "model_instances",
+    "model_prompt",
+)
+
+Layers = Sequence[tuple[str, Values]]  # below label and tag: extra_params, environment ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class ControlVocabulary:
     """The words and numbers of one control.
 
-    `sought` are the labels to look for and `labels` the same as the model takes them.
-    `rest` is the label to paint on everything unclaimed, if one asks for it.
-    `background` None = the preset's words. Thresholds None = the preset's numbers.
+    sought      labels to look for
+    rest        the label to paint on everything unclaimed, if one asks for it
+    of_tag      options that hold for the control as a whole, each with its source
+    of_label    options per sought label, in their order
     """
 
     control: Control
     sought: tuple[ConfigLabel, ...]
     rest: ConfigLabel | None
-    preset: str
-    background: tuple[str, ...] | None
-    presence_threshold: float | None
-    mask_threshold: float | None
+    of_tag: Mapping[str, Chosen]
+    of_label: tuple[Mapping[str, Chosen], ...]
+    layers: Layers = field(default=(), repr=False, compare=False)
 
     @classmethod
-    def of(cls, control: Control, *, score_threshold: float | None) -> "ControlVocabulary":
-        """`score_threshold` serves controls that name none. Raises ConfigError."""
-        rests = [label for label in control.labels if _as_label(label).is_rest]
+    def of(cls, control: Control, *, layers: Layers = ()) -> "ControlVocabulary":
+        """`layers` are consulted after label and tag, in their order. Raises ConfigError.
+
+        A control whose labels are in the task data has none yet: see `for_task`.
+        """
+        tag_layers = ((TAG, control.options), *layers)
+        rests = [label for label in control.labels if _is_rest(label)]
         sought = tuple(label for label in control.labels if label not in rests)
-        if not sought:
+        if not sought and control.labels_key is None:
             raise ConfigError(f"{control.from_name!r}: {EmptyVocabulary()}")
         for label in sought:
-            if label.fill:
+            if label.options.get("model_fill"):
                 raise ConfigError(
                     f"model_fill is for labels such as Background, not for {label.name!r}"
                 )
         return cls(
             control=control,
             sought=sought,
-            rest=_rest_to_paint(control, rests),
-            preset=WHOLE_SCENE if control.background == () else OBJECTS,
-            background=control.background,
-            presence_threshold=(
-                score_threshold if control.score_threshold is None else control.score_threshold
+            rest=None if control.is_answer else _rest_to_paint(control, rests),
+            of_tag={name: choose(name, tag_layers) for name in BY_TAG},
+            of_label=tuple(
+                {name: choose(name, ((LABEL, label.options), *tag_layers)) for name in PER_LABEL}
+                for label in sought
             ),
-            mask_threshold=control.mask_threshold,
+            layers=tuple(layers),
         )
+
+    def for_task(self, data: Mapping[str, Any]) -> "ControlVocabulary":
+        """With the labels that the task's data lists, where the config says so.
+
+        Raises ConfigError.
+        """
+        if self.control.labels_key is None:
+            return self
+        return ControlVocabulary.of(self.control.with_labels(data), layers=self.layers)
+
+    @property
+    def background(self) -> tuple[str, ...] | None:
+        """None = the preset's own words, () = no background, else those words."""
+        value: tuple[str, ...] | None = self.of_tag["model_background"].value
+        return value
+
+    @property
+    def preset(self) -> str:
+        return WHOLE_SCENE if self.background == () else OBJECTS
+
+    @property
+    def method(self) -> str | None:
+        value: str | None = self.of_tag["model_method"].value
+        return value
+
+    @property
+    def profile(self) -> str | None:
+        value: str | None = self.of_tag["model_profile"].value
+        return value
+
+    @property
+    def most_regions(self) -> int:
+        return int(self.of_tag["model_max_regions"].value)
 
     @property
     def labels(self) -> tuple[Label, ...]:
-        return tuple(_as_label(label) for label in self.sought)
+        """The sought labels as the model takes them."""
+        return tuple(
+            Label(
+                label.name,
+                label.words,
+                also=(label.result_name,),
+                templates=chosen["model_prompt"].value or (),
+            )
+            for label, chosen in zip(self.sought, self.of_label, strict=True)
+        )
 
     @property
     def explicit_words(self) -> tuple[Label, ...]:
@@ -66,15 +134,24 @@ class ControlVocabulary:
     @property
     def reading(self) -> tuple[object, ...]:
         """Equal for controls whose words are encoded the same."""
-        return (self.preset, self.background, self.labels)
+        return (self.method, self.profile, self.preset, self.background, self.labels)
+
+    def each(self, name: str) -> tuple[Any, ...]:
+        """The values of one option, label by label."""
+        return tuple(chosen[name].value for chosen in self.of_label)
 
     def decision(self, base: Decision) -> Decision:
-        """The preset's decision with the thresholds the config chose."""
-        if self.presence_threshold is not None:
-            base = replace(base, presence_threshold=self.presence_threshold)
-        if self.mask_threshold is not None:
-            base = replace(base, mask_threshold=self.mask_threshold)
-        return base
+        """The preset's decision with what the config and its layers chose."""
+        presence, mask = self.each("model_score_threshold"), self.each("model_mask_threshold")
+        return replace(
+            base,
+            presence_threshold=_filled(presence, base.presence_threshold),
+            mask_threshold=_filled(mask, base.mask_threshold),
+            overlap=bool(self.of_tag["model_overlap"].value),
+            smooth=int(self.of_tag["model_smooth"].value),
+            min_piece=self.each("model_min_area"),
+            largest_hole=float(self.of_tag["model_holes"].value),
+        )
 
     def facts(self) -> Mapping[str, Any]:
         """What of this control changes stored results, as plain JSON values.
@@ -94,38 +171,62 @@ class ControlVocabulary:
             if self.background is None
             else sorted({canonical_word(word) for word in self.background} - label_words)
         )
+        control = self.control
         return {
-            "kind": self.control.kind,
-            "from_name": self.control.from_name,
-            "to_name": self.control.to_name,
-            "data_key": self.control.data_key,
+            "kind": control.kind,
+            "from_name": control.from_name,
+            "to_name": control.to_name,
+            "data_key": control.image.data_key,
+            "page_key": control.image.page_key,
+            "labels_key": control.labels_key,
+            "labels_name": control.labels_name,
+            "several": control.several,
             "labels": [
                 [
-                    shown.result_name,
+                    [*shown.path, shown.result_name],
                     canonical_word(label.name),
                     sorted({canonical_word(word) for word in label.prompts}),
+                    shown.taken,
                 ]
                 for shown, label in zip(self.sought, self.labels, strict=True)
             ],
             "rest": self.rest.result_name if self.rest else None,
             "preset": self.preset,
             "background": background,
-            "presence_threshold": self.presence_threshold,
-            "mask_threshold": self.mask_threshold,
+            "of_tag": {
+                name: chosen.value
+                for name, chosen in self.of_tag.items()
+                if name not in ("model_background", "model_method", "model_profile")
+            },
+            "of_label": [
+                {name: chosen.value for name, chosen in one.items()} for one in self.of_label
+            ],
         }
 
 
-def _as_label(label: ConfigLabel) -> Label:
-    return Label(label.name, label.words, also=(label.result_name,))
+def _is_rest(label: ConfigLabel) -> bool:
+    """Names such as Background, also behind a code (`0 - Background`)."""
+    return bool({canonical_word(label.name), canonical_word(cleaned(label.name))} & REST_NAMES)
+
+
+def _filled(values: tuple[Any, ...], base: Any) -> Any:
+    """One number per label; the preset's where nobody chose, its own form if nobody did at all."""
+    if all(value is None for value in values):
+        return base
+    defaults = base if isinstance(base, tuple) else (base,) * len(values)
+    return tuple(
+        default if value is None else value for value, default in zip(values, defaults, strict=True)
+    )
 
 
 def _rest_to_paint(control: Control, rests: list[ConfigLabel]) -> ConfigLabel | None:
     """The label that fills the rest; on the control the switch means whichever there is."""
-    asking = [label for label in rests if label.fill or control.fill]
+    whole = bool(control.options.get("model_fill"))
+    asking = [label for label in rests if label.options.get("model_fill") or whole]
     if len(asking) > 1:
         names = " and ".join(repr(label.name) for label in asking)
         raise ConfigError(f"{control.from_name!r}: {names} cannot both fill the rest")
-    if control.fill and not asking:
+    if whole and not asking:
         raise ConfigError(
             f"model_fill of {control.from_name!r} needs a label such as Background to paint"
         )

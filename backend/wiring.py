@@ -1,6 +1,7 @@
 """Settings -> Services: the one place that picks concrete classes."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cliper_model import profiles
@@ -10,11 +11,12 @@ from .images.fetch import ImageFetcher, Reach
 from .images.guarded import GuardedHttp
 from .images.label_studio import LabelStudioFiles
 from .model_host import ModelHost, ModelSource, Progress
-from .predictor import Predictor
+from .model_pool import ModelChoice, ModelPool
+from .predictor import Limits, Predictor
 from .services import Services
 from .settings import Settings
 
-__all__ = ["Services", "build", "check_choice", "pictures", "real_model"]
+__all__ = ["Services", "build", "check_choice", "limits", "pictures", "real_model"]
 
 MEGA = 1_000_000
 
@@ -25,17 +27,34 @@ def build(settings: Settings, *, source: ModelSource | None = None) -> Services:
     `source` replaces the real model. Raises UnknownProfile for a profile not shipped.
     """
     check_choice(settings)
-    model = ModelHost(source or real_model(settings))
-    predictor = Predictor(
-        model,
-        pictures(settings),
+    own = ModelHost(source or real_model(settings))
+
+    def other(choice: ModelChoice) -> ModelHost:
+        chosen = replace(
+            settings,
+            method=choice.method or settings.method,
+            profile=choice.profile or settings.profile,
+            features=settings.features if choice.method is None else None,
+            student=settings.student if choice.method is None else None,
+        )
+        check_choice(chosen)
+        return ModelHost(real_model(chosen, download=False))
+
+    models = ModelPool(own, None if source else other, most=settings.max_models)
+    predictor = Predictor(models, pictures(settings), limits(settings), defaults=settings.options)
+    return Services(models=models, predictor=predictor, basic_auth=settings.basic_auth)
+
+
+def limits(settings: Settings) -> Limits:
+    """What the predictor may use up."""
+    return Limits(
         budget=settings.predict_budget,
         fetch_timeout=settings.fetch_timeout,
         waiting=settings.waiting_predictions,
-        cache_bytes=int(settings.result_cache_mb * MEGA),
-        score_threshold=settings.score_threshold,
+        result_bytes=int(settings.result_cache_mb * MEGA),
+        state_bytes=int(settings.state_cache_mb * MEGA),
+        brush_megapixels=settings.max_brush_megapixels,
     )
-    return Services(model=model, predictor=predictor, basic_auth=settings.basic_auth)
 
 
 def check_choice(settings: Settings) -> None:
@@ -62,8 +81,12 @@ def pictures(settings: Settings) -> ImageFetcher:
     return ImageFetcher(reach=reach, max_pixels=int(settings.max_image_megapixels * MEGA))
 
 
-def real_model(settings: Settings) -> ModelSource:
-    """The method on the profile the settings name, or the one the hardware suggests."""
+def real_model(settings: Settings, *, download: bool = True) -> ModelSource:
+    """The method on the profile the settings name, or the one the hardware suggests.
+
+    Without `download` weights that are not here are an error: a label config must not make the
+    service fetch gigabytes.
+    """
     choice: dict[str, Any] = {
         "method": settings.method,
         "features": settings.features,
@@ -78,6 +101,8 @@ def real_model(settings: Settings) -> ModelSource:
         return best_profile(settings.device)
 
     def fetch(name: str, progress: Progress) -> None:
+        if not download:
+            return
         from cliper_model.backbones import weights
 
         wanted = profiles.get(name, method=settings.method, features=settings.features)

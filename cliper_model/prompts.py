@@ -19,6 +19,14 @@ def templates(name: str) -> tuple[str, ...]:
     return tuple(line for line in lines if line.strip())
 
 
+def pieces_of(words: Sequence[str]) -> tuple[int, ...]:
+    """How many tokens CLIP's tokenizer breaks each word into; one or two for words it knows."""
+    from open_clip.tokenizer import SimpleTokenizer  # seconds to import
+
+    tokenizer = SimpleTokenizer()
+    return tuple(len(tokenizer.encode(word)) for word in words)
+
+
 def split_background(line: str) -> tuple[str, ...]:
     """Background words of a published class file: separated by blanks or commas."""
     return tuple(word for word in re.split(r"[\s,]+", line) if word)

@@ -36,7 +36,8 @@ class Label:
 
     `words` are synonyms; any of them may match. Without words the name itself is the word.
     `also` are other names of the same thing, such as an alias: never looked for, but never
-    background either.
+    background either. `templates` are the sentences its words are read in, `{}` takes the word;
+    without any the preset's are used.
     A label named Background, Other, Void, Unlabeled or Ignore is never looked for; it
     stands for the rest of the picture.
     """
@@ -44,6 +45,7 @@ class Label:
     name: str
     words: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
+    templates: tuple[str, ...] = ()
 
     @property
     def prompts(self) -> tuple[str, ...]:

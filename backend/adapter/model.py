@@ -13,7 +13,7 @@ from flask import Flask
 from label_studio_ml.api import init_app
 from label_studio_ml.model import LabelStudioMLBase
 
-from ..labelstudio.tasks import PredictRequest
+from ..labelstudio.tasks import PredictRequest, SetupRequest
 from ..services import Services
 
 
@@ -33,7 +33,14 @@ class CliperBackend(LabelStudioMLBase):  # type: ignore[misc]  # the SDK is not 
         Raises ConfigError, ModelLoading, ModelFailed.
         """
         if self._request_config is not None:
-            self.set("model_version", self.services.predictor.setup(self._request_config))
+            asked = SetupRequest.from_json(
+                {
+                    "schema": self._request_config,
+                    "project": self.project_id,
+                    "extra_params": self.extra_params,
+                }
+            )
+            self.set("model_version", self.services.predictor.setup(asked))
 
     def predict(
         self, tasks: list[dict[str, Any]], context: dict[str, Any] | None = None, **kwargs: Any
@@ -47,6 +54,7 @@ class CliperBackend(LabelStudioMLBase):  # type: ignore[misc]  # the SDK is not 
             {
                 "tasks": tasks,
                 "label_config": self._request_config,
+                "project": self.project_id,
                 "params": {"context": context or None},
             }
         )

@@ -13,11 +13,16 @@ bp = Blueprint("health", __name__)
 def health() -> ResponseReturnValue:
     """State of the service (UP) and of the model: downloading, loading, ready or failed."""
     status = services().model.status
+    others = [
+        {"method": choice.method, "profile": choice.profile, "state": host.status.state}
+        for choice, host in services().models.others
+    ]
     model = {"state": status.state, "progress": status.percent, "reason": status.reason}
     return {
         "status": "UP",
         "model_class": "CLIPer",
         "profile": status.profile,
         "model": model,
+        "other_models": others,
         **status.details,
     }

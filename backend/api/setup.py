@@ -3,7 +3,7 @@
 from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
 
-from ..labelstudio.tasks import setup_config
+from ..labelstudio.tasks import SetupRequest
 from . import services
 
 bp = Blueprint("setup", __name__)
@@ -12,5 +12,5 @@ bp = Blueprint("setup", __name__)
 @bp.post("/setup")
 def setup() -> ResponseReturnValue:
     """The version string that predictions for this config will carry."""
-    config = setup_config(request.get_json(force=True))
-    return {"model_version": services().predictor.setup(config)}
+    asked = SetupRequest.from_json(request.get_json(force=True))
+    return {"model_version": services().predictor.setup(asked)}

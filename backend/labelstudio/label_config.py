@@ -1,91 +1,342 @@
-"""The label config (XML) -> the controls we pre-label, or one sentence why not.
+"""The label config (XML) -> the controls we pre-label and the tools that ask, or why not.
 
-Attribute names follow the ecosystem (protocol notes §5):
-
-    BrushLabels  model_score_threshold (older: score_threshold), model_mask_threshold,
-                 model_background, model_fill, model_skip, smart
-    Label        value, alias, predicted_values, model_fill
+A control is one tag that can hold what we find: masks, outlines, boxes, points, or answers about
+the whole picture. Its labels compete with each other only. Attribute names follow the ecosystem
+(protocol notes §5); ours are listed in `options`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from ..errors import ConfigError
-from .regions import FORMATS
+from . import options
+from .words import cleaned, words_of
 
-CONTROL_TAGS = {"brushlabels": "BrushLabels"}  # tag in lower case -> as documented
-OBJECT_TAG = "image"
-MAX_CHARACTERS = 1_000_000
+MAX_CHARACTERS: Final = 1_000_000
+MANY_LABELS: Final = 100  # published collapse of large vocabularies
+OBJECT_TAG: Final = "image"
+LABELS_TAG: Final = "labels"
+
+LABELLED: Final = {  # tag in lower case -> as documented; the tag holds its own labels
+    "brushlabels": "BrushLabels",
+    "bitmasklabels": "BitmaskLabels",
+    "polygonlabels": "PolygonLabels",
+    "vectorlabels": "VectorLabels",
+    "rectanglelabels": "RectangleLabels",
+    "ellipselabels": "EllipseLabels",
+    "keypointlabels": "KeyPointLabels",
+}
+PLAIN: Final = {  # a Labels tag on the same picture holds the labels
+    "brush": "Brush",
+    "bitmask": "Bitmask",
+    "polygon": "Polygon",
+    "vector": "Vector",
+    "rectangle": "Rectangle",
+    "ellipse": "Ellipse",
+    "keypoint": "KeyPoint",
+}
+ANSWERS: Final = {"choices": "Choices", "taxonomy": "Taxonomy"}  # about the picture as a whole
+CONTROL_TAGS: Final = {**LABELLED, **PLAIN, **ANSWERS}
+PROMPTS: Final = frozenset(  # marked smart they ask and are never filled
+    {"keypointlabels", "rectanglelabels", "ellipselabels", "keypoint", "rectangle", "ellipse"}
+)
+PREFERRED: Final = "BrushLabels"  # what to name where a config has nothing for us
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConfigLabel:
-    """One `<Label>`: shown as `name`, written into results as `result_name`.
+    """One `<Label>` or `<Choice>`: shown as `name`, written into results as `result_name`.
 
-    `words` describe it to the model; without words the name does. `fill` asks to paint it
-    on the rest of the picture, which only labels such as Background may.
+    words    what to look for; never empty
+    path     result names of the choices it stands inside, for a Taxonomy
+    options  its own `model_*` values
+    taken    an earlier control on the same picture has this label: looked for, never written
     """
 
     name: str
     result_name: str
-    words: tuple[str, ...] = ()
-    fill: bool = False
+    words: tuple[str, ...]
+    path: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    taken: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigImage:
+    """One `<Image>`: where the task data has its address.
+
+    listed    the key holds a list of addresses (valueList)
+    page_key  key with the page of a file with several, or None
+    """
+
+    name: str
+    data_key: str
+    listed: bool = False
+    page_key: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Control:
     """One control tag bound to one image.
 
-    `background` None = the preset's own words, () = no background, else those words.
-    Thresholds are None where the config says nothing.
+    kind         result type: the tag in lower case
+    labels       empty where `labels_key` names the task data that lists them
+    labels_name  name of the Labels tag that holds the labels, or None
+    options      its own `model_*` values
+    several      for Choices: whether more than one may be chosen
     """
 
-    kind: str  # region type: the tag in lower case
+    kind: str
+    from_name: str
+    image: ConfigImage
+    labels: tuple[ConfigLabel, ...]
+    labels_key: str | None = None
+    labels_name: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    several: bool = True
+
+    @property
+    def to_name(self) -> str:
+        return self.image.name
+
+    @property
+    def is_answer(self) -> bool:
+        """About the picture as a whole: Choices, Taxonomy."""
+        return self.kind in ANSWERS
+
+    def with_labels(self, data: Mapping[str, Any]) -> "Control":
+        """The same control with the labels a task's data lists. Raises ConfigError."""
+        if self.labels_key is None:
+            return self
+        return replace(self, labels=_listed_labels(data.get(self.labels_key), self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompting:
+    """A smart tool: what an annotator draws with it asks for a mask of its label."""
+
+    kind: str
     from_name: str
     to_name: str
-    data_key: str
-    labels: tuple[ConfigLabel, ...]
-    score_threshold: float | None = None
-    mask_threshold: float | None = None
-    background: tuple[str, ...] | None = None
-    fill: bool = False
 
 
-def parse(xml: str) -> tuple[Control, ...]:
-    """Controls to pre-label, in the order of the config; never empty.
+@dataclass(frozen=True, kw_only=True)
+class LabelConfig:
+    """What a config means to us. `warnings` are sentences for the admin's eyes."""
 
-    Controls we do not know are passed over as long as one we know is there, and so are
-    those marked `smart="true"` (they are prompts) or `model_skip="true"`.
-    Raises ConfigError with one sentence.
+    controls: tuple[Control, ...]
+    prompts: tuple[Prompting, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def parse(xml: str) -> LabelConfig:
+    """Controls to pre-label, in the order of the config; never none.
+
+    Controls we do not know are passed over as long as one we know is there, and so are smart
+    tools, and what is marked `model_skip="true"`. Raises ConfigError with one sentence.
     """
-    root = _root(xml)
-    elements = list(root.iter())
-    images = {
-        name: element
-        for element in elements
-        if _tag(element) == OBJECT_TAG and (name := _attribute(element, "name"))
-    }
-    if not images:
-        raise ConfigError("Config has no Image tag with a name")
+    return _Reading(_root(xml)).result()
 
-    controls, set_aside, elsewhere = [], [], []
-    for element in elements:
-        if _tag(element) not in CONTROL_TAGS:
-            continue
-        name = _control_name(element)
-        if _switch(element, "smart", name) or _switch(element, "model_skip", name):
-            set_aside.append(name)
-        elif (target := _attribute(element, "toName") or "") in images:
-            controls.append(_control(element, name, images[target]))
-        else:
-            elsewhere.append((name, target))
-    if not controls:
-        raise ConfigError(_why_nothing(elements, set_aside, elsewhere))
-    _refuse_repeats([control.from_name for control in controls], "Config has two controls named")
-    return tuple(controls)
+
+class _Reading:
+    """One pass over a config, tag by tag."""
+
+    def __init__(self, root: Element) -> None:
+        self.elements = list(root.iter())
+        self.warnings: list[str] = []
+        self.set_aside: list[str] = []  # sentences: why a known tag is not filled
+        self.prompts: list[Prompting] = []
+        self.elsewhere: list[tuple[str, str, str]] = []
+        self.images: dict[str, Element] = {}
+        for element in self.elements:
+            if _tag(element) == OBJECT_TAG and (name := _attribute(element, "name")):
+                self.images[name] = element
+        if not self.images:
+            raise ConfigError("Config has no Image tag with a name")
+        self.label_tags = [e for e in self.elements if _tag(e) == LABELS_TAG]
+
+    def result(self) -> LabelConfig:
+        found = [
+            control
+            for element in self.elements
+            if _tag(element) in CONTROL_TAGS and (control := self._control(element)) is not None
+        ]
+        controls = self._without_repeats(found)
+        if not controls:
+            raise ConfigError(self._why_nothing())
+        _refuse_repeats(
+            [control.from_name for control in controls], "Config has two controls named"
+        )
+        for control in controls:
+            if len(control.labels) > MANY_LABELS:
+                self.warnings.append(
+                    f"{control.from_name!r} has {len(control.labels)} labels; published accuracy "
+                    f"collapses above {MANY_LABELS}: split them over several tags"
+                )
+        return LabelConfig(
+            controls=tuple(controls), prompts=tuple(self.prompts), warnings=tuple(self.warnings)
+        )
+
+    def _control(self, element: Element) -> Control | None:
+        kind, name = _tag(element), _control_name(element)
+        values = self._options(element, options.TAG, name)
+        if values.get("model_skip"):
+            self.set_aside.append(f"{name!r} is marked model_skip")
+            return None
+        target = _attribute(element, "toName") or ""
+        if target not in self.images:
+            self.elsewhere.append((CONTROL_TAGS[kind], name, target))
+            return None
+        if _switch(element, "smart", name) and kind in PROMPTS:
+            self.prompts.append(Prompting(kind=kind, from_name=name, to_name=target))
+            self.set_aside.append(f"{name!r} is marked smart: it asks and is never filled")
+            return None
+        if kind in ANSWERS:
+            return self._answer(element, kind, name, target, values)
+        source, labels_name = element, None
+        if kind in PLAIN:
+            holder = self._labels_beside(target)
+            if holder is None:
+                self.set_aside.append(f"{name!r} has no Labels tag beside it")
+                return None
+            source, labels_name = holder, _attribute(holder, "name")
+        labels, key = self._labels(source, CONTROL_TAGS[kind], name)
+        return Control(
+            kind=kind,
+            from_name=name,
+            image=self._image(target),
+            labels=labels,
+            labels_key=key,
+            labels_name=labels_name,
+            options=values,
+        )
+
+    def _answer(
+        self, element: Element, kind: str, name: str, target: str, values: Mapping[str, Any]
+    ) -> Control | None:
+        """Choices and Taxonomy are filled only where the config asks for it."""
+        if not values.get("model_fill"):
+            self.set_aside.append(f'{name!r} is answered only with model_fill="true"')
+            return None
+        if any(_switch(element, one, name) for one in ("perRegion", "perItem")):
+            self.warnings.append(
+                f"{name!r} asks about regions, not about the picture: not answered"
+            )
+            self.set_aside.append(f"{name!r} asks about regions")
+            return None
+        several = (_attribute(element, "choice") or "single").lower() == "multiple"
+        labels, key = self._labels(element, CONTROL_TAGS[kind], name, wanted="choice")
+        return Control(
+            kind=kind,
+            from_name=name,
+            image=self._image(target),
+            labels=labels,
+            labels_key=key,
+            options=values,
+            several=several or kind == "taxonomy",
+        )
+
+    def _labels_beside(self, target: str) -> Element | None:
+        """The Labels tag on the same picture; without labels a region would be drawn black."""
+        return next((e for e in self.label_tags if _attribute(e, "toName") == target), None)
+
+    def _labels(
+        self, element: Element, tag: str, control: str, *, wanted: str = "label"
+    ) -> tuple[tuple[ConfigLabel, ...], str | None]:
+        """Labels of a tag, or the key of the task data that lists them."""
+        read = [self._label(child, control, path) for child, path in _nested(element, wanted)]
+        labels = tuple(label for label in read if label is not None)
+        value = _attribute(element, "value") or ""
+        if not read and value.startswith("$") and len(value) > 1:
+            return (), value[1:]
+        if not labels:
+            raise ConfigError(f"{tag} {control!r} has no labels")
+        what = f"{tag} {control!r}"
+        _refuse_repeats(
+            ["/".join((*one.path, one.name)) for one in labels], f"{what} lists twice the label"
+        )
+        _refuse_repeats(
+            ["/".join((*one.path, one.result_name)) for one in labels],
+            f"{what} uses twice the alias",
+        )
+        return labels, None
+
+    def _label(self, element: Element, control: str, path: tuple[str, ...]) -> ConfigLabel | None:
+        shown = _attribute(element, "value") or ""
+        value = " ".join(shown.split())
+        if not value:
+            raise ConfigError(f"A label of {control!r} has an empty value")
+        values = self._options(element, options.LABEL, value)
+        if values.get("model_skip"):
+            return None
+        return ConfigLabel(
+            name=value,
+            result_name=_attribute(element, "alias") or shown,
+            words=words_of(
+                value,
+                predicted_values=options.listed(_attribute(element, "predicted_values") or ""),
+                hint=_attribute(element, "hint") or "",
+            ),
+            path=path,
+            options={name: one for name, one in values.items() if name != "model_skip"},
+        )
+
+    def _image(self, name: str) -> ConfigImage:
+        element = self.images[name]
+        values = self._options(element, "image", name)
+        many = _attribute(element, "valueList")
+        value = (_attribute(element, "value") if many is None else many) or ""
+        if not value.startswith("$") or len(value) == 1:
+            attribute = "value" if many is None else "valueList"
+            raise ConfigError(f'Image {name!r} needs {attribute}="$key", the task\'s data key')
+        return ConfigImage(
+            name=name,
+            data_key=value[1:],
+            listed=many is not None,
+            page_key=values.get("model_page"),
+        )
+
+    def _options(self, element: Element, place: str, owner: str) -> Mapping[str, Any]:
+        values, warnings = options.read_attributes(element.attrib, place=place, owner=owner)
+        self.warnings += (one for one in warnings if one not in self.warnings)
+        return values
+
+    def _without_repeats(self, controls: Sequence[Control]) -> list[Control]:
+        """Of two controls with the same label on the same picture only the first writes it."""
+        owners: dict[tuple[str, str], str] = {}
+        kept = []
+        for control in controls:
+            if control.is_answer or control.labels_key is not None:
+                kept.append(control)
+                continue
+            labels = []
+            for label in control.labels:
+                owner = owners.setdefault((control.to_name, label.result_name), control.from_name)
+                labels.append(replace(label, taken=owner != control.from_name))
+            if all(label.taken for label in labels):
+                first = owners[control.to_name, labels[0].result_name]
+                self.set_aside.append(f"{control.from_name!r} has the same labels as {first!r}")
+                continue
+            kept.append(replace(control, labels=tuple(labels)))
+        return kept
+
+    def _why_nothing(self) -> str:
+        if self.elsewhere:
+            tag, name, target = self.elsewhere[0]
+            return f"{tag} {name!r} points to {target!r}, which is not an Image"
+        if self.set_aside:
+            return f"Nothing to pre-label: {self.set_aside[0]}"
+        others = sorted(
+            {e.tag for e in self.elements if e.get("toName") and isinstance(e.tag, str)}
+        )
+        if others:
+            return f"{', '.join(others[:3])} cannot be pre-labelled; use {PREFERRED} for an Image"
+        return f"Config has no {PREFERRED} tag bound to an Image"
 
 
 def _root(xml: str) -> Element:
@@ -118,61 +369,6 @@ def _control_name(element: Element) -> str:
     return name
 
 
-def _control(element: Element, name: str, image: Element) -> Control:
-    fill = _switch(element, "model_fill", name)
-    background = _attribute(element, "model_background")
-    return Control(
-        kind=_tag(element),
-        from_name=name,
-        to_name=_attribute(image, "name") or "",
-        data_key=_data_key(image),
-        labels=_labels(element, name),
-        score_threshold=_share(element, name, "model_score_threshold", "score_threshold"),
-        mask_threshold=_share(element, name, "model_mask_threshold"),
-        background=None if background is None else _listed(background),
-        fill=fill,
-    )
-
-
-def _data_key(image: Element) -> str:
-    name = _attribute(image, "name")
-    if _attribute(image, "valueList") is not None:
-        raise ConfigError(f"Image {name!r} shows a list of pictures (valueList), not supported yet")
-    value = _attribute(image, "value") or ""
-    if not value.startswith("$") or len(value) == 1:
-        raise ConfigError(f'Image {name!r} needs value="$key", the task\'s data key')
-    return value[1:]
-
-
-def _labels(element: Element, control: str) -> tuple[ConfigLabel, ...]:
-    tag = CONTROL_TAGS[_tag(element)]
-    labels = tuple(_label(child, control) for child in element.iter() if _tag(child) == "label")
-    if not labels:
-        if (_attribute(element, "value") or "").startswith("$"):
-            raise ConfigError(f"{tag} {control!r} takes labels from task data; list them instead")
-        raise ConfigError(f"{tag} {control!r} has no labels")
-    _refuse_repeats([label.name for label in labels], f"{tag} {control!r} lists twice the label")
-    aliases = [label.result_name for label in labels]
-    _refuse_repeats(aliases, f"{tag} {control!r} uses twice the alias")
-    return labels
-
-
-def _label(element: Element, control: str) -> ConfigLabel:
-    value = " ".join((_attribute(element, "value") or "").split())
-    if not value:
-        raise ConfigError(f"A label of {control!r} has an empty value")
-    return ConfigLabel(
-        name=value,
-        result_name=_attribute(element, "alias") or (_attribute(element, "value") or value),
-        words=_listed(_attribute(element, "predicted_values") or ""),
-        fill=_switch(element, "model_fill", value),
-    )
-
-
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
 def _switch(element: Element, name: str, owner: str) -> bool:
     value = (_attribute(element, name) or "false").lower()
     if value not in ("true", "false", "1", "0", "yes", "no"):
@@ -180,37 +376,66 @@ def _switch(element: Element, name: str, owner: str) -> bool:
     return value in ("true", "1", "yes")
 
 
-def _share(element: Element, owner: str, *names: str) -> float | None:
+def _nested(element: Element, tag: str) -> Iterator[tuple[Element, tuple[str, ...]]]:
+    """Elements of one tag without such elements inside, and what they stand inside.
+
+    Labels stand in no other label; a choice of a Taxonomy may, and then only the innermost are
+    looked for.
+    """
+
+    def walk(parent: Element, path: tuple[str, ...]) -> Iterator[tuple[Element, tuple[str, ...]]]:
+        for child in parent:
+            if _tag(child) != tag:
+                yield from walk(child, path)
+                continue
+            name = _attribute(child, "alias") or _attribute(child, "value") or ""
+            inside = list(walk(child, (*path, name)))
+            yield from inside or [(child, path)]
+
+    yield from walk(element, ())
+
+
+def _listed_labels(given: object, control: Control) -> tuple[ConfigLabel, ...]:
+    """Labels as task data lists them: texts, or objects with `value` and perhaps `alias`."""
+    tag, name, key = CONTROL_TAGS[control.kind], control.from_name, control.labels_key
+    problem = f"{tag} {name!r} takes its labels from {key!r}; the task has no such list"
+    if not isinstance(given, list) or not given:
+        raise ConfigError(problem)
+    if len(given) > 10 * MANY_LABELS:
+        raise ConfigError(f"{tag} {name!r}: the task lists more than {10 * MANY_LABELS} labels")
+    labels: dict[str, ConfigLabel] = {}
+    for one in given:
+        fields = one if isinstance(one, Mapping) else {"value": one}
+        shown = fields.get("value")
+        if not isinstance(shown, str) or not shown.strip():
+            raise ConfigError(problem)
+        value = " ".join(shown.split())
+        predicted = fields.get("predicted_values")
+        labels.setdefault(
+            value,
+            ConfigLabel(
+                name=value,
+                result_name=str(fields.get("alias") or shown),
+                words=words_of(
+                    value,
+                    predicted_values=options.listed(predicted)
+                    if isinstance(predicted, str)
+                    else (),
+                    hint=str(fields.get("hint") or ""),
+                ),
+            ),
+        )
+    return tuple(labels.values())
+
+
+def is_only_code(label: ConfigLabel) -> bool:
+    """Whether a label is read as it stands although it is nothing but a code."""
+    return label.words == (label.name,) and not cleaned(label.name)
+
+
+def _refuse_repeats(names: Sequence[str], what: str) -> None:
+    seen: set[str] = set()
     for name in names:
-        text = _attribute(element, name)
-        if not text:
-            continue
-        try:
-            value = float(text)
-        except ValueError:
-            value = -1.0
-        if not 0.0 <= value <= 1.0:
-            raise ConfigError(f"{name} of {owner!r} must be a number from 0 to 1, not {text!r}")
-        return value
-    return None
-
-
-def _refuse_repeats(names: list[str], what: str) -> None:
-    for index, name in enumerate(names):
-        if name in names[:index]:
+        if name in seen:
             raise ConfigError(f"{what} {name!r}")
-
-
-def _why_nothing(
-    elements: list[Element], set_aside: list[str], elsewhere: list[tuple[str, str]]
-) -> str:
-    known = " or ".join(CONTROL_TAGS[kind] for kind in FORMATS)
-    if elsewhere:
-        name, target = elsewhere[0]
-        return f"{known} {name!r} points to {target!r}, which is not an Image"
-    if set_aside:
-        return f"Nothing to pre-label: {set_aside[0]!r} is marked smart or model_skip"
-    others = sorted({e.tag for e in elements if e.get("toName") and isinstance(e.tag, str)})
-    if others:
-        return f"{', '.join(others[:3])} cannot be pre-labelled; use {known} for an Image"
-    return f"Config has no {known} tag bound to an Image"
+        seen.add(name)

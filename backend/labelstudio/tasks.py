@@ -1,5 +1,6 @@
 """Requests and tasks as Label Studio spells them (protocol notes §1.2, §1.3)."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -26,14 +27,38 @@ class Task:
                 return address.strip()
         raise TaskDataMissing(key, tuple(self.data))
 
+    def image_addresses(self, key: str, *, listed: bool) -> tuple[str, ...]:
+        """One address, or all of a list of them (valueList). Raises TaskDataMissing."""
+        if not listed:
+            return (self.image_address(key),)
+        given = self.data.get(key)
+        if not isinstance(given, list) or not given:
+            raise TaskDataMissing(key, tuple(self.data))
+        addresses = tuple(one.strip() for one in given if isinstance(one, str) and one.strip())
+        if len(addresses) != len(given):
+            raise TaskDataMissing(key, tuple(self.data))
+        return addresses
+
+    def page(self, key: str | None) -> int:
+        """The page, counted from 1, of a file with several; 1 unless the data says another."""
+        given = self.data.get(key) if key is not None else None
+        try:
+            return max(int(str(given)), 1)
+        except ValueError:
+            return 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class PredictRequest:
-    """Tasks to pre-label under one config; `context` holds an annotator's prompt, if any."""
+    """Tasks to pre-label under one config; `context` holds an annotator's prompt, if any.
+
+    `project` is the number and birth of the project, as Label Studio writes it.
+    """
 
     tasks: tuple[Task, ...]
     label_config: str
     context: Mapping[str, Any] | None = None
+    project: str | None = None
 
     @classmethod
     def from_json(cls, body: object) -> Self:
@@ -50,12 +75,36 @@ class PredictRequest:
             tasks=tuple(_task(item) for item in tasks),
             label_config=_text(fields, "label_config"),
             context=context,
+            project=_project(fields),
         )
 
 
-def setup_config(body: object) -> str:
-    """The label config in the body of `POST /setup`. Raises BadRequest."""
-    return _text(_fields(body), "schema")
+@dataclass(frozen=True, kw_only=True)
+class SetupRequest:
+    """A project's config, and what the admin stored on the connection (`extra_params`)."""
+
+    label_config: str
+    project: str | None = None
+    extra_params: object = None
+
+    @classmethod
+    def from_json(cls, body: object) -> Self:
+        """Read the body of `POST /setup`. Raises BadRequest."""
+        fields = _fields(body)
+        extra = fields.get("extra_params")
+        if isinstance(extra, str) and extra.strip():
+            try:
+                extra = json.loads(extra)
+            except ValueError:
+                raise BadRequest("extra_params is not JSON") from None
+        return cls(
+            label_config=_text(fields, "schema"), project=_project(fields), extra_params=extra
+        )
+
+
+def _project(fields: Mapping[str, Any]) -> str | None:
+    given = fields.get("project")
+    return str(given) if isinstance(given, str | int) else None
 
 
 def _fields(body: object) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from .. import prompts
 from ..backbones.base import FeatureSource
@@ -132,7 +134,9 @@ class Method(ABC):
         if self._check_words is not None:
             self._check_words([*sought, *(Label(word) for word in kept)])
 
-        rows = self.clip.encode_words([*flat, *kept], chosen.templates)
+        own = [label.templates or chosen.templates for label in sought]
+        sentences = [own[index] for index in row_class] + [chosen.templates] * len(kept)
+        rows = self._encoded([*flat, *kept], sentences)
         front, back = rows[: len(flat)], rows[len(flat) :]
         if not self.published:
             close = prompts.too_close(back, front, cosine=chosen.background_cosine)
@@ -151,6 +155,20 @@ class Method(ABC):
             dropped=dropped,
             rest=rest,
         )
+
+    def _encoded(
+        self, words: Sequence[str], sentences: Sequence[tuple[str, ...]]
+    ) -> Float[Tensor, "words embed"]:
+        """One text row per word, words of the same sentences read together."""
+        alike: dict[tuple[str, ...], list[int]] = {}
+        for index, templates in enumerate(sentences):
+            alike.setdefault(templates, []).append(index)
+        parts = [
+            self.clip.encode_words([words[index] for index in indices], templates)
+            for templates, indices in alike.items()
+        ]
+        order = [index for indices in alike.values() for index in indices]
+        return torch.cat(parts)[np.argsort(order)]
 
     def with_numbers(self, *, presets: Presets | None = None, **changes: Any) -> "Method":
         """The same networks with other presets or settings of the method's config.

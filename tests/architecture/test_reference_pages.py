@@ -11,6 +11,7 @@ from cliper_model import profiles
 from ..docs.commands import (
     cli_docs,
     hub_variables,
+    label_config_docs,
     method_docs,
     preset_docs,
     settings_variables,
@@ -79,7 +80,7 @@ def test_the_settings_page_gives_the_defaults_of_the_code() -> None:
     for field in dataclasses.fields(Settings):
         name = settings_variables()[field.name][0]
         shown = listed[name][0].strip("`")
-        if field.default is None:
+        if field.default in (None, dataclasses.MISSING):
             assert not re.fullmatch(r"[\d.]+", shown), name
         elif isinstance(field.default, bool):
             assert shown == str(field.default).lower(), name
@@ -89,10 +90,20 @@ def test_the_settings_page_gives_the_defaults_of_the_code() -> None:
             assert shown == str(field.default), name
 
 
+def test_every_option_of_a_label_config_is_on_its_page_with_what_it_takes() -> None:
+    """Made anew with `python scripts/write_label_config_docs.py`."""
+    page = REFERENCE / "label-config.md"
+    assert page.read_text(encoding="utf-8") == label_config_docs().page(
+        page.read_text(encoding="utf-8")
+    )
+
+
 def test_every_attribute_the_config_reader_asks_for_is_on_its_page() -> None:
     text = (REFERENCE / "label-config.md").read_text(encoding="utf-8")
     source = (ROOT / "backend" / "labelstudio" / "label_config.py").read_text(encoding="utf-8")
-    read = set(re.findall(r"\"((?:model_|score_|predicted_)\w+|smart|alias|valueList)\"", source))
-    assert {"model_background", "predicted_values", "smart"} <= read
+    read = set(
+        re.findall(r"\"((?:model_|score_|predicted_)\w+|smart|alias|hint|valueList)\"", source)
+    )
+    assert {"model_skip", "predicted_values", "smart", "valueList", "hint"} <= read
     for attribute in read:
         assert f"`{attribute}" in text, attribute

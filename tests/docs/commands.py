@@ -6,6 +6,9 @@ import importlib.util
 import re
 from types import ModuleType
 
+from backend.labelstudio.options import WIDE
+from backend.settings import OWN_VARIABLES
+
 from .pages import ROOT
 
 
@@ -22,6 +25,11 @@ def preset_docs() -> ModuleType:
 def method_docs() -> ModuleType:
     """`scripts/write_method_docs.py` as a module."""
     return _script("write_method_docs")
+
+
+def label_config_docs() -> ModuleType:
+    """`scripts/write_label_config_docs.py` as a module."""
+    return _script("write_label_config_docs")
 
 
 def _script(name: str) -> ModuleType:
@@ -59,6 +67,9 @@ def settings_variables() -> dict[str, list[str]]:
         if isinstance(node, ast.FunctionDef) and node.name == "basic_auth"
     )
     found["basic_auth"] = _names(pairs)
+    found["options"] = [
+        name.upper() for option in WIDE if option.name not in OWN_VARIABLES for name in option.names
+    ]
     return found
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from backend.labelstudio import label_config
-from backend.vocabulary import ControlVocabulary
+from backend.plan import vocabularies
 
 from .commands import hub_variables, parser_of, settings_variables
 from .pages import ROOT, Block, blocks
@@ -61,9 +61,10 @@ def test_a_python_example_compiles_and_imports_what_exists(block: Block) -> None
 
 @pytest.mark.parametrize("block", blocks("xml"), ids=str)
 def test_a_label_config_example_can_be_used(block: Block) -> None:
-    controls = label_config.parse(block.text)
-    for control in controls:
-        assert ControlVocabulary.of(control, score_threshold=None).sought
+    read = label_config.parse(block.text)
+    assert not read.warnings
+    for one in vocabularies(read, ()):
+        assert one.sought or one.control.labels_key is not None
 
 
 @pytest.mark.parametrize("block", SHELL, ids=str)

@@ -8,7 +8,8 @@ import pytest
 from backend.errors import Unreachable
 from backend.labelstudio.tasks import PredictRequest, Task
 from backend.model_host import ModelHost
-from backend.predictor import NotPredicted, Predictor
+from backend.model_pool import ModelPool
+from backend.predictor import Limits, NotPredicted, Predictor
 from backend.settings import Settings
 from backend.wiring import pictures
 
@@ -41,11 +42,12 @@ def predictor_of(files: FileServer):
         model = ModelHost(colour_source(segmenter))
         model.start()
         model.join()
-        chosen = {"budget": 80.0, "fetch_timeout": 20.0, "waiting": 4, "cache_bytes": 10**6}
+        chosen = {"budget": 80.0, "fetch_timeout": 20.0, "waiting": 4, "result_bytes": 10**6}
         predictor = Predictor(
-            model,
+            ModelPool(model),
             pictures(Settings(label_studio_url=files.url)),
-            **{**chosen, **options, **({"clock": clock} if clock else {})},
+            Limits(**{**chosen, **options}),
+            **({"clock": clock} if clock else {}),
         )
         made.append(predictor)
         return predictor
@@ -138,7 +140,7 @@ def test_the_fetch_of_a_picture_never_outlasts_the_budget(files: FileServer):
     asked: list[float] = []
 
     class SlowPictures:
-        def fetch(self, address: str, *, timeout: float) -> bytes:
+        def fetch(self, address: str, *, timeout: float, task_id: int | None = None) -> bytes:
             asked.append(timeout)
             clock.now += 50
             return reddish(len(asked))
@@ -146,7 +148,7 @@ def test_the_fetch_of_a_picture_never_outlasts_the_budget(files: FileServer):
         def server(self, address: str) -> str | None:
             return None
 
-        def decode(self, data: bytes) -> np.ndarray:
+        def decode(self, data: bytes, *, page: int = 1) -> np.ndarray:
             return np.zeros((2, 2, 3), np.uint8)
 
     clock = Clock()
@@ -154,12 +156,9 @@ def test_the_fetch_of_a_picture_never_outlasts_the_budget(files: FileServer):
     model.start()
     model.join()
     predictor = Predictor(
-        model,
+        ModelPool(model),
         SlowPictures(),
-        budget=80.0,
-        fetch_timeout=60.0,
-        waiting=1,
-        cache_bytes=0,
+        Limits(budget=80.0, fetch_timeout=60.0, waiting=1, result_bytes=0),
         clock=clock,
     )
     tasks = tuple(Task(index, {"image": "x"}) for index in range(4))
@@ -172,14 +171,14 @@ def test_the_fetch_of_a_picture_never_outlasts_the_budget(files: FileServer):
 
 def test_a_fetch_cut_short_by_the_budget_is_not_blamed_on_label_studio():
     class StallingPictures:
-        def fetch(self, address: str, *, timeout: float) -> bytes:
+        def fetch(self, address: str, *, timeout: float, task_id: int | None = None) -> bytes:
             clock.now += timeout
             raise Unreachable("nobody answers in time")
 
         def server(self, address: str) -> str | None:
             return address
 
-        def decode(self, data: bytes) -> np.ndarray:
+        def decode(self, data: bytes, *, page: int = 1) -> np.ndarray:
             raise AssertionError("nothing was fetched")
 
     clock = Clock()
@@ -187,12 +186,9 @@ def test_a_fetch_cut_short_by_the_budget_is_not_blamed_on_label_studio():
     model.start()
     model.join()
     predictor = Predictor(
-        model,
+        ModelPool(model),
         StallingPictures(),
-        budget=50.0,
-        fetch_timeout=30.0,
-        waiting=1,
-        cache_bytes=0,
+        Limits(budget=50.0, fetch_timeout=30.0, waiting=1, result_bytes=0),
         clock=clock,
     )
     tasks = tuple(Task(index, {"image": f"host {index}"}) for index in range(3))

@@ -9,7 +9,15 @@ import pytest
 from backend.errors import Unreachable
 from backend.labelstudio.tasks import PredictRequest, Task
 from backend.model_host import ModelHost
-from backend.predictor import NotPredicted, Pictures, Predicted, Predictor, is_out_of_memory
+from backend.model_pool import ModelPool
+from backend.predictor import (
+    Limits,
+    NotPredicted,
+    Pictures,
+    Predicted,
+    Predictor,
+    is_out_of_memory,
+)
 from cliper_model import decide
 
 from ...doubles.colours import ColourSegmenter, colour_source
@@ -22,13 +30,13 @@ class Album:
     def __init__(self, **pictures: np.ndarray) -> None:
         self.pictures = pictures
 
-    def fetch(self, address: str, *, timeout: float) -> bytes:
+    def fetch(self, address: str, *, timeout: float, task_id: int | None = None) -> bytes:
         return address.encode()
 
     def server(self, address: str) -> str | None:
         return None
 
-    def decode(self, data: bytes) -> np.ndarray:
+    def decode(self, data: bytes, *, page: int = 1) -> np.ndarray:
         return self.pictures[data.decode()]
 
 
@@ -38,8 +46,9 @@ def predictor_of(
     model = ModelHost(colour_source(segmenter))
     model.start()
     model.join()
-    chosen: dict[str, Any] = {"budget": 60, "fetch_timeout": 5, "waiting": 2, "cache_bytes": 10**6}
-    return Predictor(model, pictures, **{**chosen, **options})
+    clock = {"clock": options.pop("clock")} if "clock" in options else {}
+    chosen: dict[str, Any] = {"budget": 60, "fetch_timeout": 5, "waiting": 2, "result_bytes": 10**6}
+    return Predictor(ModelPool(model), pictures, Limits(**{**chosen, **options}), **clock)
 
 
 def request_of(*addresses: str, config: str | None = None) -> PredictRequest:
@@ -145,12 +154,12 @@ class Trouble(Album):
         super().__init__(**pictures)
         self.error, self.at = error, at
 
-    def fetch(self, address: str, *, timeout: float) -> bytes:
+    def fetch(self, address: str, *, timeout: float, task_id: int | None = None) -> bytes:
         if (address, self.at) == ("bad", "fetch"):
             raise self.error
         return super().fetch(address, timeout=timeout)
 
-    def decode(self, data: bytes) -> np.ndarray:
+    def decode(self, data: bytes, *, page: int = 1) -> np.ndarray:
         if data == b"bad":
             raise self.error
         return super().decode(data)
@@ -214,14 +223,14 @@ class Servers:
     def server(self, address: str) -> str | None:
         return address.split("/")[0]
 
-    def fetch(self, address: str, *, timeout: float) -> bytes:
+    def fetch(self, address: str, *, timeout: float, task_id: int | None = None) -> bytes:
         self.asked.append(address)
         if self.server(address) in self.hanging:
             self.now += timeout
             raise Unreachable("nobody answers in time")
         return address.encode()
 
-    def decode(self, data: bytes) -> np.ndarray:
+    def decode(self, data: bytes, *, page: int = 1) -> np.ndarray:
         return stripes("red", width=4 + len(data))
 
 
@@ -272,7 +281,7 @@ def test_the_next_request_tries_servers_that_hung_last():
 
 def test_a_picture_that_is_missing_says_nothing_about_its_server():
     class Missing(Servers):
-        def fetch(self, address: str, *, timeout: float) -> bytes:
+        def fetch(self, address: str, *, timeout: float, task_id: int | None = None) -> bytes:
             self.asked.append(address)
             self.now += 1
             raise Unreachable("answered HTTP 500")

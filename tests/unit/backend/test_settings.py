@@ -47,6 +47,10 @@ def test_every_known_variable_is_read(tmp_path: Path):
             "DTYPE": "float16",
             "MODEL_DIR": "/models",
             "MODEL_SCORE_THRESHOLD": "0.25",
+            "MODEL_SMOOTH": "2",
+            "MAX_MODELS": "3",
+            "MAX_BRUSH_MEGAPIXELS": "9",
+            "STATE_CACHE_MB": "12",
             "PREDICT_BUDGET": "50",
             "FETCH_TIMEOUT": "7.5",
             "MAX_IMAGE_MB": "10",
@@ -72,12 +76,15 @@ def test_every_known_variable_is_read(tmp_path: Path):
         device="cuda:1",
         dtype="float16",
         model_dir=Path("/models"),
-        score_threshold=0.25,
+        options={"model_score_threshold": 0.25, "model_smooth": 2},
+        max_models=3,
         predict_budget=50.0,
         fetch_timeout=7.5,
         max_image_mb=10.0,
         max_image_megapixels=12.0,
+        max_brush_megapixels=9.0,
         result_cache_mb=0.0,
+        state_cache_mb=12.0,
     )
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from backend.labelstudio.tasks import SetupRequest
 from backend.settings import Settings
 from backend.wiring import build
 
@@ -14,7 +15,7 @@ def version(**settings) -> str:
     services.start()
     services.model.join()
     try:
-        return services.predictor.setup(brush_config())
+        return services.predictor.setup(SetupRequest(label_config=brush_config()))
     finally:
         services.close()
 
@@ -37,4 +38,4 @@ def test_device_precision_threads_cache_and_tokens_do_not_count(settings):
 
 
 def test_the_default_threshold_of_the_service_does_count():
-    assert version(score_threshold=0.2) != version()
+    assert version(options={"model_score_threshold": 0.2}) != version()

@@ -6,7 +6,9 @@ import pytest
 
 from backend.errors import ConfigError
 from backend.labelstudio.label_config import parse
-from backend.predictor import version_of
+from backend.labelstudio.options import ENVIRONMENT, EXTRA, PRESET
+from backend.model_pool import ModelChoice
+from backend.plan import choice_of, version_of, vocabularies
 from backend.vocabulary import ControlVocabulary
 from cliper_model import Decision, Identity, Label
 
@@ -25,19 +27,18 @@ def wanted(
     attributes: str = "",
     name: str = "seg",
     image: str = '<Image name="image" value="$image"/>',
-    score_threshold: float | None = None,
+    environment: dict | None = None,
+    extra: dict | None = None,
+    tag: str = "BrushLabels",
 ) -> tuple[ControlVocabulary, ...]:
-    xml = (
-        f'<View>{image}<BrushLabels name="{name}" toName="image" {attributes}>{labels}'
-        "</BrushLabels></View>"
-    )
-    return tuple(
-        ControlVocabulary.of(control, score_threshold=score_threshold) for control in parse(xml)
-    )
+    xml = f'<View>{image}<{tag} name="{name}" toName="image" {attributes}>{labels}</{tag}></View>'
+    layers = ((EXTRA, extra or {}), (ENVIRONMENT, environment or {}))
+    return vocabularies(parse(xml), layers)
 
 
 def version(identity: Identity = IDENTITY, **changes) -> str:
-    return version_of(identity, wanted(**changes))
+    asked = wanted(**changes)
+    return version_of({choice_of(one): identity for one in asked}, asked)
 
 
 def test_labels_reach_the_model_with_their_words_and_background_stays_out():
@@ -45,7 +46,7 @@ def test_labels_reach_the_model_with_their_words_and_background_stays_out():
 
     assert one.labels == (
         Label("Cat", ("cat", "kitten"), also=("Cat",)),
-        Label("Road", also=("road",)),
+        Label("Road", ("Road",), also=("road",)),
     )
     assert one.rest is None
 
@@ -68,13 +69,88 @@ def test_thresholds_replace_the_preset_s_only_where_given():
     base = Decision(presence_threshold=0.4, mask_threshold=0.1, background="quadratic")
     (silent,) = wanted()
     (loud,) = wanted(attributes='model_score_threshold="0.7" model_mask_threshold="0"')
-    (environment,) = wanted(score_threshold=0.9)
-    (both,) = wanted(attributes='model_score_threshold="0.7"', score_threshold=0.9)
+    (environment,) = wanted(environment={"model_score_threshold": 0.9})
+    (both,) = wanted(
+        attributes='model_score_threshold="0.7"', environment={"model_score_threshold": 0.9}
+    )
 
-    assert silent.decision(base) == base
-    assert loud.decision(base) == replace(base, presence_threshold=0.7, mask_threshold=0.0)
-    assert environment.decision(base).presence_threshold == 0.9
-    assert both.decision(base).presence_threshold == 0.7
+    kept = silent.decision(base)
+    assert (kept.presence_threshold, kept.mask_threshold, kept.background) == (
+        0.4,
+        0.1,
+        "quadratic",
+    )
+    assert loud.decision(base).presence_threshold == (0.7, 0.7)
+    assert loud.decision(base).mask_threshold == (0.0, 0.0)
+    assert environment.decision(base).presence_threshold == (0.9, 0.9)
+    assert both.decision(base).presence_threshold == (0.7, 0.7)
+
+
+def test_a_label_s_own_number_goes_before_the_tag_s_and_the_others_keep_theirs():
+    labels = (
+        '<Label value="Cat" model_score_threshold="0.2" model_min_area="1%"/><Label value="Dog"/>'
+    )
+
+    (one,) = wanted(labels, 'model_score_threshold="0.7"')
+
+    decision = one.decision(Decision())
+    assert decision.presence_threshold == (0.2, 0.7)
+    assert decision.min_piece == (0.01, 0.0005)
+
+
+def test_a_label_without_a_number_of_its_own_keeps_the_preset_s():
+    (one,) = wanted('<Label value="Cat" model_mask_threshold="0.5"/><Label value="Dog"/>')
+
+    assert one.decision(Decision(mask_threshold=0.3)).mask_threshold == (0.5, 0.3)
+
+
+def test_every_value_knows_where_it_came_from():
+    (one,) = wanted(
+        '<Label value="Cat" model_score_threshold="0.2"/>',
+        'model_smooth="3"',
+        extra={"model_overlap": True, "model_smooth": 5},
+        environment={"model_max_regions": 7, "model_overlap": False},
+    )
+
+    assert one.of_label[0]["model_score_threshold"].source == "label"
+    assert (one.of_tag["model_smooth"].value, one.of_tag["model_smooth"].source) == (3, "tag")
+    assert (one.of_tag["model_overlap"].value, one.of_tag["model_overlap"].source) == (
+        True,
+        "extra_params",
+    )
+    assert one.of_tag["model_max_regions"].source == "environment"
+    assert one.of_tag["model_holes"].source == PRESET
+
+
+def test_a_prompt_of_the_tag_holds_for_labels_without_their_own():
+    labels = '<Label value="Cat" model_prompt="fur of a {}"/><Label value="Dog"/>'
+
+    (one,) = wanted(labels, 'model_prompt="a {}. | the {}."')
+
+    assert [label.templates for label in one.labels] == [("fur of a {}",), ("a {}.", "the {}.")]
+
+
+def test_a_tag_may_name_its_own_model():
+    (one,) = wanted(attributes='model_method="ProxyCLIP" model_profile="fast"')
+
+    assert choice_of(one) == ModelChoice(method="proxyclip", profile="fast")
+
+
+def test_a_background_behind_a_code_means_the_rest():
+    (one,) = wanted('<Label value="Cat"/><Label value="0 - Background" model_fill="true"/>')
+
+    assert one.rest is not None
+    assert [label.name for label in one.sought] == ["Cat"]
+
+
+def test_labels_of_a_task_come_with_its_data():
+    (one,) = wanted("", 'value="$names" model_score_threshold="0.3"')
+    assert one.labels == ()
+
+    told = one.for_task({"names": ["Cat", "Dog", "Background"]})
+
+    assert [label.name for label in told.labels] == ["Cat", "Dog"]
+    assert told.decision(Decision()).presence_threshold == (0.3, 0.3)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +224,17 @@ def test_the_version_changes_with_the_model(identity: Identity):
         {"attributes": 'model_background="wall"'},
         {"attributes": 'model_score_threshold="0.7"'},
         {"attributes": 'model_mask_threshold="0.7"'},
-        {"score_threshold": 0.7},
+        {"environment": {"model_score_threshold": 0.7}},
+        {"extra": {"model_score_threshold": 0.7}},
+        {"attributes": 'model_smooth="3"'},
+        {"attributes": 'model_min_area="0"'},
+        {"attributes": 'model_holes="true"'},
+        {"attributes": 'model_overlap="true"'},
+        {"attributes": 'model_instances="true"'},
+        {"attributes": 'model_max_regions="3"'},
+        {"attributes": 'model_prompt="a {}"'},
+        {"labels": LABELS.replace('alias="road"', 'alias="road" model_min_area="1%"')},
+        {"tag": "PolygonLabels"},
         {"name": "brush"},
         {"image": '<Image name="image" value="$photo"/>'},
     ],

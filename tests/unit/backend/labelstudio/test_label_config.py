@@ -1,11 +1,12 @@
 """Label configs -> controls, one sentence for each that cannot be followed."""
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from backend.errors import ConfigError
-from backend.labelstudio.label_config import ConfigLabel, parse
+from backend.labelstudio.label_config import LABELLED, PLAIN, ConfigLabel, Control, parse
 
 IMAGE = '<Image name="image" value="$photo"/>'
 
@@ -14,35 +15,47 @@ def config(inside: str, image: str = IMAGE) -> str:
     return f"<View>{image}{inside}</View>"
 
 
+def controls(xml: str) -> tuple[Control, ...]:
+    return parse(xml).controls
+
+
+def only(xml: str) -> Control:
+    (control,) = controls(xml)
+    return control
+
+
 def brush(labels: str = '<Label value="Cat"/>', attributes: str = "") -> str:
     return f'<BrushLabels name="seg" toName="image" {attributes}>{labels}</BrushLabels>'
 
 
 def test_the_example_of_the_documentation_is_understood():
-    (control,) = parse(
+    control = only(
         """<View>
           <Header value="What is it?"/>
           <Image name="image" value="$image" zoom="true"/>
           <BrushLabels name="seg" toName="image" model_score_threshold="0.3">
             <Label value="Cat" background="#FF0000" predicted_values="cat, kitten" hint="x"/>
-            <Label value="Road surface" alias="road"/>
+            <Label value="Road surface" alias="road" model_min_area="1%"/>
           </BrushLabels>
         </View>"""
     )
 
     assert (control.kind, control.from_name, control.to_name) == ("brushlabels", "seg", "image")
-    assert control.data_key == "image"
+    assert control.image.data_key == "image"
     assert control.labels == (
         ConfigLabel(name="Cat", result_name="Cat", words=("cat", "kitten")),
-        ConfigLabel(name="Road surface", result_name="road"),
+        ConfigLabel(
+            name="Road surface",
+            result_name="road",
+            words=("Road surface",),
+            options={"model_min_area": 0.01},
+        ),
     )
-    assert control.score_threshold == 0.3
-    assert control.mask_threshold is None
-    assert control.background is None
+    assert control.options == {"model_score_threshold": 0.3}
 
 
 def test_labels_may_stand_in_groups_inside_the_control():
-    (control,) = parse(config(brush('<View><Label value="a"/></View><Label value="b"/>')))
+    control = only(config(brush('<View><Label value="a"/></View><Label value="b"/>')))
 
     assert [label.name for label in control.labels] == ["a", "b"]
 
@@ -50,66 +63,218 @@ def test_labels_may_stand_in_groups_inside_the_control():
 @pytest.mark.parametrize(
     ("attributes", "expected"),
     [
-        ("", None),
         ('model_background=""', ()),
         ('model_background=" , "', ()),
         ('model_background="wall, floor"', ("wall", "floor")),
     ],
 )
-def test_background_is_absent_empty_or_words(attributes: str, expected):
-    (control,) = parse(config(brush(attributes=attributes)))
-
-    assert control.background == expected
+def test_background_is_empty_or_words(attributes: str, expected):
+    assert only(config(brush(attributes=attributes))).options == {"model_background": expected}
 
 
 def test_the_newer_threshold_name_wins_over_the_older():
-    both = 'score_threshold="0.2" model_score_threshold="0.4" model_mask_threshold="0.6"'
-    (old,) = parse(config(brush(attributes='score_threshold="0.2"')))
-    (new,) = parse(config(brush(attributes=both)))
+    both = 'score_threshold="0.2" model_score_threshold="0.4"'
+    old = only(config(brush(attributes='score_threshold="0.2"')))
+    new = only(config(brush(attributes=both)))
 
-    assert old.score_threshold == 0.2
-    assert (new.score_threshold, new.mask_threshold) == (0.4, 0.6)
+    assert old.options == {"model_score_threshold": 0.2}
+    assert new.options == {"model_score_threshold": 0.4}
 
 
 def test_several_controls_and_pictures_keep_their_order_and_bindings():
-    controls = parse(
+    found = controls(
         """<View><Image name="a" value="$x"/><Image name="b" value="$y"/>
         <BrushLabels name="one" toName="b"><Label value="Cat"/></BrushLabels>
         <BrushLabels name="two" toName="a"><Label value="Dog"/></BrushLabels></View>"""
     )
 
-    assert [(c.from_name, c.to_name, c.data_key) for c in controls] == [
+    assert [(c.from_name, c.to_name, c.image.data_key) for c in found] == [
         ("one", "b", "y"),
         ("two", "a", "x"),
     ]
 
 
-@pytest.mark.parametrize("switch", ['smart="true"', 'model_skip="true"', 'model_skip="1"'])
-def test_prompts_and_skipped_controls_are_set_aside(switch: str):
-    other = f'<BrushLabels name="p" toName="image" {switch}></BrushLabels>'
+TOOLS = """
+  <KeyPointLabels name="k" toName="image" smart="true"><Label value="Cat"/></KeyPointLabels>
+  <RectangleLabels name="r" toName="image" smart="true"><Label value="Cat"/></RectangleLabels>
+  <EllipseLabels name="e" toName="image" smart="true"><Label value="Cat"/></EllipseLabels>"""
 
-    assert [control.from_name for control in parse(config(brush() + other))] == ["seg"]
+
+def test_smart_points_and_boxes_are_tools_that_ask_and_are_never_filled():
+    read = parse(config(TOOLS + brush()))
+
+    assert [control.from_name for control in read.controls] == ["seg"]
+    assert [(tool.kind, tool.from_name, tool.to_name) for tool in read.prompts] == [
+        ("keypointlabels", "k", "image"),
+        ("rectanglelabels", "r", "image"),
+        ("ellipselabels", "e", "image"),
+    ]
+
+
+@pytest.mark.parametrize("tag", ["BrushLabels", "PolygonLabels", "BitmaskLabels"])
+def test_a_smart_mask_is_filled_like_any_other(tag: str):
+    control = only(
+        config(f'<{tag} name="seg" toName="image" smart="true"><Label value="Cat"/></{tag}>')
+    )
+
+    assert control.kind == tag.lower()
+
+
+@pytest.mark.parametrize("switch", ['model_skip="true"', 'model_skip="1"'])
+def test_a_skipped_control_is_set_aside(switch: str):
+    other = f'<PolygonLabels name="p" toName="image" {switch}><Label value="x"/></PolygonLabels>'
+
+    assert only(config(brush() + other)).from_name == "seg"
+
+
+def test_a_skipped_label_is_not_looked_for():
+    control = only(config(brush('<Label value="a"/><Label value="b" model_skip="true"/>')))
+
+    assert [label.name for label in control.labels] == ["a"]
 
 
 def test_controls_of_other_kinds_are_passed_over():
-    others = """<RectangleLabels name="r" toName="image"><Label value="x"/></RectangleLabels>
-      <Choices name="c" toName="image"><Choice value="y"/></Choices>
-      <TextArea name="t" toName="image"/>"""
+    others = """<Choices name="c" toName="image"><Choice value="y"/></Choices>
+      <TextArea name="t" toName="image"/><Number name="n" toName="image"/>"""
 
-    assert [control.from_name for control in parse(config(others + brush()))] == ["seg"]
+    assert only(config(others + brush())).from_name == "seg"
 
 
-def test_fill_is_read_from_the_control_and_from_the_label():
-    (control,) = parse(
-        config(brush('<Label value="Void" model_fill="true"/>', 'model_fill="true"'))
+@pytest.mark.parametrize("kind", sorted(LABELLED))
+def test_every_tag_with_labels_can_be_filled(kind: str):
+    tag = LABELLED[kind]
+    control = only(config(f'<{tag} name="x" toName="image"><Label value="Cat"/></{tag}>'))
+
+    assert (control.kind, control.labels_name) == (kind, None)
+
+
+@pytest.mark.parametrize("kind", sorted(PLAIN))
+def test_a_plain_tag_takes_the_labels_of_the_labels_tag_beside_it(kind: str):
+    control = only(
+        config(
+            f'<{PLAIN[kind]} name="x" toName="image"/>'
+            '<Labels name="words" toName="image"><Label value="Cat" alias="c"/></Labels>'
+        )
     )
 
-    assert control.fill
-    assert control.labels[0].fill
+    assert (control.kind, control.labels_name) == (kind, "words")
+    assert [label.result_name for label in control.labels] == ["c"]
+
+
+def test_of_two_controls_with_the_same_label_only_the_first_is_filled():
+    boxes = """<RectangleLabels name="boxes" toName="image">
+      <Label value="Cat"/><Label value="Dog"/></RectangleLabels>"""
+
+    first, second = controls(config(brush() + boxes))
+
+    assert [(label.name, label.taken) for label in first.labels] == [("Cat", False)]
+    assert [(label.name, label.taken) for label in second.labels] == [
+        ("Cat", True),
+        ("Dog", False),
+    ]
+
+
+def test_a_control_whose_labels_are_all_taken_is_set_aside():
+    boxes = '<RectangleLabels name="b" toName="image"><Label value="Cat"/></RectangleLabels>'
+
+    assert only(config(brush() + boxes)).from_name == "seg"
+
+
+def test_the_same_label_on_another_picture_is_not_taken():
+    two = IMAGE + '<Image name="other" value="$other"/>'
+    found = controls(
+        config(brush() + brush().replace("seg", "s2").replace('"image"', '"other"'), two)
+    )
+
+    assert [control.labels[0].taken for control in found] == [False, False]
+
+
+def answers(attributes: str = 'model_fill="true"', tag: str = "Choices") -> str:
+    return f"""<{tag} name="what" toName="image" {attributes}>
+      <Choice value="Animal"><Choice value="Cat" alias="c"/><Choice value="Dog"/></Choice>
+      <Choice value="Car"/></{tag}>"""
+
+
+def test_choices_are_answered_only_where_the_config_asks_for_it():
+    with pytest.raises(ConfigError, match="'what' is answered only with model_fill"):
+        parse(config(answers("")))
+
+
+def test_a_taxonomy_looks_for_the_innermost_and_keeps_the_way_to_them():
+    control = only(config(answers(tag="Taxonomy")))
+
+    assert [(*label.path, label.result_name) for label in control.labels] == [
+        ("Animal", "c"),
+        ("Animal", "Dog"),
+        ("Car",),
+    ]
+    assert control.several
+
+
+@pytest.mark.parametrize(("choice", "several"), [("", False), ('choice="multiple"', True)])
+def test_choices_take_one_answer_or_several(choice: str, several: bool):
+    assert only(config(answers(f'model_fill="true" {choice}'))).several is several
+
+
+def test_choices_about_regions_are_not_answered_and_that_is_said():
+    read = parse(config(brush() + answers('model_fill="true" perRegion="true"')))
+
+    assert [control.from_name for control in read.controls] == ["seg"]
+    assert read.warnings == ("'what' asks about regions, not about the picture: not answered",)
+
+
+def test_labels_from_task_data_are_found_there():
+    control = only(config(brush("", 'value="$labels"')))
+    assert control.labels_key == "labels"
+    assert control.labels == ()
+
+    given: dict[str, Any] = {
+        "labels": ["sky", {"value": "Road", "alias": "r", "predicted_values": "road, street"}]
+    }
+    labels = control.with_labels(given).labels
+
+    assert [(one.result_name, one.words) for one in labels] == [
+        ("sky", ("sky",)),
+        ("r", ("road", "street")),
+    ]
+
+
+@pytest.mark.parametrize("data", [{}, {"labels": []}, {"labels": "sky"}, {"labels": [{"x": 1}]}])
+def test_a_task_without_its_labels_is_told_so(data: dict[str, Any]):
+    control = only(config(brush("", 'value="$labels"')))
+
+    with pytest.raises(ConfigError, match="takes its labels from 'labels'; the task has no such"):
+        control.with_labels(data)
+
+
+def test_a_list_of_pictures_is_understood():
+    image = '<Image name="image" valueList="$photos" model_page="$page"/>'
+
+    found = only(config(brush(), image)).image
+
+    assert (found.data_key, found.listed, found.page_key) == ("photos", True, "page")
+
+
+def test_unknown_model_attributes_are_warned_about_by_name():
+    read = parse(config(brush(attributes='model_smoth="3"')))
+
+    assert read.warnings == (
+        "'seg' has an unknown attribute model_smoth; the nearest known is model_smooth",
+    )
+
+
+def test_more_than_a_hundred_labels_are_warned_about():
+    labels = "".join(
+        f'<Label value="thing {chr(97 + n // 26)}{chr(97 + n % 26)}"/>' for n in range(101)
+    )
+
+    (warning,) = parse(config(brush(labels))).warnings
+
+    assert warning.startswith("'seg' has 101 labels; published accuracy collapses above 100")
 
 
 def test_blanks_around_and_inside_names_do_not_make_new_words():
-    (control,) = parse(config(brush('<Label value=" Road   surface "/>')))
+    control = only(config(brush('<Label value=" Road   surface "/>')))
 
     assert control.labels[0].name == "Road surface"
     assert control.labels[0].result_name == "Road   surface"  # as Label Studio knows it
@@ -124,22 +289,26 @@ def test_blanks_around_and_inside_names_do_not_make_new_words():
         (brush(), "Config has no Image tag with a name"),
         (config(""), "Config has no BrushLabels tag bound to an Image"),
         (
-            config('<KeyPointLabels name="k" toName="image"><Label value="x"/></KeyPointLabels>'),
-            "KeyPointLabels cannot be pre-labelled; use BrushLabels for an Image",
+            config('<TextArea name="k" toName="image"/>'),
+            "TextArea cannot be pre-labelled; use BrushLabels for an Image",
         ),
         (
             config('<Text name="t" value="$t"/>' + brush().replace('"image"', '"t"')),
             "BrushLabels 'seg' points to 't', which is not an Image",
         ),
         (
-            config(brush(attributes='smart="true"')),
-            "Nothing to pre-label: 'seg' is marked smart or model_skip",
+            config(brush(attributes='model_skip="true"')),
+            "Nothing to pre-label: 'seg' is marked model_skip",
+        ),
+        (
+            config(TOOLS),
+            "Nothing to pre-label: 'k' is marked smart: it asks and is never filled",
+        ),
+        (
+            config('<Brush name="b" toName="image"/>'),
+            "Nothing to pre-label: 'b' has no Labels tag beside it",
         ),
         (config(brush("")), "BrushLabels 'seg' has no labels"),
-        (
-            config(brush("", 'value="$labels"')),
-            "BrushLabels 'seg' takes labels from task data; list them instead",
-        ),
         (config(brush('<Label value=""/>')), "A label of 'seg' has an empty value"),
         (config(brush("<Label/>")), "A label of 'seg' has an empty value"),
         (
@@ -172,8 +341,8 @@ def test_blanks_around_and_inside_names_do_not_make_new_words():
             "Image 'image' needs value=\"$key\", the task's data key",
         ),
         (
-            config(brush(), '<Image name="image" valueList="$photos"/>'),
-            "Image 'image' shows a list of pictures (valueList), not supported yet",
+            config(brush(), '<Image name="image" valueList="photos"/>'),
+            "Image 'image' needs valueList=\"$key\", the task's data key",
         ),
     ],
 )

@@ -3,7 +3,7 @@
 import pytest
 
 from backend.errors import BadRequest, TaskDataMissing
-from backend.labelstudio.tasks import PredictRequest, Task, setup_config
+from backend.labelstudio.tasks import PredictRequest, SetupRequest, Task
 
 BODY = {
     "tasks": [
@@ -43,10 +43,45 @@ def test_what_is_no_request_is_refused(body):
         PredictRequest.from_json(body)
 
 
-def test_setup_reads_only_the_config():
-    assert setup_config({"schema": "<View/>", "hostname": "x", "access_token": "y"}) == "<View/>"
+def test_the_project_of_a_request_is_kept():
+    assert PredictRequest.from_json(BODY).project == "1.1795190531"
+    assert PredictRequest.from_json({**BODY, "project": None}).project is None
+
+
+def test_setup_reads_config_project_and_extra_params():
+    body = {"schema": "<View/>", "project": "1.5", "hostname": "x", "access_token": "y"}
+
+    plain = SetupRequest.from_json({**body, "extra_params": None})
+    given = SetupRequest.from_json({**body, "extra_params": {"model_smooth": 3}})
+    as_text = SetupRequest.from_json({**body, "extra_params": '{"model_smooth": 3}'})
+
+    assert (plain.label_config, plain.project, plain.extra_params) == ("<View/>", "1.5", None)
+    assert given.extra_params == as_text.extra_params == {"model_smooth": 3}
+
+
+def test_setup_without_a_config_or_with_broken_extra_params_is_refused():
     with pytest.raises(BadRequest, match="no label config under 'schema'"):
-        setup_config({"label_config": "<View/>"})
+        SetupRequest.from_json({"label_config": "<View/>"})
+    with pytest.raises(BadRequest, match="extra_params is not JSON"):
+        SetupRequest.from_json({"schema": "<View/>", "extra_params": "{"})
+
+
+def test_a_list_of_pictures_gives_all_their_addresses():
+    task = Task(1, {"images": ["a.png", " b.png"]})
+
+    assert task.image_addresses("images", listed=True) == ("a.png", "b.png")
+
+
+@pytest.mark.parametrize("given", [[], "a.png", ["a.png", 3], ["a.png", ""], None])
+def test_a_list_with_anything_but_addresses_is_refused_as_a_whole(given):
+    with pytest.raises(TaskDataMissing):
+        Task(1, {"images": given}).image_addresses("images", listed=True)
+
+
+@pytest.mark.parametrize(("given", "page"), [(3, 3), ("2", 2), (0, 1), ("x", 1), (None, 1)])
+def test_a_page_is_a_number_from_one_or_the_first(given, page: int):
+    assert Task(1, {"page": given}).page("page") == page
+    assert Task(1, {"page": given}).page(None) == 1
 
 
 @pytest.mark.parametrize("data", [{}, {"image": 4}, {"image": ["a", "b"]}, {"image": "  "}])

@@ -1,0 +1,66 @@
+"""What a label config says that will not work well: sentences for the log and for `doctor`."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import torch
+
+from cliper_model import Vocabulary
+from cliper_model.prompts import pieces_of
+from cliper_model.segmenter import canonical_word
+
+from .labelstudio.label_config import is_only_code
+from .labelstudio.words import is_latin
+from .vocabulary import ControlVocabulary
+
+MOST_PIECES: Final = 4  # of one word, before a text tower no longer knows it as one
+ALIKE: Final = 0.95  # cosine of two labels the model cannot tell apart
+MOST_COMPARED: Final = 300  # labels; more are not compared with each other
+
+
+def of_config(wanted: Sequence[ControlVocabulary]) -> tuple[str, ...]:
+    """Labels that are no words at all; costs nothing."""
+    return tuple(
+        f"{label.name!r} is a code, not a word; give English words in predicted_values"
+        for one in wanted
+        for label in one.sought
+        if is_only_code(label)
+    )
+
+
+def of_words(one: ControlVocabulary, vocabulary: Vocabulary) -> Iterator[str]:
+    """Words that break into many pieces, and labels that mean the same to the model."""
+    asked = [
+        (label.name, prompt)
+        for label, words in zip(one.sought, one.labels, strict=True)
+        for prompt in words.prompts
+    ]
+    distinct = sorted({word for _, prompt in asked for word in prompt.split()})
+    broken = dict(zip(distinct, pieces_of(distinct), strict=True))
+    for name, prompt in asked:
+        if not is_latin(prompt) or max(broken[word] for word in prompt.split()) > MOST_PIECES:
+            yield (
+                f"the model hardly reads {prompt!r} of label {name!r}; "
+                "give English words in predicted_values"
+            )
+    yield from _alike(vocabulary)
+
+
+def _alike(vocabulary: Vocabulary) -> Iterator[str]:
+    rows = torch.nn.functional.normalize(
+        vocabulary.rows[: len(vocabulary.row_class)].float().cpu(), dim=-1
+    )
+    count = len(vocabulary.labels)
+    if count > MOST_COMPARED:
+        return
+    owners = torch.tensor(vocabulary.row_class)
+    for first in range(count):
+        near = (rows[owners == first] @ rows.T).amax(dim=0)
+        for second in range(first + 1, count):
+            cosine = float(near[owners == second].max())
+            one, other = vocabulary.labels[first], vocabulary.labels[second]
+            if cosine > ALIKE and canonical_word(one) != canonical_word(other):
+                yield (
+                    f"labels {one!r} and {other!r} mean nearly the same to the model (cosine "
+                    f"{cosine:.2f}); give them words that differ in predicted_values"
+                )

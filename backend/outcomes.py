@@ -1,0 +1,67 @@
+"""What becomes of a task: predicted, or not this time. Never mixed.
+
+Predicted       masks, or none because nothing was found; Label Studio stores it
+NotPredicted    it could not be done this time; nothing is stored, it is asked again
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageResult:
+    """What was found in one picture: regions as JSON, and what the task's score needs."""
+
+    regions: bytes  # a JSON list
+    area: float  # share of the picture under regions
+    weighted_score: float  # sum of area times score over the regions
+    presence: float  # highest over the labels
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.regions) + 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predicted:
+    """An answer Label Studio stores; without regions it means: nothing found."""
+
+    regions: tuple[bytes, ...]  # JSON lists
+    score: float | None
+    model_version: str
+
+    def to_json(self) -> str:
+        inside = b",".join(part[1:-1] for part in self.regions if part != b"[]")
+        rest = json.dumps({"score": self.score, "model_version": self.model_version})
+        return f'{{"result":[{inside.decode()}],{rest[1:]}'
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotPredicted:
+    """No answer this time. Without `result` Label Studio stores nothing and asks again."""
+
+    reason: str
+    later: bool = False  # only for want of time
+    refused: bool = False  # asking again does not help; the config must change
+
+    def to_json(self) -> str:
+        return json.dumps({"error": self.reason})
+
+
+Outcome = Predicted | NotPredicted
+
+
+def combined(results: Sequence[ImageResult], version: str) -> Predicted:
+    """Area-weighted mean of the region scores; without a region 1 - highest presence."""
+    area = sum(result.area for result in results)
+    score = (
+        sum(result.weighted_score for result in results) / area
+        if area > 0
+        else 1.0 - max((result.presence for result in results), default=0.0)
+    )
+    return Predicted(
+        regions=tuple(result.regions for result in results),
+        score=round(min(max(score, 0.0), 1.0), 4),
+        model_version=version,
+    )

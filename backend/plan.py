@@ -1,0 +1,133 @@
+"""What a label config asks for, worked out once per request, and per task where data says more."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cliper_model.segmenter import Identity
+
+from .errors import ConfigError, LabelsMissing, TaskDataMissing
+from .labelstudio.label_config import ConfigImage, LabelConfig, Prompting
+from .labelstudio.tasks import Task
+from .labelstudio.version import NO_EVIDENCE, model_version
+from .model_pool import ModelChoice
+from .vocabulary import ControlVocabulary, Layers
+
+MOST_PICTURES = 200  # of one task with a list of pictures
+REVISION = 2  # of what happens between scores and regions; raise whenever results change
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """One picture of a task, and what is wanted of it.
+
+    index   its number in a list of pictures, None for a single one
+    labels  digest of the labels that came with the task's data, "" if the config has them all
+    """
+
+    image: ConfigImage
+    address: str
+    page: int
+    index: int | None
+    wanted: tuple[ControlVocabulary, ...]
+    labels: str
+
+    @property
+    def place(self) -> str:
+        """Tells views of one picture's bytes apart."""
+        return json.dumps([self.image.name, self.page, self.index, self.labels])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a config asks for. `identities` are the models it uses, by choice."""
+
+    wanted: tuple[ControlVocabulary, ...]
+    prompts: tuple[Prompting, ...]
+    identities: Mapping[ModelChoice, Identity]
+    version: str
+    warnings: tuple[str, ...] = ()
+
+    def views(self, task: Task) -> list[View]:
+        """The task's pictures in the order of the config. Raises TaskDataMissing, LabelsMissing."""
+        by_image: dict[ConfigImage, list[ControlVocabulary]] = {}
+        for one in self.wanted:
+            by_image.setdefault(one.control.image, []).append(one)
+        return [
+            view
+            for image, controls in by_image.items()
+            for view in _views_of(image, controls, task)
+        ]
+
+    def picture_addresses(self, task: Task) -> list[str]:
+        """Where the task's pictures are; empty where its data does not say."""
+        try:
+            return [view.address for view in self.views(task)]
+        except (TaskDataMissing, LabelsMissing):
+            return []
+
+
+def choice_of(one: ControlVocabulary) -> ModelChoice:
+    """The model a control asks for."""
+    return ModelChoice(method=one.method, profile=one.profile)
+
+
+def vocabularies(config: LabelConfig, layers: Layers) -> tuple[ControlVocabulary, ...]:
+    """Every control with its words and numbers. Raises ConfigError."""
+    return tuple(ControlVocabulary.of(control, layers=layers) for control in config.controls)
+
+
+def version_of(
+    identities: Mapping[ModelChoice, Identity],
+    wanted: Sequence[ControlVocabulary],
+    post_processing: Mapping[str, Any] | None = None,
+) -> str:
+    """The version string of everything `wanted`, read and decided by these models.
+
+    `post_processing` holds settings of what happens between mask and region.
+    """
+    facts: dict[str, Any] = {
+        "controls": [
+            {**one.facts(), "model": _facts_of(identities[choice_of(one)])} for one in wanted
+        ],
+        "post_processing": {"revision": REVISION, **(post_processing or {})},
+        "evidence": NO_EVIDENCE,
+    }
+    first = identities[choice_of(wanted[0])]
+    return model_version(profile=first.profile, method=first.method, facts=facts)
+
+
+def _facts_of(identity: Identity) -> dict[str, Any]:
+    return {
+        "method": identity.method,
+        "revision": identity.revision,
+        "profile": identity.profile,
+        "weights": dict(identity.weights),
+        "settings": dict(identity.settings),
+    }
+
+
+def _views_of(image: ConfigImage, controls: Sequence[ControlVocabulary], task: Task) -> list[View]:
+    try:
+        wanted = tuple(one.for_task(task.data) for one in controls)
+    except ConfigError as error:
+        raise LabelsMissing(str(error)) from None
+    dynamic = [one.facts()["labels"] for one in wanted if one.control.labels_key is not None]
+    labels = hashlib.sha256(json.dumps(dynamic).encode()).hexdigest() if dynamic else ""
+    addresses = task.image_addresses(image.data_key, listed=image.listed)
+    if len(addresses) > MOST_PICTURES:
+        raise LabelsMissing(f"the task has {len(addresses)} pictures, more than {MOST_PICTURES}")
+    page = task.page(image.page_key)
+    return [
+        View(
+            image=image,
+            address=address,
+            page=page,
+            index=index if image.listed else None,
+            wanted=wanted,
+            labels=labels,
+        )
+        for index, address in enumerate(addresses)
+    ]

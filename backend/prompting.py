@@ -1,0 +1,141 @@
+"""An annotator's prompts -> which label, where, and which control gets the answer.
+
+The editor sends every prompt of the same tool and label that was not accepted yet, the newest
+last (protocol notes §1.5).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from cliper_model.stages.select import select
+from jaxtyping import Bool
+
+from cliper_model import Decision, Scores
+
+from .labelstudio.tasks import Region
+from .vocabulary import ControlVocabulary
+
+OUTPUTS: Final = (
+    "brushlabels", "brush", "bitmasklabels", "bitmask", "polygonlabels", "polygon",
+    "vectorlabels", "vector",
+)  # fmt: skip
+Share = tuple[float, float]  # x, y in [0, 1] of the displayed picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """What one label is asked for, in shares of the displayed picture.
+
+    boxes are x, y, x, y; `index` is the picture's number in a list of pictures.
+    """
+
+    label: str
+    to_name: str
+    positive: tuple[Share, ...] = ()
+    negative: tuple[Share, ...] = ()
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
+    index: int | None = None
+
+
+def read(context: Mapping[str, Any]) -> Prompt | None:
+    """The prompts in a request's `context`, of the newest one's label; None where there are none.
+
+    Items that are no key point or rectangle with a label, or have no finite numbers, are passed
+    over: an annotator's click must not fail for a neighbour of another kind.
+    """
+    given = context.get("result")
+    items = [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
+    known = [one for one in items if _label(one) is not None and _shares(one) is not None]
+    if not known:
+        return None
+    newest = known[-1]
+    label, to_name, index = _label(newest), str(newest.get("to_name")), newest.get("item_index")
+    positive, negative, boxes = [], [], []
+    for item in known:
+        if (_label(item), str(item.get("to_name")), item.get("item_index")) != (
+            label,
+            to_name,
+            index,
+        ):
+            continue
+        shares = _shares(item)
+        if shares is None:
+            continue
+        left, top, width, height = shares
+        if str(item.get("type")).startswith("rectangle"):
+            boxes.append((left, top, left + width, top + height))
+        elif item.get("is_positive", True) in (False, 0, "0", "false"):
+            negative.append((left, top))
+        else:
+            positive.append((left, top))
+    return Prompt(
+        label=str(label),
+        to_name=to_name,
+        positive=tuple(positive),
+        negative=tuple(negative),
+        boxes=tuple(boxes),
+        index=index if isinstance(index, int) else None,
+    )
+
+
+def target(
+    prompt: Prompt, wanted: Sequence[ControlVocabulary]
+) -> tuple[ControlVocabulary, int] | None:
+    """The first mask or outline control with the prompt's label on its picture, and the label's
+    number among the sought; None where no control can hold the answer."""
+    for one in wanted:
+        if one.control.kind not in OUTPUTS or one.control.to_name != prompt.to_name:
+            continue
+        for number, label in enumerate(one.sought):
+            if prompt.label in (label.result_name, label.name):
+                return one, number
+    return None
+
+
+def selected(
+    scores: Scores, label: int, prompt: Prompt, decision: Decision
+) -> Bool[np.ndarray, "height width"]:
+    """What the prompt selects of label number `label`, at the scores' own size; boxes add up."""
+    height, width = scores.size_hw
+
+    def points(shares: Sequence[Share]) -> list[tuple[float, float]]:
+        return [(x * width, y * height) for x, y in shares]
+
+    boxes = [(x * width, y * height, x2 * width, y2 * height) for x, y, x2, y2 in prompt.boxes]
+    masks = [
+        select(
+            scores,
+            label,
+            positive=points(prompt.positive),
+            negative=points(prompt.negative),
+            box_xyxy=box,
+            decision=decision,
+        )
+        for box in (boxes or (None,))
+    ]
+    return np.logical_or.reduce(masks)
+
+
+def _label(item: Region) -> str | None:
+    value = item.get("value")
+    if not isinstance(value, dict):
+        return None
+    names = value.get(str(item.get("type"))) or value.get("labels")
+    return str(names[0]) if isinstance(names, list) and names else None
+
+
+def _shares(item: Region) -> tuple[float, float, float, float] | None:
+    """x, y, width, height as shares; a key point has no extent. None for other forms."""
+    kind, value = str(item.get("type")), item["value"]
+    if not kind.startswith(("keypoint", "rectangle")):
+        return None
+    names = ("x", "y", "width", "height") if kind.startswith("rectangle") else ("x", "y")
+    try:
+        numbers = [float(value[name]) / 100 for name in names]
+    except (KeyError, TypeError, ValueError):
+        return None
+    if not all(-10.0 <= number <= 10.0 for number in numbers):  # NaN fails too
+        return None
+    return (*numbers, 0.0, 0.0)[:4]  # type: ignore[return-value]
