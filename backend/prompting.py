@@ -64,7 +64,7 @@ def read(context: Mapping[str, Any]) -> Prompt | None:
         if shares is None:
             continue
         left, top, width, height = shares
-        if str(item.get("type")).startswith("rectangle"):
+        if _is_box(item):
             boxes.append((left, top, left + width, top + height))
         elif item.get("is_positive", True) in (False, 0, "0", "false"):
             negative.append((left, top))
@@ -73,9 +73,9 @@ def read(context: Mapping[str, Any]) -> Prompt | None:
     return Prompt(
         label=str(label),
         to_name=to_name,
-        positive=tuple(positive),
-        negative=tuple(negative),
-        boxes=tuple(boxes),
+        positive=tuple(dict.fromkeys(positive)),  # two items of one id are one prompt
+        negative=tuple(dict.fromkeys(negative)),
+        boxes=tuple(dict.fromkeys(boxes)),
         index=index if isinstance(index, int) else None,
     )
 
@@ -126,16 +126,24 @@ def _label(item: Region) -> str | None:
     return str(names[0]) if isinstance(names, list) and names else None
 
 
+def _is_box(item: Region) -> bool:
+    return "height" in item["value"]
+
+
 def _shares(item: Region) -> tuple[float, float, float, float] | None:
-    """x, y, width, height as shares; a key point has no extent. None for other forms."""
-    kind, value = str(item.get("type")), item["value"]
-    if not kind.startswith(("keypoint", "rectangle")):
+    """x, y, width, height as shares; a key point has no extent. None for other forms.
+
+    A tool whose labels are in a Labels tag sends two items of one id and place.
+    """
+    if not str(item.get("type")).startswith(("keypoint", "rectangle", "labels")):
         return None
-    names = ("x", "y", "width", "height") if kind.startswith("rectangle") else ("x", "y")
+    value = item["value"]
+    names = ("x", "y", "width", "height") if _is_box(item) else ("x", "y")
     try:
         numbers = [float(value[name]) / 100 for name in names]
     except (KeyError, TypeError, ValueError):
         return None
     if not all(-10.0 <= number <= 10.0 for number in numbers):  # NaN fails too
         return None
-    return (*numbers, 0.0, 0.0)[:4]  # type: ignore[return-value]
+    left, top, width, height = (*numbers, 0.0, 0.0)[:4]
+    return left, top, width, height

@@ -24,7 +24,7 @@ MEGA = 1_000_000
 def build(settings: Settings, *, source: ModelSource | None = None) -> Services:
     """The object graph of one process; nothing runs until `start()`.
 
-    `source` replaces the real model. Raises UnknownProfile for a profile not shipped.
+    `source` replaces all real models. Raises UnknownProfile for a profile not shipped.
     """
     check_choice(settings)
     own = ModelHost(source or real_model(settings))
@@ -38,9 +38,9 @@ def build(settings: Settings, *, source: ModelSource | None = None) -> Services:
             student=settings.student if choice.method is None else None,
         )
         check_choice(chosen)
-        return ModelHost(real_model(chosen, download=False))
+        return ModelHost(source or real_model(chosen, download=False))
 
-    models = ModelPool(own, None if source else other, most=settings.max_models)
+    models = ModelPool(own, other, most=settings.max_models)
     predictor = Predictor(models, pictures(settings), limits(settings), defaults=settings.options)
     return Services(models=models, predictor=predictor, basic_auth=settings.basic_auth)
 

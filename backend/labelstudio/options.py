@@ -71,7 +71,10 @@ def _share(text: str) -> float:
 def _area(text: str) -> float:
     """A share of the picture: 0.002 or 0.2%."""
     text = text.strip()
-    return _share(text) if not text.endswith("%") else _share(str(float(text[:-1]) / 100))
+    value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    if not 0.0 <= value < 1.0:
+        raise ValueError
+    return value
 
 
 def _hole(text: str) -> float:

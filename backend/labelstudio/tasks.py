@@ -96,7 +96,10 @@ class SetupRequest:
             try:
                 extra = json.loads(extra)
             except ValueError:
-                raise BadRequest("extra_params is not JSON") from None
+                raise BadRequest(
+                    "the extra parameters of the connection are not JSON; "
+                    'write them like {"model_score_threshold": 0.4}'
+                ) from None
         return cls(
             label_config=_text(fields, "schema"), project=_project(fields), extra_params=extra
         )

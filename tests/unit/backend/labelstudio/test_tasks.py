@@ -62,7 +62,7 @@ def test_setup_reads_config_project_and_extra_params():
 def test_setup_without_a_config_or_with_broken_extra_params_is_refused():
     with pytest.raises(BadRequest, match="no label config under 'schema'"):
         SetupRequest.from_json({"label_config": "<View/>"})
-    with pytest.raises(BadRequest, match="extra_params is not JSON"):
+    with pytest.raises(BadRequest, match="extra parameters of the connection are not JSON"):
         SetupRequest.from_json({"schema": "<View/>", "extra_params": "{"})
 
 

@@ -1,0 +1,209 @@
+"""Options of the label config, seen in what comes back."""
+
+import numpy as np
+import pytest
+
+from backend.labelstudio.regions import FORMATS
+
+from ..doubles.colours import ColourSegmenter, colour_source
+from ..doubles.label_studio import FileServer
+from ..doubles.pictures import COLOURS, brush_config, encoded, striped_png
+from .conftest import Service, StartService
+
+ADDRESS = "/data/upload/1/a.png"
+SIZE = (60, 100)
+
+
+def scene() -> bytes:
+    """A large red thing with a hole, a small one, a speck, and a blue thing."""
+    pixels = np.full((*SIZE, 3), 120, np.uint8)
+    pixels[5:45, 5:45] = COLOURS["red"]
+    pixels[20:24, 20:24] = 120  # a hole of 16 pixels
+    pixels[10:20, 60:75] = COLOURS["red"]
+    pixels[50, 90] = COLOURS["red"]  # one pixel
+    pixels[40:55, 60:80] = COLOURS["blue"]
+    return encoded(pixels)
+
+
+@pytest.fixture
+def picture(files: FileServer) -> str:
+    files.put(ADDRESS, scene())
+    return ADDRESS
+
+
+def regions(service: Service, config: str) -> list[dict]:
+    (entry,) = service.predict(config, {"image": ADDRESS}).get_json()["results"]
+    return entry["result"]
+
+
+def painted(found: list[dict], label: str = "red") -> np.ndarray:
+    mask = np.zeros(SIZE, bool)
+    for region in found:
+        if region["value"][region["type"]] == [label]:
+            mask |= FORMATS[region["type"]].decode(region, SIZE)
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("attributes", "speck", "hole"),
+    [
+        ("", False, False),
+        ('model_min_area="0"', True, False),
+        ('model_holes="1%"', False, True),
+        ('model_holes="true"', False, True),
+        ('model_holes="false" model_min_area="0.02%"', False, False),
+    ],
+)
+def test_specks_and_holes_go_as_the_numbers_say(
+    service: Service, picture: str, attributes: str, speck: bool, hole: bool
+):
+    mask = painted(regions(service, brush_config(["red"], attributes)))
+
+    assert bool(mask[50, 90]) is speck
+    assert bool(mask[21, 21]) is hole
+    assert mask[10, 10]
+
+
+@pytest.mark.parametrize(("instances", "count"), [("false", 1), ("true", 2)])
+def test_instances_are_regions_of_their_own(
+    service: Service, picture: str, instances: str, count: int
+):
+    found = regions(service, brush_config(["red"], f'model_instances="{instances}"'))
+
+    assert len(found) == count
+    assert len({region["id"] for region in found}) == count
+
+
+def test_a_label_may_be_in_pieces_where_the_tag_is_not(service: Service, picture: str):
+    config = brush_config(["red", "blue"]).replace(
+        'value="red"', 'value="red" model_instances="true"'
+    )
+
+    found = [region["value"]["brushlabels"][0] for region in regions(service, config)]
+
+    assert sorted(found) == ["blue", "red", "red"]
+
+
+def test_of_too_many_regions_the_largest_are_kept(service: Service, picture: str):
+    config = brush_config(["red", "blue"], 'model_instances="true" model_max_regions="2"')
+
+    found = regions(service, config)
+
+    assert len(found) == 2
+    assert painted(found)[10, 10]
+    assert painted(found, "blue")[45, 65]
+
+
+def test_a_skipped_label_never_comes_back(service: Service, picture: str):
+    config = brush_config(["red", "blue"]).replace('value="red"', 'value="red" model_skip="true"')
+
+    assert [region["value"]["brushlabels"] for region in regions(service, config)] == [["blue"]]
+
+
+def test_extra_params_of_the_connection_hold_for_the_project(service: Service, picture: str):
+    config = brush_config(["red"])
+    data = {"tasks": [{"id": 1, "data": {"image": ADDRESS}}], "label_config": config}
+    plain = service.client.post("/setup", json={"schema": config, "project": "7.5"}).get_json()
+    told = service.client.post(
+        "/setup",
+        json={
+            "schema": config,
+            "project": "7.5",
+            "extra_params": '{"model_instances": true, "of_somebody_else": 1}',
+        },
+    ).get_json()
+
+    mine = service.client.post("/predict", json={**data, "project": "7.5"}).get_json()["results"]
+    other = service.client.post("/predict", json={**data, "project": "8.1"}).get_json()["results"]
+
+    assert told["model_version"] != plain["model_version"]
+    assert (len(mine[0]["result"]), mine[0]["model_version"]) == (2, told["model_version"])
+    assert (len(other[0]["result"]), other[0]["model_version"]) == (1, plain["model_version"])
+
+
+def test_extra_params_that_cannot_be_meant_are_named_in_the_dialog(service: Service):
+    body = {"schema": brush_config(), "project": "1.1", "extra_params": {"model_smooth": "much"}}
+
+    answer = service.client.post("/setup", json=body)
+
+    assert answer.status == (
+        "422 model_smooth of 'extra_params' must be a radius from 0 to 50 in whole pixels, "
+        "not 'much'"
+    )
+
+
+def test_the_environment_sets_defaults_for_all_projects(start_service: StartService, picture: str):
+    service = start_service(options={"model_instances": True})
+
+    assert len(regions(service, brush_config(["red"]))) == 2
+    assert len(regions(service, brush_config(["red"], 'model_instances="false"'))) == 1
+
+
+def test_a_picture_too_large_for_brush_is_refused_with_what_to_use_instead(
+    start_service: StartService, picture: str, files: FileServer
+):
+    service = start_service(max_brush_megapixels=0.005)
+
+    answer = service.predict(brush_config(["red"]), {"image": ADDRESS})
+
+    assert answer.status == (
+        "422 a brush mask of 100 x 60 pixels is too much for the editor (over 0.005 megapixels, "
+        "MAX_BRUSH_MEGAPIXELS); use BitmaskLabels or PolygonLabels"
+    )
+
+
+def test_one_picture_too_large_for_brush_costs_no_other_its_masks(
+    start_service: StartService, picture: str, files: FileServer
+):
+    service = start_service(max_brush_megapixels=0.005)
+    files.put("/data/upload/1/small.png", striped_png("red"))
+
+    large, small = service.predict(
+        brush_config(["red"]), {"image": ADDRESS}, {"image": "/data/upload/1/small.png"}
+    ).get_json()["results"]
+
+    assert "use BitmaskLabels or PolygonLabels" in large["error"]
+    assert small["result"]
+
+
+def test_outlines_have_no_such_limit(start_service: StartService, picture: str):
+    service = start_service(max_brush_megapixels=0.005)
+    config = brush_config(["red"]).replace("BrushLabels", "PolygonLabels")
+
+    assert regions(service, config)
+
+
+def test_a_tag_with_another_model_gets_that_model_s_masks(
+    start_service: StartService, picture: str
+):
+    service = start_service()
+    config = brush_config(["red"], 'model_method="other"')
+    version = service.setup(config)
+    ((_, host),) = service.services.models.others
+    host.join()
+
+    assert version.status_code == 200
+    assert regions(service, config)
+    assert service.client.get("/health").get_json()["other_models"] == [
+        {"method": "other", "profile": None, "state": "ready"}
+    ]
+
+
+def test_words_the_model_hardly_reads_are_named_on_the_log(
+    start_service: StartService, picture: str, caplog: pytest.LogCaptureFixture
+):
+    class Reader(ColourSegmenter):
+        def read(self, labels, *, background=None, preset=None):
+            return super().read(["red"] * len(labels), background=background, preset=preset)
+
+    source = colour_source(Reader())
+    object.__setattr__(source, "check_words", lambda profile, labels: None)
+    service = start_service(source)
+
+    service.setup(brush_config(["Straßenbahnhaltestelle", "cls_3"]))
+    service.predict(brush_config(["Straßenbahnhaltestelle", "cls_3"]), {"image": ADDRESS})
+
+    said = "\n".join(record.getMessage() for record in caplog.records)
+    assert "hardly reads 'Straßenbahnhaltestelle'" in said
+    assert "'cls_3' is a code, not a word; give English words in predicted_values" in said
+    assert "'Straßenbahnhaltestelle' and 'cls_3' mean nearly the same" in said
