@@ -23,6 +23,7 @@ from .errors import EmptyVocabulary, IncompatibleState
 from .shapes import Image
 
 REST_NAMES = frozenset({"background", "other", "void", "unlabeled", "unlabelled", "ignore"})
+MOST_SMOOTH = 50  # pixels; the largest radius outlines are rounded with
 
 
 def canonical_word(word: str) -> str:
@@ -178,7 +179,8 @@ class Scores:
 class Decision:
     """Every number that turns scores into masks; changing one never runs the network.
 
-    `presence_threshold` and `mask_threshold` may be one number or one per label.
+    `presence_threshold`, `mask_threshold`, `min_area` and `min_piece` may be one number or one
+    per label.
     `mask_threshold` is relative to the label's own maximum, 0 leaves the preset's rule alone.
     `background` is the published rule: "threshold" (branch A: pixels whose best score is
     below `background_threshold` are background), "quadratic" (branch B: background scores
@@ -191,20 +193,41 @@ class Decision:
     background_threshold: float = 0.3
     normalise: bool = False  # stretch each map to [0, 1] first (published for VOC only)
     overlap: bool = False  # True: each label is thresholded on its own; masks may overlap
-    min_area: float = 0.0  # regions smaller than this share of the image are dropped
+    min_area: float | tuple[float, ...] = 0.0  # labels with a smaller share of it are dropped
+    min_piece: float | tuple[float, ...] = 0.0  # connected pieces with a smaller share, too
+    largest_hole: float = 0.0  # share; unclaimed holes in a label up to this one are filled
+    smooth: int = 0  # pixels; radius of the rounding of outlines, 0 leaves them alone
 
     def __post_init__(self) -> None:
         if self.background not in ("threshold", "quadratic", "none"):
             raise ValueError(
                 f"background must be 'threshold', 'quadratic' or 'none', got {self.background!r}"
             )
-        for name in ("presence_threshold", "mask_threshold"):
-            value = getattr(self, name)
-            for number in value if isinstance(value, tuple) else (value,):
+        for name in ("presence_threshold", "mask_threshold", "largest_hole"):
+            for number in _numbers(getattr(self, name)):
                 if not 0.0 <= number <= 1.0:
                     raise ValueError(f"{name} must be in [0, 1], got {number}")
-        if not 0.0 <= self.min_area < 1.0:
-            raise ValueError(f"min_area must be in [0, 1), got {self.min_area}")
+        for name in ("min_area", "min_piece"):
+            for number in _numbers(getattr(self, name)):
+                if not 0.0 <= number < 1.0:
+                    raise ValueError(f"{name} must be in [0, 1), got {number}")
+        if not isinstance(self.smooth, int) or not 0 <= self.smooth <= MOST_SMOOTH:
+            raise ValueError(
+                f"smooth must be a whole number of pixels from 0 to {MOST_SMOOTH}, "
+                f"got {self.smooth}"
+            )
+
+    def per_label(self, name: str, count: int) -> Float[np.ndarray, " classes"]:
+        """The number `name` of each of `count` labels. Raises ValueError for another count."""
+        numbers = _numbers(getattr(self, name))
+        if isinstance(getattr(self, name), tuple) and len(numbers) != count:
+            many = "number" if len(numbers) == 1 else "numbers"
+            raise ValueError(f"{name} has {len(numbers)} {many} for {count} labels")
+        return np.broadcast_to(np.asarray(numbers, np.float64), (count,))
+
+
+def _numbers(value: float | tuple[float, ...]) -> tuple[float, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 @dataclass(frozen=True, kw_only=True)

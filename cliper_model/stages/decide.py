@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from ..segmenter import Decision, RowLogits, Scores, Segmentation
+from .tidy import tidy
 
 OVERLAP_SHARE = 0.5  # of the likeliest label's probability
 BLOCK_VALUES = 8_000_000  # values held at once while upsampling: 32 MB of float32
@@ -180,26 +181,27 @@ def stretch(
     return (scaled - smallest[:, None, None]) / span[:, None, None]
 
 
-def _per_label(value: float | Sequence[float], labels: int) -> Float[np.ndarray, " classes"]:
-    numbers = np.broadcast_to(np.asarray(value, np.float32), (labels,))
-    return numbers
-
-
 def decide(scores: Scores, decision: Decision) -> Segmentation:
     """Masks at image size. A label must pass its presence threshold; a pixel the mask rule.
 
     Runs a second time without labels whose whole area stays below `decision.min_area`, so
-    their pixels go to the next best instead of leaving holes.
+    their pixels go to the next best instead of leaving holes. Tidied at the end, where the
+    decision asks for it.
     """
     count = len(scores.labels)
-    thresholds = _per_label(decision.presence_threshold, count)
+    thresholds = decision.per_label("presence_threshold", count).astype(np.float32)
     present = scores.presence > thresholds
     segmentation = _decide_among(scores, decision, present)
-    smallest_area = decision.min_area * scores.size_hw[0] * scores.size_hw[1]
+    smallest_area = decision.per_label("min_area", count) * scores.size_hw[0] * scores.size_hw[1]
     specks = (segmentation.areas > 0) & (segmentation.areas < smallest_area)
     if specks.any():
         segmentation = _decide_among(scores, decision, present & ~specks)
-    return segmentation
+    return tidy(
+        segmentation,
+        min_piece=tuple(decision.per_label("min_piece", count)),
+        largest_hole=decision.largest_hole,
+        smooth=decision.smooth,
+    )
 
 
 def _decide_among(
@@ -209,7 +211,7 @@ def _decide_among(
     if scores.rows is not None or present.all() or not present.any():
         return _decide_pixels(scores, decision, present)
     kept = np.flatnonzero(present)
-    shares = _per_label(decision.mask_threshold, len(present))[kept]
+    shares = decision.per_label("mask_threshold", len(present)).astype(np.float32)[kept]
     few = replace(
         scores,
         labels=tuple(scores.labels[label] for label in kept),
@@ -310,7 +312,7 @@ class _Scale:
     def of(
         cls, scores: Scores, decision: Decision, blocks: Callable[[], Iterable[PixelBlock]]
     ) -> "_Scale":
-        shares = _per_label(decision.mask_threshold, len(scores.labels))
+        shares = decision.per_label("mask_threshold", len(scores.labels)).astype(np.float32)
         if scores.rows is None or decision.normalise or shares.any():
             smallest, largest = extremes(block for _, block, _ in blocks())
         else:  # nobody asks for them, and a softmax at every pixel is not for nothing

@@ -115,6 +115,9 @@ class SegmenterTeacher:
             presence_threshold=0.0,
             mask_threshold=0.0,
             min_area=0.0,
+            min_piece=0.0,
+            largest_hole=0.0,
+            smooth=0,
             overlap=False,
         )
 
