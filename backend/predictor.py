@@ -59,8 +59,8 @@ NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 class Pictures(Protocol):
     """Where pictures come from; `backend.images` offers it."""
 
-    def fetch(self, address: str, *, timeout: float) -> bytes:
-        """Raises ImageError."""
+    def fetch(self, address: str, *, timeout: float, task_id: int | None = None) -> bytes:
+        """`task_id`: Label Studio's number of the task. Raises ImageError."""
         ...
 
     def server(self, address: str) -> str | None:
@@ -296,7 +296,7 @@ class Predictor:
         The key is the picture's content, not its address: a picture mended in place is
         new, and one that was asked twice is the same.
         """
-        data = self._fetch(task.image_address(data_key), work)
+        data = self._fetch(task.image_address(data_key), work, task)
         key = (hashlib.sha256(data).hexdigest(), object_name, work.plan.version)
         known = self._results.get(key)
         if known is not None:
@@ -313,7 +313,7 @@ class Predictor:
 
         return self._device.submit(key, job)
 
-    def _fetch(self, address: str, work: _Work) -> bytes:
+    def _fetch(self, address: str, work: _Work, task: Task) -> bytes:
         """The bytes of a picture. Raises ImageError, BudgetSpent.
 
         A server that hangs is waited for once per request.
@@ -324,7 +324,8 @@ class Predictor:
         began = self._clock()
         timeout = min(self._fetch_timeout, self._left(work.deadline))
         try:
-            data = self._pictures.fetch(address, timeout=timeout)
+            task_id = task.id if isinstance(task.id, int) else None
+            data = self._pictures.fetch(address, timeout=timeout, task_id=task_id)
         except ImageError:
             self._left(work.deadline)  # cut short by our own hurry, not by the server's fault
             if server is not None and self._clock() - began >= NEARLY_ALL * timeout:

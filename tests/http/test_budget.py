@@ -138,7 +138,7 @@ def test_the_fetch_of_a_picture_never_outlasts_the_budget(files: FileServer):
     asked: list[float] = []
 
     class SlowPictures:
-        def fetch(self, address: str, *, timeout: float) -> bytes:
+        def fetch(self, address: str, *, timeout: float, task_id: int | None = None) -> bytes:
             asked.append(timeout)
             clock.now += 50
             return reddish(len(asked))
@@ -172,7 +172,7 @@ def test_the_fetch_of_a_picture_never_outlasts_the_budget(files: FileServer):
 
 def test_a_fetch_cut_short_by_the_budget_is_not_blamed_on_label_studio():
     class StallingPictures:
-        def fetch(self, address: str, *, timeout: float) -> bytes:
+        def fetch(self, address: str, *, timeout: float, task_id: int | None = None) -> bytes:
             clock.now += timeout
             raise Unreachable("nobody answers in time")
 

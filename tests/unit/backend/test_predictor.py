@@ -22,7 +22,7 @@ class Album:
     def __init__(self, **pictures: np.ndarray) -> None:
         self.pictures = pictures
 
-    def fetch(self, address: str, *, timeout: float) -> bytes:
+    def fetch(self, address: str, *, timeout: float, task_id: int | None = None) -> bytes:
         return address.encode()
 
     def server(self, address: str) -> str | None:
@@ -145,10 +145,10 @@ class Trouble(Album):
         super().__init__(**pictures)
         self.error, self.at = error, at
 
-    def fetch(self, address: str, *, timeout: float) -> bytes:
+    def fetch(self, address: str, *, timeout: float, task_id: int | None = None) -> bytes:
         if (address, self.at) == ("bad", "fetch"):
             raise self.error
-        return super().fetch(address, timeout=timeout)
+        return super().fetch(address, timeout=timeout, task_id=task_id)
 
     def decode(self, data: bytes) -> np.ndarray:
         if data == b"bad":
@@ -214,7 +214,7 @@ class Servers:
     def server(self, address: str) -> str | None:
         return address.split("/")[0]
 
-    def fetch(self, address: str, *, timeout: float) -> bytes:
+    def fetch(self, address: str, *, timeout: float, task_id: int | None = None) -> bytes:
         self.asked.append(address)
         if self.server(address) in self.hanging:
             self.now += timeout
@@ -272,7 +272,7 @@ def test_the_next_request_tries_servers_that_hung_last():
 
 def test_a_picture_that_is_missing_says_nothing_about_its_server():
     class Missing(Servers):
-        def fetch(self, address: str, *, timeout: float) -> bytes:
+        def fetch(self, address: str, *, timeout: float, task_id: int | None = None) -> bytes:
             self.asked.append(address)
             self.now += 1
             raise Unreachable("answered HTTP 500")
