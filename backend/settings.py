@@ -39,6 +39,7 @@ class Settings:
     label_studio_api_key: str | None = None  # legacy token or personal access token
     verify_ssl: bool = True
     local_files_document_root: Path | None = None
+    private_hosts: tuple[tuple[str, int | None], ...] = ()  # host, port or any
 
     profile: str | None = None
     method: str | None = None  # such as "proxyclip"; None: the profile's own, CLIPer
@@ -53,7 +54,7 @@ class Settings:
     predict_budget: float = 80.0  # seconds; Label Studio hangs up at 100
     fetch_timeout: float = 20.0  # seconds per picture
     max_image_mb: float = 100.0  # megabytes per picture, as fetched
-    max_image_megapixels: float = 80.0
+    max_image_megapixels: float = 120.0
     max_brush_megapixels: float = 25.0  # the editor builds 4 bytes per pixel and brush region
     result_cache_mb: float = 64.0  # megabytes of finished results kept in memory
     state_cache_mb: float = 256.0  # megabytes of looks at pictures kept, for clicks and new words
@@ -72,6 +73,7 @@ class Settings:
             label_studio_api_key=read.text("LABEL_STUDIO_API_KEY", "LABEL_STUDIO_ACCESS_TOKEN"),
             verify_ssl=read.switch("VERIFY_SSL", cls.verify_ssl),
             local_files_document_root=read.folder("LOCAL_FILES_DOCUMENT_ROOT"),
+            private_hosts=read.hosts("PRIVATE_HOSTS"),
             profile=read.text("PROFILE"),
             method=read.text("METHOD"),
             features=read.text("FEATURES"),
@@ -204,6 +206,23 @@ class _Reader:
                 name, f"must look like http://label-studio.example:8080, got {value!r}"
             )
         return value.rstrip("/")
+
+    def hosts(self, name: str) -> tuple[tuple[str, int | None], ...]:
+        words = [word.strip() for word in (self.text(name) or "").split(",")]
+        return tuple(self._host(name, word) for word in words if word)
+
+    def _host(self, name: str, word: str) -> tuple[str, int | None]:
+        """`minio`, `minio:9000`, `[fd00::7]:9000` -> host in one spelling, port or any."""
+        try:
+            parts = urlsplit(f"//{word}")
+            host = (parts.hostname or "").rstrip(".").encode("idna").decode()
+            usable = parts.netloc == word and parts.username is None and parts.port != 0
+            port = parts.port
+        except ValueError:  # UnicodeError is one
+            host, port, usable = "", None, False
+        if not usable or word.endswith(":") or not re.fullmatch(r"[^\s*]+", host):
+            raise BadSetting(name, f"must list hosts such as minio.lan:9000, got {word!r}")
+        return host, port
 
     def path(self, name: str) -> Path | None:
         value = self.text(name)

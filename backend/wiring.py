@@ -70,7 +70,12 @@ def pictures(settings: Settings) -> ImageFetcher:
     """Where pictures come from."""
     max_bytes = int(settings.max_image_mb * MEGA)
     url = settings.label_studio_url
-    http = GuardedHttp(trusted=url, max_bytes=max_bytes, verify_tls=settings.verify_ssl)
+    http = GuardedHttp(
+        trusted=url,
+        max_bytes=max_bytes,
+        verify_tls=settings.verify_ssl,
+        private=settings.private_hosts,
+    )
     studio = LabelStudioFiles(url, settings.label_studio_api_key, http) if url else None
     reach = Reach(
         http=http,

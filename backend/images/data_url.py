@@ -15,7 +15,7 @@ def handles(address: str) -> bool:
     return address[:5].lower() == "data:"
 
 
-def fetch(address: str, reach: "Reach", *, timeout: float) -> bytes:
+def fetch(address: str, reach: "Reach", *, timeout: float, task_id: int | None = None) -> bytes:
     """Raises ImageBroken, ImageTooLarge."""
     head, comma, body = address[5:].partition(",")
     if not comma:

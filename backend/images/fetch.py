@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ..errors import AddressRefused
-from . import data_url, decode, local, upload, web
+from . import cloud, data_url, decode, local, upload, web
 from .guarded import GuardedHttp, server_of
 from .label_studio import LabelStudioFiles
 
-SOURCES = (data_url, local, upload, web)  # the first that knows an address takes it
+SOURCES = (data_url, local, upload, cloud, web)  # the first that knows an address takes it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +29,8 @@ class Reach:
 class ImageFetcher:
     """Pictures of tasks; keeps nothing between calls but Label Studio's short-lived token.
 
-    `decoding` says how many pictures may be unpacked at the same time: one of 80 megapixels
-    takes several hundred megabytes.
+    `decoding` says how many pictures may be unpacked at the same time: one of 120 megapixels
+    takes 840 megabytes.
     """
 
     reach: Reach
@@ -39,14 +39,17 @@ class ImageFetcher:
         default_factory=lambda: threading.BoundedSemaphore(1), repr=False, compare=False
     )
 
-    def fetch(self, address: str, *, timeout: float) -> bytes:
-        """The bytes at a task's address, within `timeout` seconds. Raises ImageError."""
+    def fetch(self, address: str, *, timeout: float, task_id: int | None = None) -> bytes:
+        """The bytes at a task's address, within `timeout` seconds. Raises ImageError.
+
+        `task_id` is Label Studio's number of the task; addresses of stores need it.
+        """
         try:
             address.encode()
         except UnicodeEncodeError:
             raise AddressRefused("the picture's address has characters nobody can send") from None
         source = next((one for one in SOURCES if one.handles(address)), web)
-        return source.fetch(address, self.reach, timeout=timeout)
+        return source.fetch(address, self.reach, timeout=timeout, task_id=task_id)
 
     def server(self, address: str) -> str | None:
         """Who would be asked for the picture, as `scheme://host`; None if nobody."""
@@ -55,14 +58,18 @@ class ImageFetcher:
         if local.handles(address) and self.reach.document_root is not None:
             return None
         studio = self.reach.label_studio
-        if local.handles(address) or upload.handles(address):
+        relative = not web.handles(address)
+        if relative and any(kind.handles(address) for kind in (local, upload, cloud)):
             return None if studio is None else server_of(studio.url)
         try:
             return server_of(address)
         except AddressRefused:
             return None
 
-    def decode(self, data: bytes) -> UInt8[np.ndarray, "height width 3"]:
-        """The picture as a browser shows it, RGB. Raises ImageBroken, ImageTooLarge."""
+    def decode(self, data: bytes, *, page: int = 1) -> UInt8[np.ndarray, "height width 3"]:
+        """The picture as a browser shows it, RGB; of several pages the `page`-th, from 1.
+
+        Raises ImageBroken, ImageTooLarge.
+        """
         with self.decoding:
-            return decode.decode(data, max_pixels=self.max_pixels)
+            return decode.decode(data, max_pixels=self.max_pixels, page=page)

@@ -13,7 +13,7 @@ import ssl
 import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
@@ -24,6 +24,7 @@ from ..errors import AddressRefused, ImageTooLarge, Unreachable
 
 Address = tuple[str, int]
 Origin = tuple[str, str, int]  # scheme, host, port
+PrivateHost = tuple[str, int | None]  # host, port or any
 Resolve = Callable[[str, int], list[str]]
 Connect = Callable[[Address, float], socket.socket]
 
@@ -56,7 +57,7 @@ def origin(url: str) -> Origin:
     if parts.scheme not in PORTS:
         raise AddressRefused(
             f"{parts.scheme or 'no scheme'}:// is not fetched; known are uploads, local files, "
-            "http://, https:// and data:"
+            "http://, https://, s3://, gs://, azure-blob:// and data:"
         )
     if not host:
         raise AddressRefused(f"{shown(url)!r} names no server")
@@ -79,7 +80,7 @@ def server_of(url: str) -> str:
 
 
 class GuardedHttp:
-    """Fetches from public servers, and from one trusted server wherever it stands."""
+    """Fetches from public servers, and from servers named beforehand wherever they stand."""
 
     def __init__(
         self,
@@ -87,11 +88,15 @@ class GuardedHttp:
         trusted: str | None,
         max_bytes: int,
         verify_tls: bool = True,
+        private: Iterable[PrivateHost] = (),
         resolve: Resolve | None = None,
         connect: Connect = socket.create_connection,
     ) -> None:
-        """`trusted` is the address of the one server that may be private."""
+        """`trusted` is the address of the one server that may be private and whose certificate
+        need not be verified; `private` names others that may be private.
+        """
         self._trusted = origin(trusted) if trusted else None
+        self._private = frozenset(private)
         self._max_bytes = max_bytes
         self._verify_tls = verify_tls
         self._resolve, self._connect = resolve or _resolve, connect
@@ -158,12 +163,16 @@ class GuardedHttp:
         candidates = list(dict.fromkeys(self._found(where, deadline)))
         if not candidates:
             raise Unreachable(f"the name {host!r} cannot be resolved")
-        if where != self._trusted and not all(map(is_public, candidates)):
+        if not self._may_be_private(where) and not all(map(is_public, candidates)):
             raise AddressRefused(
                 f"{host!r} is a private or reserved address; of those only "
-                "LABEL_STUDIO_URL's own server is visited"
+                "LABEL_STUDIO_URL's own server is visited, and what PRIVATE_HOSTS names"
             )
         return [(candidate, port) for candidate in candidates]
+
+    def _may_be_private(self, where: Origin) -> bool:
+        _, host, port = where
+        return where == self._trusted or not self._private.isdisjoint({(host, port), (host, None)})
 
     def _found(self, where: Origin, deadline: float) -> list[str]:
         """Look a name up on a thread of its own: the system's look-up knows no time limit."""

@@ -69,7 +69,11 @@ class LabelStudioFiles:
         return key.startswith("eyJ") and key.count(".") == 2  # a JSON web token
 
     def _get(self, url: str, token: str | None, deadline: float) -> Answer:
+        last = url  # of the addresses a redirect led to
+
         def headers(hop: str) -> Mapping[str, str]:
+            nonlocal last
+            last = hop
             if token is None or not self.owns(hop):
                 return {}
             return {"Authorization": f"{'Bearer' if self._is_personal else 'Token'} {token}"}
@@ -77,7 +81,7 @@ class LabelStudioFiles:
         try:
             return self._http.get(url, timeout=self._left(deadline), headers=headers)
         except Unreachable as error:
-            raise self._unreachable(error) if self.owns(url) else error from None
+            raise self._unreachable(error) if self.owns(last) else error from None
 
     def _token(self, refused: str | None, deadline: float) -> str | None:
         """The token to send; a new one if `refused` is still the newest. One thread asks."""

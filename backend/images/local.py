@@ -19,7 +19,7 @@ def handles(address: str) -> bool:
     return "://" not in address and path.endswith(ROUTE)
 
 
-def fetch(address: str, reach: "Reach", *, timeout: float) -> bytes:
+def fetch(address: str, reach: "Reach", *, timeout: float, task_id: int | None = None) -> bytes:
     """Raises ImageError."""
     inside = (parse_qs(_query(address)).get("d") or [""])[0]
     if not inside:

@@ -18,7 +18,7 @@ def handles(address: str) -> bool:
     return "://" not in address and UPLOAD.match(address) is not None
 
 
-def fetch(address: str, reach: "Reach", *, timeout: float) -> bytes:
+def fetch(address: str, reach: "Reach", *, timeout: float, task_id: int | None = None) -> bytes:
     """Raises ImageError."""
     studio = needed(reach, address)
     found = UPLOAD.match(address)

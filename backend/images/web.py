@@ -14,12 +14,12 @@ def handles(address: str) -> bool:
     return address[:7].lower() == "http://" or address[:8].lower() == "https://"
 
 
-def fetch(address: str, reach: "Reach", *, timeout: float) -> bytes:
+def fetch(address: str, reach: "Reach", *, timeout: float, task_id: int | None = None) -> bytes:
     """Raises ImageError."""
     if "://" not in address:
         raise AddressRefused(
             f"{shown(address)!r} is no address we know; known are uploads, local files, "
-            "http://, https:// and data:"
+            "http://, https://, s3://, gs://, azure-blob:// and data:"
         )
     origin(address)  # refuses other schemes
     studio = reach.label_studio

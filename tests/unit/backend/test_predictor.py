@@ -157,7 +157,7 @@ class Trouble(Album):
     def fetch(self, address: str, *, timeout: float, task_id: int | None = None) -> bytes:
         if (address, self.at) == ("bad", "fetch"):
             raise self.error
-        return super().fetch(address, timeout=timeout)
+        return super().fetch(address, timeout=timeout, task_id=task_id)
 
     def decode(self, data: bytes, *, page: int = 1) -> np.ndarray:
         if data == b"bad":

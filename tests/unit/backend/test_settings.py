@@ -39,6 +39,7 @@ def test_every_known_variable_is_read(tmp_path: Path):
             "LABEL_STUDIO_API_KEY": "key",
             "VERIFY_SSL": "false",
             "LOCAL_FILES_DOCUMENT_ROOT": str(tmp_path),
+            "PRIVATE_HOSTS": " minio.LAN:9000, store., [fd00::7]:9001,,10.0.0.8",
             "PROFILE": "demo",
             "METHOD": "proxyclip",
             "FEATURES": "dino-vits8",
@@ -69,6 +70,7 @@ def test_every_known_variable_is_read(tmp_path: Path):
         label_studio_api_key="key",
         verify_ssl=False,
         local_files_document_root=tmp_path,
+        private_hosts=(("minio.lan", 9000), ("store", None), ("fd00::7", 9001), ("10.0.0.8", None)),
         profile="demo",
         method="proxyclip",
         features="dino-vits8",
@@ -143,6 +145,25 @@ def test_the_start_script_s_names_for_the_password_serve_too():
             "MODEL_SCORE_THRESHOLD must be a number from 0 to 1, got '2'",
         ),
         ("SCORE_THRESHOLD", "nan", "SCORE_THRESHOLD must be a number from 0 to 1, got 'nan'"),
+        *(
+            (
+                "PRIVATE_HOSTS",
+                f"minio:9000, {wrong}",
+                f"PRIVATE_HOSTS must list hosts such as minio.lan:9000, got {wrong!r}",
+            )
+            for wrong in (
+                "http://minio:9000",
+                "minio:9000/bucket",
+                "me@minio",
+                "minio:",
+                ":9000",
+                "minio:0",
+                "minio:port",
+                "*.lan",
+                "[fd00::7",
+                "mi nio",
+            )
+        ),
         ("PREDICT_BUDGET", "0", "PREDICT_BUDGET must be a number from 1 to 3600, got '0'"),
         (
             "LOCAL_FILES_DOCUMENT_ROOT",

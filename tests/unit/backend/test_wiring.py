@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from backend.errors import ImageError
 from backend.settings import Settings
 from backend.wiring import build, pictures, real_model
 from cliper_model.errors import (
@@ -69,6 +70,16 @@ def test_a_graphics_card_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPat
 
     with pytest.raises(NoSuchDevice, match=r"^no device 'cuda:1' is found here; choose"):
         real_model(Settings(device="cuda:1")).load("demo", lambda share: None)
+
+
+def test_private_hosts_reach_the_way_out():
+    def refusal(settings: Settings) -> str:
+        with pytest.raises(ImageError) as caught:
+            pictures(settings).fetch("http://127.0.0.1:1/a.png", timeout=30)
+        return str(caught.value)
+
+    assert "PRIVATE_HOSTS" in refusal(Settings(private_hosts=(("127.0.0.1", 2),)))
+    assert "connection refused" in refusal(Settings(private_hosts=(("127.0.0.1", 1),)))
 
 
 def test_limits_reach_the_fetcher():

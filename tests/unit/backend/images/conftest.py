@@ -2,13 +2,13 @@
 
 import errno
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from backend.images.fetch import ImageFetcher, Reach
-from backend.images.guarded import GuardedHttp
+from backend.images.guarded import GuardedHttp, PrivateHost
 from backend.images.label_studio import LabelStudioFiles
 
 from ....doubles.label_studio import FileServer, file_server
@@ -37,9 +37,19 @@ class Internet:
             raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
         return socket.create_connection(("127.0.0.1", self.servers[address[0]]), timeout)
 
-    def http(self, *, trusted: str | None = None, max_bytes: int = 10_000) -> GuardedHttp:
+    def http(
+        self,
+        *,
+        trusted: str | None = None,
+        max_bytes: int = 10_000,
+        private: Sequence[PrivateHost] = (),
+    ) -> GuardedHttp:
         return GuardedHttp(
-            trusted=trusted, max_bytes=max_bytes, resolve=self.resolve, connect=self.connect
+            trusted=trusted,
+            max_bytes=max_bytes,
+            private=private,
+            resolve=self.resolve,
+            connect=self.connect,
         )
 
 

@@ -79,6 +79,35 @@ def test_one_private_address_among_public_ones_is_enough_to_refuse(
         internet.http().get("http://mixed.example/", timeout=30)
 
 
+@pytest.mark.parametrize(
+    ("named", "url", "is_visited"),
+    [
+        (("minio.lan", 9000), "http://minio.lan:9000/", True),
+        (("minio.lan", None), "http://minio.lan:9000/", True),
+        (("minio.lan", 9000), "http://minio.lan:9001/", False),
+        (("minio.lan", 9000), "http://other.lan:9000/", False),
+        (("minio.lan", 80), "http://MINIO.lan./", True),
+    ],
+)
+def test_of_private_servers_those_named_are_visited(
+    internet: Internet,
+    server: FileServer,
+    named: tuple[str, int | None],
+    url: str,
+    is_visited: bool,
+):
+    for name in ("minio.lan", "other.lan"):
+        internet.host(name, "10.0.0.9", server)
+    server.put("/", b"ok")
+    http = internet.http(private=[named])
+
+    if is_visited:
+        assert http.get(url, timeout=30).body == b"ok"
+    else:
+        with pytest.raises(AddressRefused, match="and what PRIVATE_HOSTS names"):
+            http.get(url, timeout=30)
+
+
 def test_the_checked_address_is_the_one_connected_to(internet: Internet, server: FileServer):
     internet.host("moving.example", PUBLIC, server)
     answers = iter([[PUBLIC], ["127.0.0.1"]])  # a second look-up would lead inside
