@@ -50,8 +50,6 @@ from .plan import Plan, View, choice_of, version_of, vocabularies
 from .result_cache import ResultCache
 from .vocabulary import ControlVocabulary
 
-__all__ = ["ImageResult", "NotPredicted", "Outcome", "Predicted", "Predictor"]
-
 logger = logging.getLogger(__name__)
 
 AHEAD = 1  # pictures fetched while the device is busy with an earlier one

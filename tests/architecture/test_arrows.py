@@ -9,7 +9,13 @@ ERRORS = "backend.errors"  # the vocabulary of what can go wrong; everybody in b
 
 CORE = {  # the use case and what it is made of
     "backend.predictor",
+    "backend.plan",
+    "backend.painting",
+    "backend.prompting",
+    "backend.outcomes",
+    "backend.advice",
     "backend.model_host",
+    "backend.model_pool",
     "backend.device",
     "backend.result_cache",
     "backend.vocabulary",
@@ -27,7 +33,7 @@ EVERYTHING = {  # may lean on anything
 ALLOWED: dict[str, set[str]] = {
     "cliper_model": set(),
     ERRORS: set(),
-    "backend.settings": {ERRORS},
+    "backend.settings": {ERRORS, "backend.labelstudio"},
     **{leaf: {ERRORS} for leaf in LEAVES},
     "backend.jobs": {ERRORS, "backend.storage"},
     **{part: {ERRORS, "cliper_model", *LEAVES, *CORE} for part in CORE},

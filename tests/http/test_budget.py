@@ -9,7 +9,8 @@ from backend.errors import Unreachable
 from backend.labelstudio.tasks import PredictRequest, Task
 from backend.model_host import ModelHost
 from backend.model_pool import ModelPool
-from backend.predictor import Limits, NotPredicted, Predictor
+from backend.outcomes import NotPredicted
+from backend.predictor import Limits, Predictor
 from backend.settings import Settings
 from backend.wiring import pictures
 

@@ -1,9 +1,12 @@
 """Options of the label config, seen in what comes back."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from backend.labelstudio.regions import FORMATS
+from cliper_model import Label
 
 from ..doubles.colours import ColourSegmenter, colour_source
 from ..doubles.label_studio import FileServer
@@ -177,7 +180,7 @@ def test_a_tag_with_another_model_gets_that_model_s_masks(
     start_service: StartService, picture: str
 ):
     service = start_service()
-    config = brush_config(["red"], 'model_method="other"')
+    config = brush_config(["red"], 'model_method="maskclip"')
     version = service.setup(config)
     ((_, host),) = service.services.models.others
     host.join()
@@ -185,7 +188,7 @@ def test_a_tag_with_another_model_gets_that_model_s_masks(
     assert version.status_code == 200
     assert regions(service, config)
     assert service.client.get("/health").get_json()["other_models"] == [
-        {"method": "other", "profile": None, "state": "ready"}
+        {"method": "maskclip", "profile": None, "state": "ready"}
     ]
 
 
@@ -194,10 +197,10 @@ def test_words_the_model_hardly_reads_are_named_on_the_log(
 ):
     class Reader(ColourSegmenter):
         def read(self, labels, *, background=None, preset=None):
-            return super().read(["red"] * len(labels), background=background, preset=preset)
+            alike = [Label(label.name, ("red",)) for label in labels]
+            return super().read(alike, background=background, preset=preset)
 
-    source = colour_source(Reader())
-    object.__setattr__(source, "check_words", lambda profile, labels: None)
+    source = replace(colour_source(Reader()), check_words=lambda profile, labels: None)
     service = start_service(source)
 
     service.setup(brush_config(["Straßenbahnhaltestelle", "cls_3"]))

@@ -20,6 +20,7 @@ def test_health_tells_what_runs_and_where(service: Service):
         "model_class": "CLIPer",
         "profile": "paintbox",
         "model": {"state": "ready", "progress": 100, "reason": None},
+        "other_models": [],
         "device": "cpu",
         "dtype": "float32",
         "fallbacks": [],
@@ -109,9 +110,8 @@ def test_setup_names_a_version_with_a_readable_beginning(service: Service):
             "Config has no BrushLabels tag bound to an Image",
         ),
         (
-            '<View><Image name="i" value="$i"/><PolygonLabels name="p" toName="i">'
-            '<Label value="a"/></PolygonLabels></View>',
-            "PolygonLabels cannot be pre-labelled; use BrushLabels for an Image",
+            '<View><Image name="i" value="$i"/><Pairwise name="p" toName="i"/></View>',
+            "Pairwise cannot be pre-labelled; use BrushLabels for an Image",
         ),
         (brush_config([]), "BrushLabels 'seg' has no labels"),
         (brush_config([" "]), "A label of 'seg' has an empty value"),
@@ -220,4 +220,3 @@ def test_setup_never_looks_at_a_picture(service: Service, segmenter: ColourSegme
     service.setup(brush_config())
 
     assert segmenter.looks == []
-    assert segmenter.readings == []

@@ -10,14 +10,8 @@ from backend.errors import Unreachable
 from backend.labelstudio.tasks import PredictRequest, Task
 from backend.model_host import ModelHost
 from backend.model_pool import ModelPool
-from backend.predictor import (
-    Limits,
-    NotPredicted,
-    Pictures,
-    Predicted,
-    Predictor,
-    is_out_of_memory,
-)
+from backend.outcomes import NotPredicted, Predicted
+from backend.predictor import Limits, Pictures, Predictor, is_out_of_memory
 from cliper_model import decide
 
 from ...doubles.colours import ColourSegmenter, colour_source
