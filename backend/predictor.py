@@ -108,11 +108,16 @@ class _Look:
 
     @property
     def nbytes(self) -> int:
-        return 200 + sum(
-            value.numel() * value.element_size()
-            for value in vars(self.state).values()
-            if isinstance(value, Tensor)
-        )
+        return 200 + _nbytes(self.state)
+
+
+def _nbytes(value: object) -> int:
+    """Bytes of the tensors in a state, also of the states of tiles in it."""
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, ImageState):
+        return sum(map(_nbytes, vars(value).values()))
+    return sum(map(_nbytes, value)) if isinstance(value, tuple) else 0
 
 
 @dataclass(frozen=True)

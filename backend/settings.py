@@ -55,6 +55,7 @@ class Settings:
     fetch_timeout: float = 20.0  # seconds per picture
     max_image_mb: float = 100.0  # megabytes per picture, as fetched
     max_image_megapixels: float = 120.0
+    tile_above_megapixels: float = 16.0  # larger pictures are seen in tiles; 0: none are
     max_brush_megapixels: float = 25.0  # the editor builds 4 bytes per pixel and brush region
     result_cache_mb: float = 64.0  # megabytes of finished results kept in memory
     state_cache_mb: float = 256.0  # megabytes of looks at pictures kept, for clicks and new words
@@ -90,6 +91,9 @@ class Settings:
             max_image_mb=read.number("MAX_IMAGE_MB", cls.max_image_mb, lowest=0.001, highest=2000),
             max_image_megapixels=read.number(
                 "MAX_IMAGE_MEGAPIXELS", cls.max_image_megapixels, lowest=0.001, highest=170
+            ),
+            tile_above_megapixels=read.number(
+                "TILE_ABOVE_MEGAPIXELS", cls.tile_above_megapixels, lowest=0, highest=170
             ),
             max_brush_megapixels=read.number(
                 "MAX_BRUSH_MEGAPIXELS", cls.max_brush_megapixels, lowest=0.001, highest=170

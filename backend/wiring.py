@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cliper_model import profiles
 from cliper_model.segmenter import Identity, Label, Segmenter
@@ -16,7 +16,10 @@ from .predictor import Limits, Predictor
 from .services import Services
 from .settings import Settings
 
-__all__ = ["Services", "build", "check_choice", "limits", "pictures", "real_model"]
+if TYPE_CHECKING:
+    from cliper_model.tiled import TilePlan
+
+__all__ = ["Services", "build", "check_choice", "limits", "pictures", "real_model", "tile_plan"]
 
 MEGA = 1_000_000
 
@@ -98,6 +101,8 @@ def real_model(settings: Settings, *, download: bool = True) -> ModelSource:
         "student": settings.student,
     }
 
+    tiles = settings.tile_above_megapixels
+
     def profile() -> str:
         if settings.profile is not None:
             return settings.profile
@@ -116,17 +121,20 @@ def real_model(settings: Settings, *, download: bool = True) -> ModelSource:
     def identify(name: str) -> Identity:
         import cliper_model
 
-        return cliper_model.identity(name, settings.model_dir, **choice)
+        return _tiled_identity(
+            cliper_model.identity(name, settings.model_dir, **choice), above=tiles
+        )
 
     def foresee(name: str) -> Identity | None:
         from cliper_model import loading
 
-        return loading.identity_after_fetch(name, settings.model_dir, **choice)
+        known = loading.identity_after_fetch(name, settings.model_dir, **choice)
+        return None if known is None else _tiled_identity(known, above=tiles)
 
     def load(name: str, progress: Progress) -> Segmenter:
         import cliper_model
 
-        return cliper_model.load(
+        method = cliper_model.load(
             name,
             device=settings.device,
             dtype=settings.dtype,
@@ -134,6 +142,7 @@ def real_model(settings: Settings, *, download: bool = True) -> ModelSource:
             progress=progress,
             **choice,
         )
+        return _tiled(method, above=tiles)
 
     return ModelSource(
         profile=profile,
@@ -144,6 +153,28 @@ def real_model(settings: Settings, *, download: bool = True) -> ModelSource:
         describe=_describe,
         check_words=_any_word if settings.student is not None else profiles.check_words,
     )
+
+
+def tile_plan(above: float) -> TilePlan:
+    """How large pictures are cut up: those of more than `above` megapixels."""
+    from cliper_model.tiled import TilePlan
+
+    standard = TilePlan()
+    return replace(
+        standard,
+        above_megapixels=above,
+        most_pixels=max(standard.most_pixels, int(above * MEGA)),
+    )
+
+
+def _tiled(method: Segmenter, *, above: float) -> Segmenter:
+    from cliper_model.tiled import Tiled
+
+    return Tiled(method, tile_plan(above)) if above else method
+
+
+def _tiled_identity(identity: Identity, *, above: float) -> Identity:
+    return tile_plan(above).identity_of(identity) if above else identity
 
 
 def _any_word(profile: str, labels: Sequence[Label]) -> None:
@@ -159,6 +190,16 @@ def _describe(segmenter: Segmenter) -> Mapping[str, Any]:
         "method": segmenter.identity.method,
         "features": source.name if source is not None else None,
         "device": str(backbone.device) if backbone else None,
+        "large_pictures": _large_pictures(segmenter),
         "dtype": str(backbone.dtype).removeprefix("torch.") if backbone else None,
         "fallbacks": [str(note) for note in getattr(diffusion, "differences", ())],
     }
+
+
+def _large_pictures(segmenter: Segmenter) -> str:
+    """Whether large pictures are seen in tiles, and why not."""
+    plan = getattr(segmenter, "plan", None)
+    if plan is None:
+        return "at once"
+    because = getattr(segmenter, "whole_because", None)
+    return f"at once: {because}" if because else f"in tiles above {plan.above_megapixels:g} MP"
