@@ -4,7 +4,7 @@ import io
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,7 +12,13 @@ import numpy as np
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.actions.action_builder import ActionBuilder
+from selenium.webdriver.common.actions.pointer_input import PointerInput
 from selenium.webdriver.common.by import By
+
+Point = tuple[float, float]
+"""(x, y) in percent of the displayed picture."""
 
 # Where the picture lies, in page coordinates, and the window onto it: the editor may enlarge the
 # picture a little beyond its stage. Null until it is drawn.
@@ -85,7 +91,7 @@ class Browser:
         field = self._driver.find_element(By.NAME, "password")
         field.send_keys(password)
         field.submit()
-        self._until(lambda: "/user/login" not in self._driver.current_url, "the login to pass")
+        self.until(lambda: "/user/login" not in self._driver.current_url, "the login to pass")
 
     def open_prediction(self, url: str, project: int, task: int) -> list[dict[str, Any]]:
         """Open a task's labelling page, select its prediction; returns the regions shown.
@@ -96,7 +102,7 @@ class Browser:
         page = f"{url}/projects/{project}/data?task={task}"
         for patience in (25, 60):
             self._driver.get(page)
-            regions = self._poll(lambda: self._ready_regions(), patience)
+            regions = self.poll(lambda: self._ready_regions(), patience)
             if regions is not None:
                 return list(regions)
         raise AssertionError(f"the editor shows no prediction of task {task}: {self._state()}")
@@ -115,11 +121,11 @@ class Browser:
             shown[0] = self._picture_now(size_hw)
             return until(shown[0][0])
 
-        self._poll(look, 60)
+        self.poll(look, 60)
         return shown[0]
 
     def _picture_now(self, size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        found = self._until(lambda: self._driver.execute_script(GEOMETRY), "the picture")
+        found = self.until(lambda: self.run(GEOMETRY), "the picture")
         shot = Image.open(io.BytesIO(self._driver.get_screenshot_as_png())).convert("RGB")
         left, top, right, bottom = found["picture"]
         height, width = size_hw
@@ -136,22 +142,59 @@ class Browser:
         """Save the whole window as PNG."""
         path.write_bytes(self._driver.get_screenshot_as_png())
 
-    def _ready_regions(self) -> list[dict[str, Any]] | None:
-        regions = self._driver.execute_script(PREDICTION)
-        return regions if regions and all(region["ready"] for region in regions) else None
+    def visit(self, address: str) -> None:
+        """Load a page."""
+        self._driver.get(address)
 
-    def _until(self, look: Callable[[], Any], what: str, patience: float = 60) -> Any:
-        found = self._poll(look, patience)
+    def run(self, script: str, *arguments: object) -> Any:
+        """Run JavaScript in the page; returns what it returns."""
+        return self._driver.execute_script(script, *arguments)
+
+    def wait_in_page(self, milliseconds: int) -> None:
+        """Let a timer of the page run out: timers set before with no longer delay are over then."""
+        self._driver.execute_async_script(
+            "window.setTimeout(arguments[1], arguments[0])", milliseconds
+        )
+
+    def drag_on_picture(self, points: Sequence[Point], *, key: str | None = None) -> None:
+        """Press the mouse at the first point, move through all, let go; `key` is held meanwhile.
+
+        Points are (x, y) in percent of the picture, as regions have them; one point is a click.
+        """
+        left, top, right, bottom = self.until(lambda: self.run(GEOMETRY), "the picture")["picture"]
+        places = [
+            (round(left + (right - left) * x / 100), round(top + (bottom - top) * y / 100))
+            for x, y in points
+        ]
+        if key:
+            ActionChains(self._driver).key_down(key).perform()
+        mouse = ActionBuilder(self._driver, mouse=PointerInput("mouse", "mouse"), duration=50)
+        mouse.pointer_action.move_to_location(*places[0]).pointer_down()
+        for place in places[1:]:
+            mouse.pointer_action.move_to_location(*place)
+        mouse.pointer_action.pointer_up()
+        mouse.perform()
+        if key:
+            ActionChains(self._driver).key_up(key).perform()
+
+    def until(self, look: Callable[[], Any], what: str, patience: float = 60) -> Any:
+        """What `look` finds, looked for again and again; fails after `patience` seconds."""
+        found = self.poll(look, patience)
         assert found, f"waited {patience} s for {what}: {self._state()}"
         return found
 
-    def _poll(self, look: Callable[[], Any], patience: float) -> Any:
+    def poll(self, look: Callable[[], Any], patience: float) -> Any:
+        """What `look` finds within `patience` seconds, else None."""
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             if found := look():
                 return found
             time.sleep(0.2)
         return None
+
+    def _ready_regions(self) -> list[dict[str, Any]] | None:
+        regions = self.run(PREDICTION)
+        return regions if regions and all(region["ready"] for region in regions) else None
 
     def _state(self) -> str:
         console = [entry["message"] for entry in self._driver.get_log("browser")[-5:]]
