@@ -8,22 +8,15 @@ Each task has one of three outcomes, never mixed:
 """
 
 import hashlib
-import json
 import logging
+import math
 import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-import numpy as np
-from jaxtyping import UInt8
-from torch import Tensor
-
-from cliper_model import ImageState, Segmenter, Vocabulary, decide
-from cliper_model.errors import CliperError, WeightsError
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from . import advice, prompting
 from .device import DeviceQueue, Ticket
@@ -32,20 +25,17 @@ from .errors import (
     Busy,
     ConfigError,
     CouldNotPredict,
-    ImageError,
     MaskTooLarge,
     ModelFailed,
-    ModelNotReady,
     OutOfMemory,
-    Unreachable,
 )
-from .images.hanging import HangingServers
+from .fetching import Fetching, Hurry, Pictures
 from .labelstudio import label_config, options
 from .labelstudio.tasks import PredictRequest, SetupRequest, Task
+from .looking import Look, Looking, Picture, Segmenters, is_out_of_memory, model_errors_as_ours
 from .model_host import READY
 from .model_pool import ModelChoice, ModelPool
 from .outcomes import ImageResult, NotPredicted, Outcome, Predicted, combined
-from .painting import Painted, image_result, write
 from .plan import Plan, View, choice_of, version_of, vocabularies
 from .result_cache import ResultCache
 from .vocabulary import ControlVocabulary
@@ -54,29 +44,11 @@ logger = logging.getLogger(__name__)
 
 AHEAD = 1  # pictures fetched while the device is busy with an earlier one
 REMEMBERED_VERSIONS = 20
-REMEMBERED_VOCABULARIES = 32
 REMEMBERED_PROJECTS = 1000  # whose extra_params are kept
 REMEMBERED_PICTURES = 256  # whose bytes are known by their address, for clicks
 FRESH = 300.0  # seconds such an address is believed
-NEARLY_ALL = 0.95  # of the time for a fetch: who takes so long without an answer hangs
-NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-MEGA = 1_000_000
 
-
-class Pictures(Protocol):
-    """Where pictures come from; `backend.images` offers it."""
-
-    def fetch(self, address: str, *, timeout: float, task_id: int | None = None) -> bytes:
-        """Raises ImageError."""
-        ...
-
-    def server(self, address: str) -> str | None:
-        """Who would be asked for the picture; None if nobody."""
-        ...
-
-    def decode(self, data: bytes, *, page: int = 1) -> UInt8[np.ndarray, "height width 3"]:
-        """As displayed: EXIF orientation applied, RGB. Raises ImageError."""
-        ...
+Waited = TypeVar("Waited")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,42 +71,7 @@ class Limits:
     brush_megapixels: float = 25.0
 
 
-@dataclass(frozen=True)
-class _Look:
-    """A state that knows its size, for the cache."""
-
-    state: ImageState
-    size_hw: tuple[int, int]  # of the picture as displayed
-
-    @property
-    def nbytes(self) -> int:
-        return 200 + _nbytes(self.state)
-
-
-def _nbytes(value: object) -> int:
-    """Bytes of the tensors in a state, also of the states of tiles in it."""
-    if isinstance(value, Tensor):
-        return value.numel() * value.element_size()
-    if isinstance(value, ImageState):
-        return sum(map(_nbytes, vars(value).values()))
-    return sum(map(_nbytes, value)) if isinstance(value, tuple) else 0
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """A picture's bytes, by their digest; unpacked only where nobody looked at it before."""
-
-    digest: str
-    page: int
-    unpack: Callable[[], UInt8[np.ndarray, "height width 3"]]
-
-    @property
-    def key(self) -> tuple[str, int]:
-        return (self.digest, self.page)
-
-
 _Found = ImageResult | Ticket[ImageResult]
-Segmenters = Mapping[ModelChoice, Segmenter]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,8 +80,7 @@ class _Work:
 
     plan: Plan
     segmenters: Segmenters
-    deadline: float
-    hung: set[str] = field(default_factory=set)  # servers not to be waited for again
+    hurry: Hurry
 
 
 class Predictor:
@@ -163,11 +99,12 @@ class Predictor:
         self._models, self._pictures, self._limits = models, pictures, limits
         self._defaults, self._clock = dict(defaults or {}), clock
         self._seats = threading.BoundedSemaphore(limits.waiting)
-        self._hanging = HangingServers(clock=clock)
+        self._fetching = Fetching(pictures, timeout=limits.fetch_timeout, clock=clock)
         self._device = DeviceQueue()
+        self._looking = Looking(
+            state_bytes=limits.state_bytes, brush_megapixels=limits.brush_megapixels
+        )
         self._results: ResultCache[ImageResult] = ResultCache(max_bytes=limits.result_bytes)
-        self._looks: ResultCache[_Look] = ResultCache(max_bytes=limits.state_bytes)
-        self._vocabularies: OrderedDict[object, Vocabulary] = OrderedDict()  # device thread only
         self._versions: deque[str] = deque(maxlen=REMEMBERED_VERSIONS)
         self._advised: deque[str] = deque(maxlen=REMEMBERED_VERSIONS)
         self._lock = threading.Lock()  # of the two below
@@ -199,15 +136,18 @@ class Predictor:
         if not request.tasks:
             return []
         with self._seat():
-            deadline = self._clock() + self._limits.budget
+            budget = self._limits.budget
+            hurry = Hurry(deadline=self._clock() + budget, budget=budget)
             plan = self._plan(request.label_config, self._extra_of(request.project))
             segmenters = {
                 choice: self._models.host(choice).segmenter() for choice in plan.identities
             }
-            work = _Work(plan=plan, segmenters=segmenters, deadline=deadline)
-            if request.context is not None:
-                return [self._answer(task, request.context, work) for task in request.tasks]
-            outcomes = self._in_a_good_order(request.tasks, work)
+            work = _Work(plan=plan, segmenters=segmenters, hurry=hurry)
+            outcomes = (
+                self._in_a_good_order(request.tasks, work)
+                if request.context is None
+                else [self._answer(task, request.context, work) for task in request.tasks]
+            )
         _tell_what_is_left(outcomes, self._limits.budget)
         _refuse_if_all_are(outcomes)
         return outcomes
@@ -244,7 +184,7 @@ class Predictor:
         wanted = vocabularies(read, layers)
         hosts = {choice: self._models.host(choice) for choice in map(choice_of, wanted)}
         identities = {choice: host.identity() for choice, host in hosts.items()}
-        with _model_errors_as_ours():
+        with model_errors_as_ours():
             for one in wanted:
                 hosts[choice_of(one)].check_words(one.explicit_words)
         version = version_of(identities, wanted)
@@ -262,28 +202,20 @@ class Predictor:
         ready = all(host.status.state == READY for host in hosts.values())
         if ready and version not in self._advised:
             self._advised.append(version)
-            self._device.submit(("advice", version), lambda: self._advise_on_words(plan))
+            segmenters = {choice: host.segmenter() for choice, host in hosts.items()}
+            self._device.submit(("advice", version), lambda: self._looking.advise(plan, segmenters))
         return plan
-
-    def _advise_on_words(self, plan: Plan) -> None:
-        """On the log: words the model will not read well."""
-        for one in plan.wanted:
-            with suppress(ModelNotReady, CliperError, ConfigError):
-                segmenter = self._models.host(choice_of(one)).segmenter()
-                if one.sought:
-                    for warning in advice.of_words(one, self._vocabulary(one, segmenter)):
-                        logger.warning("label config of %s: %s", plan.version, warning)
 
     def _in_a_good_order(self, tasks: Sequence[Task], work: _Work) -> list[Outcome]:
         """Pictures on servers that hung lately are tried last; the answers keep their order."""
-        order = sorted(range(len(tasks)), key=lambda index: self._may_hang(tasks[index], work.plan))
+
+        def may_hang(index: int) -> bool:
+            return self._fetching.may_hang(work.plan.picture_addresses(tasks[index]))
+
+        order = sorted(range(len(tasks)), key=may_hang)
         outcomes = self._outcomes([tasks[index] for index in order], work)
         by_index = dict(zip(order, outcomes, strict=True))
         return [by_index[index] for index in range(len(tasks))]
-
-    def _may_hang(self, task: Task, plan: Plan) -> bool:
-        servers = map(self._pictures.server, plan.picture_addresses(task))
-        return any(server is not None and self._hanging.lately(server) for server in servers)
 
     def _outcomes(self, tasks: Sequence[Task], work: _Work) -> Iterator[Outcome]:
         """Fetch the next pictures while the device works on the earlier ones."""
@@ -330,7 +262,7 @@ class Predictor:
         The key is the picture's content, not its address: a picture mended in place is
         new, and one that was asked twice is the same.
         """
-        data = self._fetch(task, view.address, work)
+        data = self._fetching.fetch(task, view.address, work.hurry)
         digest = hashlib.sha256(data).hexdigest()
         self._note(view, digest)
         key = (digest, view.place, work.plan.version)
@@ -338,28 +270,18 @@ class Predictor:
         if known is not None:
             return known
         pixels = self._pictures.decode(data, page=view.page)
-        self._refuse_brush_of(pixels, view.wanted)
-        self._left(work.deadline)
-        picture = _Picture(digest, view.page, lambda: pixels)
+        self._looking.refuse_brush((pixels.shape[0], pixels.shape[1]), view.wanted)
+        self._fetching.left(work.hurry)
+        picture = Picture(digest, view.page, lambda: pixels)
 
         def job() -> ImageResult:
             result = self._results.get(key)
             if result is None:
-                result = self._compute(picture, view, work.segmenters, seed="|".join(key))
+                result = self._looking.result(picture, view, work.segmenters, seed="|".join(key))
                 self._results.put(key, result)
             return result
 
         return self._device.submit(key, job)
-
-    def _refuse_brush_of(
-        self, pixels: UInt8[np.ndarray, "height width 3"], wanted: Sequence[ControlVocabulary]
-    ) -> None:
-        """Raises MaskTooLarge: the editor builds four bytes per pixel for every brush region."""
-        height, width = pixels.shape[:2]
-        budget = self._limits.brush_megapixels
-        brush = any(one.control.kind in ("brushlabels", "brush") for one in wanted)
-        if brush and height * width > budget * MEGA:
-            raise MaskTooLarge((height, width), budget)
 
     def _note(self, view: View, digest: str) -> None:
         """A click on this picture soon after need not fetch it again."""
@@ -368,36 +290,6 @@ class Predictor:
             self._recent.move_to_end((view.address, view.page))
             while len(self._recent) > REMEMBERED_PICTURES:
                 self._recent.popitem(last=False)
-
-    def _fetch(self, task: Task, address: str, work: _Work) -> bytes:
-        """The bytes of a picture. Raises ImageError, BudgetSpent.
-
-        A server that hangs is waited for once per request.
-        """
-        server = self._pictures.server(address)
-        if server is not None and server in work.hung:
-            raise Unreachable(f"{server} did not answer in time for an earlier task")
-        began = self._clock()
-        timeout = min(self._limits.fetch_timeout, self._left(work.deadline))
-        number = task.id if isinstance(task.id, int) else None
-        try:
-            data = self._pictures.fetch(address, timeout=timeout, task_id=number)
-        except ImageError:
-            self._left(work.deadline)  # cut short by our own hurry, not by the server's fault
-            if server is not None and self._clock() - began >= NEARLY_ALL * timeout:
-                work.hung.add(server)
-                self._hanging.hung(server)
-            raise
-        if server is not None:
-            self._hanging.answered(server)
-        return data
-
-    def _left(self, deadline: float) -> float:
-        """Seconds left. Raises BudgetSpent."""
-        left = deadline - self._clock()
-        if left <= 0:
-            raise BudgetSpent(self._limits.budget)
-        return left
 
     def _finish(
         self,
@@ -408,7 +300,10 @@ class Predictor:
         try:
             if isinstance(found, CouldNotPredict):
                 raise found
-            results = [self._wait(one, work.deadline) for one in found]
+            results = [
+                one if isinstance(one, ImageResult) else self._wait(one, work.hurry)
+                for one in found
+            ]
             return combined(results, work.plan.version)
         except CouldNotPredict as error:
             level = logging.DEBUG if isinstance(error, BudgetSpent) else logging.WARNING
@@ -421,13 +316,12 @@ class Predictor:
         finally:
             _leave(found)
 
-    def _wait(self, one: _Found, deadline: float) -> ImageResult:
-        if isinstance(one, ImageResult):
-            return one
+    def _wait(self, ticket: Ticket[Waited], hurry: Hurry) -> Waited:
+        """What the device says, in time. Raises BudgetSpent, and as the job."""
         try:
-            return one.wait(max(deadline - self._clock(), 0.0))
+            return ticket.wait(max(hurry.deadline - self._clock(), 0.0))
         except TimeoutError:
-            raise BudgetSpent(self._limits.budget) from None
+            raise BudgetSpent(hurry.budget) from None
 
     # -- one click --------------------------------------------------------------------
 
@@ -459,138 +353,32 @@ class Predictor:
         work: _Work,
     ) -> tuple[bytes, float]:
         """The selected region as JSON, and its score. Raises CouldNotPredict."""
-        picture = self._picture_for_click(task, view, work)
+        seen, digest = self._seen(task, view, choice_of(one), work)
         segmenter = work.segmenters[choice_of(one)]
+        key = ("click", digest, view.place, work.plan.version, prompt)
+        ticket = self._device.submit(
+            key,
+            lambda: self._looking.selection(
+                seen, view, prompt, one, number, segmenter, seed=repr(key)
+            ),
+        )
+        return self._wait(ticket, work.hurry)
 
-        def job() -> tuple[bytes, float]:
-            with self._failures_as_ours():
-                look = self._look(picture, choice_of(one), segmenter, (one,))
-                scores = segmenter.score(look.state, self._vocabulary(one, segmenter))
-                decision = one.decision(segmenter.decision(one.preset))
-                mask = prompting.selected(scores, number, prompt, decision)
-                score = round(float(np.clip(scores.presence[number], 0.0, 1.0)), 4)
-                regions = write(
-                    mask,
-                    one,
-                    one.sought[number],
-                    region_id=hashlib.sha256(
-                        repr((picture.key, view.place, prompt)).encode()
-                    ).hexdigest()[:12],
-                    score=score,
-                    size_hw=look.size_hw,
-                    index=view.index,
-                )
-                return json.dumps(regions, separators=(",", ":")).encode(), score
-
-        key = ("click", picture.key, view.place, work.plan.version, prompt)
-        ticket = self._device.submit(key, job)
-        try:
-            return ticket.wait(max(work.deadline - self._clock(), 0.0))
-        except TimeoutError:
-            raise BudgetSpent(self._limits.budget) from None
-
-    def _picture_for_click(self, task: Task, view: View, work: _Work) -> _Picture:
-        """The picture by its address where that was fetched lately, else fetched."""
-
-        def fetched() -> bytes:
-            return self._fetch(task, view.address, work)
-
+    def _seen(
+        self, task: Task, view: View, choice: ModelChoice, work: _Work
+    ) -> tuple[Look | Picture, str]:
+        """An earlier look at a picture fetched lately, else the picture; and its digest."""
         with self._lock:
-            digest, since = self._recent.get((view.address, view.page), ("", -FRESH))
+            digest, since = self._recent.get((view.address, view.page), ("", -math.inf))
         if self._clock() - since < FRESH:
-            return _Picture(
-                digest, view.page, lambda: self._pictures.decode(fetched(), page=view.page)
-            )
-        data = fetched()
+            known = self._looking.known(digest, view.page, choice)
+            if known is not None:
+                return known, digest
+        data = self._fetching.fetch(task, view.address, work.hurry)
         digest = hashlib.sha256(data).hexdigest()
         self._note(view, digest)
-        return _Picture(digest, view.page, lambda: self._pictures.decode(data, page=view.page))
-
-    # -- on the device thread ---------------------------------------------------------
-
-    def _compute(
-        self, picture: _Picture, view: View, segmenters: Segmenters, *, seed: str
-    ) -> ImageResult:
-        """Look once per model, then score and decide per control.
-
-        Raises CouldNotPredict, ConfigError.
-        """
-        with self._failures_as_ours():
-            painted = []
-            size_hw = (0, 0)
-            for one in view.wanted:
-                segmenter = segmenters[choice_of(one)]
-                vocabulary = self._vocabulary(one, segmenter)
-                look = self._look(picture, choice_of(one), segmenter, view.wanted)
-                size_hw = look.size_hw
-                decision = one.decision(segmenter.decision(one.preset))
-                segmentation = decide(segmenter.score(look.state, vocabulary), decision)
-                painted.append(Painted(one=one, segmentation=segmentation, decision=decision))
-            return image_result(painted, size_hw=size_hw, index=view.index, seed=seed)
-
-    def _look(
-        self,
-        picture: _Picture,
-        choice: ModelChoice,
-        segmenter: Segmenter,
-        wanted: Sequence[ControlVocabulary],
-    ) -> _Look:
-        """What the model saw of a picture, from an earlier time if it is still there."""
-        key = (picture.key, choice, segmenter.identity.profile)
-        look = self._looks.get(key)
-        if look is None:
-            pixels = picture.unpack()
-            self._refuse_brush_of(pixels, wanted)
-            look = _Look(segmenter.observe(pixels), (pixels.shape[0], pixels.shape[1]))
-            self._looks.put(key, look)
-        return look
-
-    @contextmanager
-    def _failures_as_ours(self) -> Iterator[None]:
-        """Raises CouldNotPredict, ConfigError or ModelFailed, whatever the model raised."""
-        try:
-            yield
-        except (CouldNotPredict, ConfigError, ModelFailed):
-            raise
-        except CliperError as error:
-            raise CouldNotPredict(str(error)) from error
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise OutOfMemory from error
-            logger.exception("the model failed on a picture")
-            kind = type(error).__name__
-            raise CouldNotPredict(f"the model failed on this picture ({kind})") from error
-
-    def _vocabulary(self, one: ControlVocabulary, segmenter: Segmenter) -> Vocabulary:
-        key = (segmenter.identity.profile, one.reading)
-        vocabulary = self._vocabularies.get(key)
-        if vocabulary is None:
-            with _model_errors_as_ours():
-                vocabulary = segmenter.read(
-                    one.labels, background=one.background, preset=one.preset
-                )
-            self._vocabularies[key] = vocabulary
-            if vocabulary.dropped:
-                logger.info(
-                    "%s: background words dropped, too close to a label: %s",
-                    one.control.from_name,
-                    ", ".join(vocabulary.dropped),
-                )
-        self._vocabularies.move_to_end(key)
-        while len(self._vocabularies) > REMEMBERED_VOCABULARIES:
-            self._vocabularies.popitem(last=False)
-        return vocabulary
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, of the graphics card or the machine.
-
-    On the CPU torch says so with a plain RuntimeError: "DefaultCPUAllocator: can't allocate
-    memory".
-    """
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+        picture = Picture(digest, view.page, lambda: self._pictures.decode(data, page=view.page))
+        return picture, digest
 
 
 def _tell_what_is_left(outcomes: Sequence[Outcome], budget: float) -> None:
@@ -619,14 +407,3 @@ def _leave(found: list[_Found] | CouldNotPredict) -> None:
         for one in found:
             if isinstance(one, Ticket):
                 one.leave()
-
-
-@contextmanager
-def _model_errors_as_ours() -> Iterator[None]:
-    """What the model says about words is about the config; about weights, it is not ready."""
-    try:
-        yield
-    except WeightsError as error:
-        raise ModelFailed(str(error)) from error
-    except CliperError as error:
-        raise ConfigError(str(error)) from error

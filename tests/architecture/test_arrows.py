@@ -10,6 +10,8 @@ ERRORS = "backend.errors"  # the vocabulary of what can go wrong; everybody in b
 CORE = {  # the use case and what it is made of
     "backend.predictor",
     "backend.plan",
+    "backend.fetching",
+    "backend.looking",
     "backend.painting",
     "backend.prompting",
     "backend.outcomes",

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from backend.errors import Unreachable
+from backend.fetching import Pictures
 from backend.labelstudio.tasks import PredictRequest, Task
+from backend.looking import is_out_of_memory
 from backend.model_host import ModelHost
 from backend.model_pool import ModelPool
 from backend.outcomes import NotPredicted, Predicted
-from backend.predictor import Limits, Pictures, Predictor, is_out_of_memory
+from backend.predictor import Limits, Predictor
 from cliper_model import decide
 
 from ...doubles.colours import ColourSegmenter, colour_source

@@ -1,0 +1,233 @@
+"""What happens on the device: a picture is looked at once, everything else is worked out from that.
+
+All methods but `known` belong to the device's one thread.
+"""
+
+import hashlib
+import json
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+from torch import Tensor
+
+from cliper_model import ImageState, Segmenter, Vocabulary, decide
+from cliper_model.errors import CliperError, WeightsError
+
+from . import advice, prompting
+from .errors import (
+    ConfigError,
+    CouldNotPredict,
+    LabelsMissing,
+    MaskTooLarge,
+    ModelFailed,
+    OutOfMemory,
+)
+from .model_pool import ModelChoice
+from .outcomes import ImageResult
+from .painting import Painted, image_result, write
+from .plan import Plan, View, choice_of
+from .result_cache import ResultCache
+from .vocabulary import ControlVocabulary
+
+logger = logging.getLogger(__name__)
+
+REMEMBERED_VOCABULARIES = 32
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+BRUSHES = ("brushlabels", "brush")
+MEGA = 1_000_000
+
+Segmenters = Mapping[ModelChoice, Segmenter]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture by the digest of its bytes; unpacked only where nobody looked at it before."""
+
+    digest: str
+    page: int
+    unpack: Callable[[], UInt8[np.ndarray, "height width 3"]]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a model saw of a picture, and the size of the picture as displayed."""
+
+    state: ImageState
+    size_hw: tuple[int, int]
+
+    @property
+    def nbytes(self) -> int:
+        return 200 + _nbytes(self.state)
+
+
+class Looking:
+    """The device's work, and what it remembers: looks up to a number of bytes, read words."""
+
+    def __init__(self, *, state_bytes: int, brush_megapixels: float) -> None:
+        """`brush_megapixels`: the largest picture that gets brush masks."""
+        self._brush_megapixels = brush_megapixels
+        self._looks: ResultCache[Look] = ResultCache(max_bytes=state_bytes)
+        self._vocabularies: OrderedDict[object, Vocabulary] = OrderedDict()
+
+    def known(self, digest: str, page: int, choice: ModelChoice) -> Look | None:
+        """An earlier look, if it is still there; for any thread."""
+        return self._looks.get((digest, page, choice))
+
+    def refuse_brush(self, size_hw: tuple[int, int], wanted: Sequence[ControlVocabulary]) -> None:
+        """Raises MaskTooLarge: the editor builds four bytes per pixel for every brush region."""
+        brush = any(one.control.kind in BRUSHES for one in wanted)
+        if brush and size_hw[0] * size_hw[1] > self._brush_megapixels * MEGA:
+            raise MaskTooLarge(size_hw, self._brush_megapixels)
+
+    def result(
+        self, picture: Picture, view: View, segmenters: Segmenters, *, seed: str
+    ) -> ImageResult:
+        """Look once per model, then score and decide per control.
+
+        Raises CouldNotPredict, ConfigError, ModelFailed.
+        """
+        with failures_as_ours():
+            painted = []
+            size_hw = (0, 0)
+            for one in view.wanted:
+                segmenter = segmenters[choice_of(one)]
+                vocabulary = self._vocabulary(one, segmenter)
+                look = self._look(picture, choice_of(one), segmenter)
+                size_hw = look.size_hw
+                decision = one.decision(segmenter.decision(one.preset))
+                segmentation = decide(segmenter.score(look.state, vocabulary), decision)
+                painted.append(Painted(one=one, segmentation=segmentation, decision=decision))
+            return image_result(painted, size_hw=size_hw, index=view.index, seed=seed)
+
+    def selection(
+        self,
+        seen: Look | Picture,
+        view: View,
+        prompt: prompting.Prompt,
+        one: ControlVocabulary,
+        number: int,
+        segmenter: Segmenter,
+        *,
+        seed: str,
+    ) -> tuple[bytes, float]:
+        """The prompted label's region as a JSON list, and its presence.
+
+        `number` is the label's among the sought of `one`. Raises as `result`.
+        """
+        with failures_as_ours():
+            look = seen if isinstance(seen, Look) else self._look(seen, choice_of(one), segmenter)
+            self.refuse_brush(look.size_hw, (one,))
+            scores = segmenter.score(look.state, self._vocabulary(one, segmenter))
+            decision = one.decision(segmenter.decision(one.preset))
+            presence = round(float(np.clip(scores.presence[number], 0.0, 1.0)), 4)
+            regions = write(
+                prompting.selected(scores, number, prompt, decision),
+                one,
+                one.sought[number],
+                region_id=hashlib.sha256(seed.encode()).hexdigest()[:12],
+                score=presence,
+                size_hw=look.size_hw,
+                index=view.index,
+            )
+            return json.dumps(regions, separators=(",", ":")).encode(), presence
+
+    def advise(self, plan: Plan, segmenters: Segmenters) -> None:
+        """On the log: words the models will not read well."""
+        for one in plan.wanted:
+            if not one.sought:
+                continue
+            with suppress(CouldNotPredict, ConfigError, ModelFailed), failures_as_ours():
+                vocabulary = self._vocabulary(one, segmenters[choice_of(one)])
+                for warning in advice.of_words(one, vocabulary):
+                    logger.warning("label config of %s: %s", plan.version, warning)
+
+    def _look(self, picture: Picture, choice: ModelChoice, segmenter: Segmenter) -> Look:
+        key = (picture.digest, picture.page, choice)
+        look = self._looks.get(key)
+        if look is None:
+            pixels = picture.unpack()
+            look = Look(segmenter.observe(pixels), (pixels.shape[0], pixels.shape[1]))
+            self._looks.put(key, look)
+        return look
+
+    def _vocabulary(self, one: ControlVocabulary, segmenter: Segmenter) -> Vocabulary:
+        """The control's words as text rows. Raises ConfigError, LabelsMissing, ModelFailed.
+
+        What is wrong with words of the config is the config's trouble; with words of a task,
+        the task's.
+        """
+        vocabulary = self._vocabularies.get(one.reading)
+        if vocabulary is None:
+            try:
+                with model_errors_as_ours():
+                    vocabulary = segmenter.read(
+                        one.labels, background=one.background, preset=one.preset
+                    )
+            except ConfigError as error:
+                if one.control.labels_key is None:
+                    raise
+                raise LabelsMissing(str(error)) from error
+            self._vocabularies[one.reading] = vocabulary
+            if vocabulary.dropped:
+                logger.info(
+                    "%s: background words dropped, too close to a label: %s",
+                    one.control.from_name,
+                    ", ".join(vocabulary.dropped),
+                )
+        self._vocabularies.move_to_end(one.reading)
+        while len(self._vocabularies) > REMEMBERED_VOCABULARIES:
+            self._vocabularies.popitem(last=False)
+        return vocabulary
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of the graphics card or the machine.
+
+    On the CPU torch says so with a plain RuntimeError: "DefaultCPUAllocator: can't allocate
+    memory".
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+
+
+@contextmanager
+def model_errors_as_ours() -> Iterator[None]:
+    """What the model says about words is about the config; about weights, it is not ready."""
+    try:
+        yield
+    except WeightsError as error:
+        raise ModelFailed(str(error)) from error
+    except CliperError as error:
+        raise ConfigError(str(error)) from error
+
+
+@contextmanager
+def failures_as_ours() -> Iterator[None]:
+    """Raises CouldNotPredict, ConfigError or ModelFailed, whatever the model raised."""
+    try:
+        yield
+    except (CouldNotPredict, ConfigError, ModelFailed):
+        raise
+    except CliperError as error:
+        raise CouldNotPredict(str(error)) from error
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise OutOfMemory from error
+        logger.exception("the model failed on a picture")
+        kind = type(error).__name__
+        raise CouldNotPredict(f"the model failed on this picture ({kind})") from error
+
+
+def _nbytes(value: object) -> int:
+    """Bytes of the tensors in a state, also of the states of tiles in it."""
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, ImageState):
+        return sum(map(_nbytes, vars(value).values()))
+    return sum(map(_nbytes, value)) if isinstance(value, tuple) else 0
