@@ -22,7 +22,7 @@ from cliper_model.segmenter import Label, Segmentation, Segmenter, Vocabulary
 from .. import overlay
 from ..errors import BadRequest, CouldNotPredict, ImageBroken, ImageMissing, OutOfMemory
 from ..images.decode import decode
-from ..predictor import is_out_of_memory
+from ..looking import is_out_of_memory
 from ..settings import Settings
 
 HELP = (
