@@ -14,6 +14,7 @@ PROOFS = (
     ("demo_repeat", "a second training of the demo weights from the same seed"),
     ("demo_chain", "the whole chain through a real Label Studio"),
     ("responsiveness", "health and setup while a batch is predicted"),
+    ("large_pictures", "a picture of 108 megapixels in tiles, its memory and its masks"),
     ("true_size", "ViT-B/16 and Stable Diffusion 2.1 at true size"),
     ("true_methods", "every method at true size"),
     ("student", "a student: trained, killed, resumed, measured against its teacher"),

@@ -22,6 +22,8 @@ from torch import Tensor
 from .errors import EmptyVocabulary, IncompatibleState
 from .shapes import Image
 
+BLOCK_PIXELS = 1_000_000  # counted at once, in 8 bytes each
+
 REST_NAMES = frozenset({"background", "other", "void", "unlabeled", "unlabelled", "ignore"})
 MOST_SMOOTH = 50  # pixels; the largest radius outlines are rounded with
 
@@ -263,7 +265,12 @@ class Segmentation:
         """Pixels per label."""
         if self.layers is not None:
             return self.layers.sum(axis=(1, 2))
-        return np.bincount(self.label_map.ravel(), minlength=len(self.labels) + 1)[1:]
+        counts = np.zeros(len(self.labels) + 1, np.int64)
+        step = max(1, BLOCK_PIXELS // max(1, self.label_map.shape[1]))
+        for start in range(0, self.label_map.shape[0], step):
+            block = self.label_map[start : start + step]
+            counts += np.bincount(block.ravel(), minlength=len(counts))
+        return counts[1:]
 
     @property
     def region_scores(self) -> Float[np.ndarray, " classes"]:

@@ -94,6 +94,7 @@ class Cliptrase(Method):
     """The method on one set of weights. Immutable; share it between threads."""
 
     synonyms_published = False
+    whole_because = "clusters of patches vote for labels, and those of two tiles are not the same"
 
     config: CliptraseConfig
 

@@ -72,6 +72,9 @@ class Method(ABC):
     synonyms_published: ClassVar[bool] = True
     """False: the published form knows one string per label, its name."""
 
+    whole_because: ClassVar[str | None] = None
+    """Why scores of parts of a picture cannot be merged, in words; None where they can."""
+
     def __init__(
         self,
         clip: ClipBackbone,
@@ -100,6 +103,12 @@ class Method(ABC):
 
     def decision(self, preset: str) -> Decision:
         return self._presets(preset).decision
+
+    def presence(
+        self, strength: Float[np.ndarray, " classes"], *, preset: str
+    ) -> Float[np.ndarray, " classes"]:
+        """What a strength is worth, from 0 to 1, by the preset's numbers for this method."""
+        return self._presets(preset).presence(strength)
 
     def read(
         self,

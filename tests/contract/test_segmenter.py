@@ -23,6 +23,7 @@ from cliper_model.segmenter import Identity
 from cliper_model.student.checkpoint import Checkpoint
 from cliper_model.student.network import build_student
 from cliper_model.student.words import StudentWords
+from cliper_model.tiled import Tiled, TilePlan
 
 WORDS = ["house", "tree", "red car"]
 OTHER_WORDS = ["boat", "home", "cottage", "barn", "lamp", *(f"thing {n}" for n in range(150))]
@@ -85,6 +86,12 @@ def tiny_student() -> Path:
     return path
 
 
+def in_tiles(method: str, **changes: Any) -> Segmenter:
+    """A method that cuts even these small pictures into tiles."""
+    plan = TilePlan(above_megapixels=0.001, smallest_tile=48, most_tiles=4, most_pixels=1_000_000)
+    return Tiled(member(method, **changes), plan)
+
+
 MEMBERS: dict[str, Callable[[], Segmenter]] = {
     **{name: partial(member, name) for name in registry.METHODS},
     "cliper without refinement": partial(member, "cliper", refinement="none"),
@@ -101,6 +108,9 @@ MEMBERS: dict[str, Callable[[], Segmenter]] = {
     "cliptrase, edge-aware": partial(member, "cliptrase", edge_aware="pamr"),
     "maskclip, edge-aware": partial(member, "maskclip", edge_aware="pamr"),
     "proxyclip, edge-aware": partial(member, "proxyclip", edge_aware="pamr"),
+    "cliper, in tiles": partial(in_tiles, "cliper", edge_aware="pamr"),
+    "cliptrase, in tiles": partial(in_tiles, "cliptrase"),
+    "proxyclip, in tiles": partial(in_tiles, "proxyclip"),
 }
 
 

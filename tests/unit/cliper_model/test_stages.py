@@ -8,7 +8,7 @@ import torch
 from PIL import Image as PilImage
 from torch.nn import functional
 
-from cliper_model.segmenter import Decision, Scores
+from cliper_model.segmenter import Decision, Scores, Segmentation
 from cliper_model.stages import attention, classify, coarse, refine, resize, windows
 from cliper_model.stages import decide as deciding
 
@@ -278,6 +278,21 @@ def test_specks_give_their_pixels_to_the_next_best_label() -> None:
 
     assert kept.areas.tolist() == [63, 1]
     assert clean.areas.tolist() == [64, 0]
+
+
+def test_areas_are_counted_in_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    label_map = np.random.default_rng(0).integers(0, 4, (37, 11)).astype(np.int32)
+    label_map[label_map == 2] = 0
+    found = Segmentation(
+        labels=("a", "b", "c"),
+        label_map=label_map,
+        confidence=np.zeros(3, np.float32),
+        presence=np.zeros(3, np.float32),
+    )
+
+    monkeypatch.setattr("cliper_model.segmenter.BLOCK_PIXELS", 50)
+
+    assert found.areas.tolist() == [(label_map == 1).sum(), 0, (label_map == 3).sum()]
 
 
 def test_overlapping_masks_may_share_pixels() -> None:
