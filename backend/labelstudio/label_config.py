@@ -204,7 +204,7 @@ def _refuse_repeats(names: list[str], what: str) -> None:
 def _why_nothing(
     elements: list[Element], set_aside: list[str], elsewhere: list[tuple[str, str]]
 ) -> str:
-    known = " or ".join(CONTROL_TAGS[kind] for kind in FORMATS)
+    known = " or ".join(CONTROL_TAGS[kind] for kind in FORMATS if kind in CONTROL_TAGS)
     if elsewhere:
         name, target = elsewhere[0]
         return f"{known} {name!r} points to {target!r}, which is not an Image"
