@@ -37,7 +37,7 @@ A folder with `images/`, `masks/` of the same names and `names.txt`: line n name
 cliper evaluate --dataset folder --root my-pictures --profile fast --out results
 ```
 
-A Label Studio export (JSON) with brush annotations, its pictures beside it or below it; the newest annotation that was not cancelled counts, several regions of a label are joined, and where two labels overlap nothing is counted. Strokes that carry their label in a second result with the same id (`brush` and `labels`) are read alike. Regions without a mask (key points left by prompting, boxes, ellipses, polygons) are passed over: one line says how many, and `results.json` holds them by type under `regions_without_mask`. Pictures turned in Label Studio are refused with the number of their task.
+A Label Studio export (JSON) with brushes, bitmasks, polygons or closed vectors, its pictures beside it or below it; the newest annotation that was not cancelled counts, several regions of a label are joined, and where two labels overlap nothing is counted. Regions that carry their label in a second result with the same id (such as `brush` and `labels`) are read alike. Regions that do not say which pixels belong to the thing (key points and boxes, often left by prompting, ellipses, open vectors) are passed over: one line says how many, and `results.json` holds them by type under `regions_without_mask`. Pictures turned in Label Studio are refused with the number of their task.
 
 ```shell
 cliper evaluate --dataset labelstudio --root my-export --profile fast --out results

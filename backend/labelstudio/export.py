@@ -3,8 +3,8 @@
 Any result type that `regions.FORMATS` knows is read, whether it carries its labels itself or
 another result with the same id does (`brush` and `labels`; protocol notes §6). A label's regions
 are joined. Results without labels (choices, relations, strokes of no label) are passed over. So
-are regions that carry no mask, such as the key points of interactive prompts; `without_mask`
-counts them.
+are regions that do not say which pixels belong to the thing: key points, open paths, and boxes
+and ellipses, which are prompts as often as answers; `without_mask` counts them.
 """
 
 import json
@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from ..errors import BadMask, BadRequest
-from .regions import FORMATS, RegionFormat
+from .regions import FORMATS, RegionFormat, vector
 from .tasks import Region
 
 LABELLED = "labels"  # result types that carry labels end with it: brushlabels, polygonlabels
@@ -34,6 +34,7 @@ PLAIN = {  # types whose labels are another result -> the type that carries both
     "ellipse": "ellipselabels",
     "keypoint": "keypointlabels",
 }
+OUTLINED = {"brushlabels", "bitmasklabels", "polygonlabels", "vectorlabels"}  # say which pixels
 MASKS = ("rle", "imageDataURL", "maskDataURL")  # keys of a value that is a mask
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{6,}-")  # what Label Studio puts before an upload's name
@@ -128,13 +129,12 @@ class _Labelled:
     names: tuple[str, ...]
 
     @property
-    def has_mask(self) -> bool:
-        value = self.region.get("value")
-        return isinstance(value, Mapping) and any(key in value for key in MASKS)
-
-    @property
     def is_without_mask(self) -> bool:
-        return not self.has_mask and self.kind not in FORMATS
+        value = self.region.get("value")
+        fields = value if isinstance(value, Mapping) else {}
+        if self.kind == "vectorlabels" and "vertices" in fields:
+            return not vector.is_area(fields)
+        return self.kind not in OUTLINED and not any(key in fields for key in MASKS)
 
     @property
     def format(self) -> RegionFormat:

@@ -22,7 +22,7 @@ def encode(mask: Bool[np.ndarray, "height width"], control: RegionControl) -> li
     size_hw = control.size_hw or (mask.shape[0], mask.shape[1])
     if mask.shape != size_hw:
         mask = _enlarged(mask, size_hw)
-    packed = rle.encode(np.where(mask, np.uint8(OPAQUE), np.uint8(0)))
+    packed = rle.encode(np.ascontiguousarray(mask).view(np.uint8) * np.uint8(OPAQUE))
     return results(control, {"format": "rle", "rle": list(packed)}, size_hw=size_hw)
 
 

@@ -16,6 +16,7 @@ from backend.__main__ import main
 from backend.cli import evaluate
 from backend.errors import BadMask, BadRequest
 from backend.labelstudio import export, rle
+from backend.labelstudio.regions import FORMATS, RegionControl
 from cliper_model.evaluation import benchmarks
 from cliper_model.evaluation.datasets.table import LAYOUTS
 
@@ -464,6 +465,54 @@ def test_regions_without_a_mask_are_counted_and_passed_over():
     assert export.labels_of((task,)) == ("red",)
     assert list(export.masks_of(task, (4, 6))) == ["red"]
     assert export.without_mask((task,)) == {"ellipselabels": 1, "keypointlabels": 2, "rectangle": 1}
+
+
+def test_bitmasks_polygons_and_closed_vectors_are_read_and_joined_with_strokes():
+    def drawn(kind: str, mask: np.ndarray) -> list[dict[str, Any]]:
+        control = RegionControl(
+            from_name="seg",
+            to_name="image",
+            kind=kind,
+            label="red",
+            region_id=kind,
+            tolerance=0.0,
+        )
+        return FORMATS[kind].encode(mask, control)
+
+    quarters = [np.zeros((4, 6), bool) for _ in range(4)]
+    for index, mask in enumerate(quarters):
+        mask[index, index : index + 3] = True
+    polygon, vector = drawn("polygonlabels", quarters[1]), drawn("vectorlabels", quarters[2])
+    (open_path,) = drawn("vectorlabels", np.ones((4, 6), bool))
+    open_path["value"]["closed"] = False
+    task = task_of(
+        region("red", quarters[0]),
+        *polygon,
+        *vector,
+        *drawn("bitmasklabels", quarters[3]),
+        open_path,
+    )
+
+    found = export.masks_of(task, (4, 6))
+
+    assert np.array_equal(found["red"], np.logical_or.reduce(quarters))
+    assert export.without_mask((task,)) == {"vectorlabels": 1}
+
+
+def test_a_polygon_and_the_label_with_its_id_are_one_region():
+    mask = np.zeros((4, 6), bool)
+    mask[1:3, 2:5] = True
+    control = RegionControl(
+        from_name="shape",
+        to_name="image",
+        kind="polygon",
+        label="red",
+        labels_name="name",
+        region_id="a",
+    )
+    task = task_of(*FORMATS["polygon"].encode(mask, control))
+
+    assert np.array_equal(export.masks_of(task, (4, 6))["red"], mask)
 
 
 def test_key_points_left_by_prompting_do_not_stop_a_measurement(
