@@ -28,8 +28,8 @@ def of_config(wanted: Sequence[ControlVocabulary]) -> tuple[str, ...]:
     )
 
 
-def of_words(one: ControlVocabulary, vocabulary: Vocabulary) -> Iterator[str]:
-    """Words that break into many pieces, and labels that mean the same to the model."""
+def of_spelling(one: ControlVocabulary) -> Iterator[str]:
+    """Words in other letters, or that break into many pieces; takes a moment, and no model."""
     asked = [
         (label.name, prompt)
         for label, words in zip(one.sought, one.labels, strict=True)
@@ -43,10 +43,10 @@ def of_words(one: ControlVocabulary, vocabulary: Vocabulary) -> Iterator[str]:
                 f"the model hardly reads {prompt!r} of label {name!r}; "
                 "give English words in predicted_values"
             )
-    yield from _alike(vocabulary)
 
 
-def _alike(vocabulary: Vocabulary) -> Iterator[str]:
+def of_meaning(vocabulary: Vocabulary) -> Iterator[str]:
+    """Labels that mean the same to the model that read them."""
     rows = torch.nn.functional.normalize(
         vocabulary.rows[: len(vocabulary.row_class)].float().cpu(), dim=-1
     )

@@ -137,13 +137,13 @@ class Looking:
             return json.dumps(regions, separators=(",", ":")).encode(), presence
 
     def advise(self, plan: Plan, segmenters: Segmenters) -> None:
-        """On the log: words the models will not read well."""
+        """On the log: labels that mean the same to their model."""
         for one in plan.wanted:
             if not one.sought:
                 continue
             with suppress(CouldNotPredict, ConfigError, ModelFailed), failures_as_ours():
                 vocabulary = self._vocabulary(one, segmenters[choice_of(one)])
-                for warning in advice.of_words(one, vocabulary):
+                for warning in advice.of_meaning(vocabulary):
                     logger.warning("label config of %s: %s", plan.version, warning)
 
     def _look(self, picture: Picture, choice: ModelChoice, segmenter: Segmenter) -> Look:

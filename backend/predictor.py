@@ -14,7 +14,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -203,8 +203,21 @@ class Predictor:
         if ready and version not in self._advised:
             self._advised.append(version)
             segmenters = {choice: host.segmenter() for choice, host in hosts.items()}
-            self._device.submit(("advice", version), lambda: self._looking.advise(plan, segmenters))
+            told = threading.Thread(
+                target=self._advise, args=(plan, segmenters), name="advice", daemon=True
+            )
+            told.start()
         return plan
+
+    def _advise(self, plan: Plan, segmenters: Segmenters) -> None:
+        """On the log: what will not work well; the device is asked last, and only about words."""
+        for one in plan.wanted:
+            for warning in advice.of_spelling(one):
+                logger.warning("label config of %s: %s", plan.version, warning)
+        with suppress(RuntimeError):  # the device takes no more jobs: we are going down
+            self._device.submit(
+                ("advice", plan.version), lambda: self._looking.advise(plan, segmenters)
+            )
 
     def _in_a_good_order(self, tasks: Sequence[Task], work: _Work) -> list[Outcome]:
         """Pictures on servers that hung lately are tried last; the answers keep their order."""

@@ -155,7 +155,7 @@ def real_model(settings: Settings, *, download: bool = True) -> ModelSource:
     )
 
 
-def tile_plan(above: float) -> TilePlan:
+def tile_plan(above: float) -> "TilePlan":
     """How large pictures are cut up: those of more than `above` megapixels."""
     from cliper_model.tiled import TilePlan
 

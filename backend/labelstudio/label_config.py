@@ -15,6 +15,7 @@ from defusedxml.ElementTree import fromstring
 
 from ..errors import ConfigError
 from . import options
+from .regions import TAGS
 from .words import cleaned, words_of
 
 MAX_CHARACTERS: Final = 1_000_000
@@ -22,26 +23,12 @@ MANY_LABELS: Final = 100  # published collapse of large vocabularies
 OBJECT_TAG: Final = "image"
 LABELS_TAG: Final = "labels"
 
-LABELLED: Final = {  # tag in lower case -> as documented; the tag holds its own labels
-    "brushlabels": "BrushLabels",
-    "bitmasklabels": "BitmaskLabels",
-    "polygonlabels": "PolygonLabels",
-    "vectorlabels": "VectorLabels",
-    "rectanglelabels": "RectangleLabels",
-    "ellipselabels": "EllipseLabels",
-    "keypointlabels": "KeyPointLabels",
-}
-PLAIN: Final = {  # a Labels tag on the same picture holds the labels
-    "brush": "Brush",
-    "bitmask": "Bitmask",
-    "polygon": "Polygon",
-    "vector": "Vector",
-    "rectangle": "Rectangle",
-    "ellipse": "Ellipse",
-    "keypoint": "KeyPoint",
-}
+LABELLED: Final = {kind: tag for kind, tag in TAGS.items() if kind.endswith(LABELS_TAG)}
+"""Types whose tag holds its own labels."""
+PLAIN: Final = {kind: tag for kind, tag in TAGS.items() if kind not in LABELLED}
+"""Types whose labels stand in a Labels tag on the same picture."""
 ANSWERS: Final = {"choices": "Choices", "taxonomy": "Taxonomy"}  # about the picture as a whole
-CONTROL_TAGS: Final = {**LABELLED, **PLAIN, **ANSWERS}
+CONTROL_TAGS: Final = {**TAGS, **ANSWERS}
 PROMPTS: Final = frozenset(  # marked smart they ask and are never filled
     {"keypointlabels", "rectanglelabels", "ellipselabels", "keypoint", "rectangle", "ellipse"}
 )

@@ -1,6 +1,8 @@
 """BitmaskLabels and Bitmask: a mask as PNG whose opacity is the mask (protocol notes §6).
 
-The editor ignores colours, and scales a PNG of any size over the picture.
+The editor ignores colours, and scales a PNG of any size over the picture. It draws a smaller one
+rightly, but strokes of a person on it land elsewhere (protocol notes §6), so a mask keeps its size
+as long as the editor can bear it.
 """
 
 import base64
@@ -19,8 +21,9 @@ from ..tasks import Region
 from . import percent
 from .base import RegionControl, results
 
-LONGEST_SIDE = 2048  # pixels sent: about what a screen shows, and within what canvases take
-MOST_PIXELS = 80_000_000  # read; what a picture may have by default
+FULL_PIXELS = 25_000_000  # up to here masks can be corrected: 100 MB of the editor's per region
+LONGEST_SIDE = 2048  # pixels of a larger one: about what a screen shows
+MOST_PIXELS = 200_000_000  # read; more than any picture may have
 VISIBLE = 128  # strokes of the editor have soft edges; half opacity counts as painted
 PREFIX = "data:image/png;base64,"
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -29,11 +32,12 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 def encode(mask: Bool[np.ndarray, "height width"], control: RegionControl) -> list[Region]:
     """One region for everything the label covers; none for an empty mask.
 
-    Sides longer than LONGEST_SIDE are reduced: a pixel is opaque where at least half of it was.
+    Masks of pictures above FULL_PIXELS are reduced: a pixel is opaque where at least half of it
+    was. A smaller mask is sent as it is.
     """
     if not mask.any():
         return []
-    png = _png(_reduced(mask))
+    png = _png(_reduced(mask) if mask.size > FULL_PIXELS else mask)
     value = {"imageDataURL": PREFIX + base64.b64encode(png).decode("ascii")}
     size_hw = control.size_hw or (mask.shape[0], mask.shape[1])
     return results(control, value, size_hw=size_hw)
@@ -54,8 +58,6 @@ def decode(region: Region, size_hw: tuple[int, int]) -> Bool[np.ndarray, "height
 
 def _reduced(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "h w"]:
     longest = max(mask.shape)
-    if longest <= LONGEST_SIDE:
-        return mask
     height, width = (max(1, round(side * LONGEST_SIDE / longest)) for side in mask.shape)
     painted = np.ascontiguousarray(mask).view(np.uint8) * np.uint8(255)
     share = cv2.resize(painted, (width, height), interpolation=cv2.INTER_AREA)

@@ -89,7 +89,12 @@ def test_a_png_of_another_size_is_scaled_over_the_picture(size_hw: tuple[int, in
     assert large.shape == size_hw
 
 
-def test_a_long_side_is_reduced_and_smooth_masks_survive():
+def test_a_mask_the_editor_can_bear_keeps_its_size_so_that_people_can_correct_it():
+    assert png_of(smooth_mask((1100, 4000), 4)).size == (4000, 1100)
+
+
+def test_a_larger_one_is_reduced_and_smooth_masks_survive(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(bitmask, "FULL_PIXELS", 4_000_000)
     mask = smooth_mask((1100, 4000), 4)
 
     picture = png_of(mask)
