@@ -15,7 +15,7 @@ from backend.labelstudio.regions import FORMATS
 from .browser import Browser
 from .conftest import CHECKOUT
 from .pictures import TWO_BOXES
-from .test_browser import inner, opacity
+from .test_browser import TOOLS, inner, opacity
 
 PAINTS = {"red": "#FFFF00", "blue": "#00FF00"}
 SCREENSHOTS = CHECKOUT / ".cache" / "screenshots"
@@ -115,23 +115,30 @@ def test_a_format_is_stored_decoded_and_drawn(
     regions = browser.open_prediction(label_studio.url, project, task)
     assert len(regions) == len(PAINTS)
     picture = TWO_BOXES.image.astype(float)
+    outside = inner(~np.logical_or.reduce([TWO_BOXES.truth(word) for word in PAINTS]))
+    _, visible = browser.painted_picture(TWO_BOXES.size_hw, until=lambda now: True)
+    outside &= inner(visible)
+    outside[:, TOOLS:] = False
 
-    def painted(now: np.ndarray) -> bool:
-        return all(
-            opacity(now, picture, paint)[masks[word]].mean() > COVER
+    def inside(word: str) -> np.ndarray:
+        return inner(masks[word]) & inner(visible)
+
+    def covers(now: np.ndarray) -> dict[str, float]:
+        """How well every thing is covered with its paint: a low percentile, from 0 to 1."""
+        return {
+            word: float(np.percentile(opacity(now, picture, paint)[inside(word)], 5))
             for word, paint in PAINTS.items()
-        )
+            if kind != "keypointlabels"  # a dot of some pixels
+        }
 
-    shown, visible = browser.painted_picture(TWO_BOXES.size_hw, until=painted)
+    def untouched(now: np.ndarray) -> float:
+        return float((np.abs(now[outside] - picture[outside]).max(axis=1) < 12).mean())
+
+    def drawn(now: np.ndarray) -> bool:
+        return all(cover > COVER for cover in covers(now).values()) and untouched(now) > 0.99
+
+    shown, _ = browser.painted_picture(TWO_BOXES.size_hw, until=drawn)
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     browser.screenshot(SCREENSHOTS / f"{kind}.png")
-    if kind == "keypointlabels":  # a dot of some pixels: its place, not its spread, is asked
-        return
-    for word, paint in PAINTS.items():
-        inside = inner(masks[word]) & visible
-        cover = opacity(shown, picture, paint)[inside]
-        assert np.percentile(cover, 5) > COVER, f"{word} is not painted everywhere"
-    outside = inner(~np.logical_or.reduce([TWO_BOXES.truth(word) for word in PAINTS])) & visible
-    outside[:, 290:] = False  # the editor's tools
-    unchanged = np.abs(shown[outside] - picture[outside]).max(axis=1) < 12
-    assert unchanged.mean() > 0.99, "something is painted where nothing was found"
+    assert [word for word, cover in covers(shown).items() if cover <= COVER] == []
+    assert untouched(shown) > 0.99, "something is painted where nothing was found"
