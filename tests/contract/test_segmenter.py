@@ -20,6 +20,7 @@ from cliper_model.backbones.tiny import tiny_clip, tiny_diffusion, tiny_features
 from cliper_model.errors import BadImage, EmptyVocabulary, IncompatibleState, UnknownPreset
 from cliper_model.methods.frame import Parts
 from cliper_model.segmenter import Identity
+from cliper_model.stages.select import select
 from cliper_model.student.checkpoint import Checkpoint
 from cliper_model.student.network import build_student
 from cliper_model.student.words import StudentWords
@@ -325,6 +326,30 @@ def test_overlapping_masks_hold_what_plain_ones_hold(segmenter: Segmenter, pictu
     if scores.clusters is None:
         for index in range(len(WORDS)):
             assert not (plain.mask(index) & ~layered.mask(index)).any()
+
+
+def test_tidied_masks_leave_no_gap(segmenter: Segmenter, picture: Any) -> None:
+    scores = segmenter.score(segmenter.observe(picture(60, 90)), segmenter.read(WORDS))
+    base = Decision(presence_threshold=0.0, background="none")
+
+    full = decide(scores, base)
+    tidied = decide(scores, replace(base, min_piece=0.02, largest_hole=1.0, smooth=4))
+
+    assert tidied.label_map.all() == full.label_map.all()
+    assert set(np.unique(tidied.label_map)) <= set(np.unique(full.label_map))
+
+
+def test_a_click_keeps_its_pixel_and_a_negative_one_does_not(
+    segmenter: Segmenter, picture: Any
+) -> None:
+    scores = segmenter.score(segmenter.observe(picture(60, 90)), segmenter.read(WORDS))
+    decision = segmenter.decision("objects")
+
+    for label in range(len(WORDS)):
+        mask = select(scores, label, positive=[(80, 9)], negative=[(7, 50)], decision=decision)
+        assert mask.shape == (60, 90)
+        assert mask[9, 80]
+        assert not mask[50, 7]
 
 
 def test_one_label_alone_works(segmenter: Segmenter, picture: Any) -> None:
