@@ -20,6 +20,7 @@ ServiceError
         ├── AddressRefused     an address we do not go to
         ├── ImageMissing       nothing there
         ├── Unreachable        nobody answers, or not in time
+        │   └── WrongStatus    somebody answers, but not with success
         ├── TokenRefused       Label Studio does not accept our token
         ├── ImageTooLarge      more bytes or pixels than allowed
         └── ImageBroken        empty, truncated, or not a picture at all
@@ -145,6 +146,10 @@ class ImageMissing(ImageError):
 
 class Unreachable(ImageError):
     """Nobody answers, not in time, or not with success."""
+
+
+class WrongStatus(Unreachable):
+    """Somebody answers, but not with success."""
 
 
 class TokenRefused(ImageError):

@@ -1,4 +1,4 @@
-"""The few requests to Label Studio's API that the demonstration and the tests make."""
+"""The few requests to Label Studio's API that the demonstration, `doctor` and the tests make."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,15 +14,23 @@ class LabelStudioApi:
     """A client with one token; every method raises Refused with what Label Studio said.
 
     `token` is a legacy token (40 hex digits) or a personal access token, told apart by their
-    form. `timeout` in seconds; retrieving predictions may take long.
+    form. `timeout` in seconds; retrieving predictions may take long. `verify`: whether the
+    certificate of https:// must be trusted.
     """
 
-    def __init__(self, url: str, token: str, *, timeout: float = 180.0) -> None:
+    def __init__(
+        self, url: str, token: str, *, timeout: float = 180.0, verify: bool = True
+    ) -> None:
         self.url, self._timeout = url.rstrip("/"), timeout
         self._session = requests.Session()
+        self._session.verify = verify
         self._session.trust_env = False  # a proxy has no business between two local servers
         if token.count(".") == 2:
-            access = self.call("POST", "/api/token/refresh", json={"refresh": token})["access"]
+            try:
+                access = self.call("POST", "/api/token/refresh", json={"refresh": token})["access"]
+            except BaseException:
+                self.close()
+                raise
             self._session.headers["Authorization"] = f"Bearer {access}"
         else:
             self._session.headers["Authorization"] = f"Token {token}"

@@ -62,7 +62,8 @@ class LabelStudioServer(Server):
     """A running Label Studio with its own data folder, on a free port of the loopback interface.
 
     `strict` turns on Label Studio's own validation of predictions; `local_files` is a folder
-    it may serve pictures from; `templates` is where migrated data folders are kept.
+    it may serve pictures from; `templates` is where migrated data folders are kept; `also` are
+    more of its settings by their environment names, in place of ours where they meet.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class LabelStudioServer(Server):
         port: int | None = None,
         strict: bool = False,
         local_files: Path | None = None,
+        also: Mapping[str, str] | None = None,
     ) -> None:
         self.installation, self.data, self.templates = installation, data.absolute(), templates
         self.account = account or Account()
@@ -88,6 +90,7 @@ class LabelStudioServer(Server):
         if self.local_files:
             settings["LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED"] = "true"
             settings["LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT"] = str(self.local_files)
+        settings |= also or {}
         super().__init__(
             "Label Studio",
             _command(installation, self.port),

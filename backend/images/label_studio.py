@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
-from ..errors import ImageMissing, TokenRefused, Unreachable
+from ..errors import ImageMissing, TokenRefused, Unreachable, WrongStatus
 from .guarded import Answer, GuardedHttp, origin, shown
 
 REFUSED = (401, 403)
@@ -139,9 +139,9 @@ class LabelStudioFiles:
 
 
 def content(answer: Answer) -> bytes:
-    """The body of a good answer. Raises ImageMissing or Unreachable."""
+    """The body of a good answer. Raises ImageMissing or WrongStatus."""
     if answer.status in (404, 410):
         raise ImageMissing(f"there is nothing at {shown(answer.url)} (HTTP {answer.status})")
     if answer.status != 200:
-        raise Unreachable(f"{shown(answer.url)} answered HTTP {answer.status}")
+        raise WrongStatus(f"{shown(answer.url)} answered HTTP {answer.status}")
     return answer.body

@@ -59,8 +59,8 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What `verify` found about one file: `ok`, `unpinned` (no recorded checksum),
-    `damaged` or `missing`."""
+    """What was found about one file: `ok`, `unpinned` (no recorded checksum), `damaged` or
+    `missing`; by `glance` also `short`."""
 
     file: str
     path: Path
@@ -199,6 +199,40 @@ def verify(profile: str | Profile, weights_dir: str | Path | None = None) -> lis
             for file in variant.files
             if (folder / file.path).is_file() or _needed(file, folder)
         ]
+    return verdicts
+
+
+def glance(profile: str | Profile, weights_dir: str | Path | None = None) -> list[Verdict]:
+    """Like `verify` at no cost: no file is read, only its size is looked at.
+
+    Sizes on record are rounded for some files, so `short` begins at nine tenths, and small files
+    are only looked for. Shipped files are not listed.
+    """
+    chosen = _profile(profile)
+    root = _root(weights_dir)
+    verdicts = []
+    for component in chosen.components:
+        folder, variant = _place(component, root) or (
+            root / component.name,
+            component.variants[0],
+        )
+        for file in variant.files:
+            path = folder / file.path
+            if not path.is_file():
+                if not _needed(file, folder):
+                    continue
+                state = "missing"
+            else:
+                large = file.bytes >= MIB
+                state = "short" if large and path.stat().st_size < 0.9 * file.bytes else "ok"
+            verdicts.append(
+                Verdict(
+                    file=f"{component.name}/{file.path}",
+                    path=path,
+                    state=state,
+                    wanted=file.sha256,
+                )
+            )
     return verdicts
 
 

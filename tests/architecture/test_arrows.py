@@ -29,6 +29,7 @@ EVERYTHING = {  # may lean on anything
     "backend.adapter",
     "backend.cli",
     "backend.demo",
+    "backend.doctor",
     "backend.wiring",
 }
 

@@ -115,7 +115,7 @@ def test_what_answers_at_once_does_not_import_torch(name: str, tmp_path: Path) -
     assert python(script, tmp_path).strip() == ""
 
 
-@pytest.mark.parametrize("command", [[], ["serve"]])
+@pytest.mark.parametrize("command", [[], ["serve"], ["doctor"]])
 def test_help_is_shown_without_importing_torch(command: list[str], tmp_path: Path) -> None:
     script = (
         "import sys\n"

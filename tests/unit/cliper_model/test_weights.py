@@ -449,3 +449,24 @@ def test_verify_tells_whole_damaged_unpinned_and_missing_files_apart(
     unpinned = one_file(mirror, sha256=None)
     fetch(unpinned, tmp_path)
     assert [v.state for v in weights.verify(unpinned, tmp_path)] == ["unpinned"]
+
+
+def test_a_glance_finds_missing_and_short_files_without_reading_any(tmp_path: Path):
+    large, small = 10 * profiles.MIB, 1000
+    profile = profile_of(
+        File(path="model.safetensors", bytes=large, sha256=DIGEST),
+        File(path="config.json", bytes=small),
+        sources=(Source(url="http://nowhere.example/{path}"),),
+    )
+    folder = tmp_path / "clip-x"
+    folder.mkdir()
+
+    def states(model: int) -> list[str]:
+        with (folder / "model.safetensors").open("wb") as stream:
+            stream.truncate(model)
+        return [verdict.state for verdict in weights.glance(profile, tmp_path)]
+
+    assert states(large) == ["ok", "missing"]
+    (folder / "config.json").write_text("{}")
+    assert states(large) == ["ok", "ok"]
+    assert states(large // 2) == ["short", "ok"]

@@ -17,6 +17,7 @@ from backend.errors import (
     ImageTooLarge,
     TokenRefused,
     Unreachable,
+    WrongStatus,
 )
 from backend.images.guarded import Answer, GuardedHttp
 from backend.images.label_studio import LabelStudioFiles
@@ -195,8 +196,8 @@ def test_the_token_goes_to_label_studio_s_own_addresses_only(
     ("reply", "error", "sentence"),
     [
         (Reply(status=404), ImageMissing, r"there is nothing at .* \(HTTP 404\)"),
-        (Reply(status=500), Unreachable, "answered HTTP 500"),
-        (Reply(status=204), Unreachable, "answered HTTP 204"),
+        (Reply(status=500), WrongStatus, "answered HTTP 500"),
+        (Reply(status=204), WrongStatus, "answered HTTP 204"),
     ],
 )
 def test_each_bad_answer_has_its_sentence(

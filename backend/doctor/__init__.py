@@ -1,0 +1,1 @@
+"""What an administrator asks when something does not work: checks in order, each with a remedy."""
