@@ -21,6 +21,7 @@ OUTPUTS: Final = (
     "brushlabels", "brush", "bitmasklabels", "bitmask", "polygonlabels", "polygon",
     "vectorlabels", "vector",
 )  # fmt: skip
+MOST_PROMPTS: Final = 100  # the newest; each costs a pass over the picture
 Share = tuple[float, float]  # x, y in [0, 1] of the displayed picture
 
 
@@ -46,12 +47,13 @@ def read(context: Mapping[str, Any]) -> Prompt | None:
     over: an annotator's click must not fail for a neighbour of another kind.
     """
     given = context.get("result")
-    items = [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
+    newest = given[-MOST_PROMPTS:] if isinstance(given, list) else []
+    items = [one for one in newest if isinstance(one, dict)]
     known = [one for one in items if _label(one) is not None and _shares(one) is not None]
     if not known:
         return None
-    newest = known[-1]
-    label, to_name, index = _label(newest), str(newest.get("to_name")), newest.get("item_index")
+    last = known[-1]
+    label, to_name, index = _label(last), str(last.get("to_name")), last.get("item_index")
     positive, negative, boxes = [], [], []
     for item in known:
         if (_label(item), str(item.get("to_name")), item.get("item_index")) != (
