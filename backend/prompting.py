@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from cliper_model.stages.select import select
 from jaxtyping import Bool
 
 from cliper_model import Decision, Scores
+from cliper_model.stages.select import select
 
 from .labelstudio.tasks import Region
 from .vocabulary import ControlVocabulary

@@ -19,7 +19,6 @@ from cliper_model.stages import decide as deciding
 
 from .bench import Golden, crc32, method_of, preset_of, worst
 
-
 AROUND_A_THRESHOLD = (1.0, 1.0 + 5e-6, 1.0 - 5e-6)
 
 
