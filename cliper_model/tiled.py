@@ -12,7 +12,7 @@ whatever the picture's size; `most_bytes` is the formula:
     looks x state + 12 x canvas values + 12 x pixels of the masks + 400 MB
 
 looks          tiles and the whole picture, at most most_tiles + 1
-state          what the method keeps of one look; demo 5 MiB, ViT-B/16 with diffusion about 40 MiB
+state          what the method keeps of one look: demo 4 MiB, ViT-B/16 with diffusion 31 to 35 MiB
 canvas values  words x cells, at most `MOST_VALUES`; twice as many for methods with row logits
 masks          at most most_pixels; 4 bytes each, three times while specks are given away. Masks
                that may overlap take one more byte per label and pixel
@@ -63,7 +63,8 @@ class TilePlan:
                       would show what nobody outlines by hand in a picture of this size
     overlap           smallest share of its side that a tile has in common with its neighbour
     context           share of the look at the whole picture in every score; the tiles share
-                      the rest
+                      the rest. A quarter: on validation scenes more loses small things, and
+                      less believes in more labels that are not there
     most_pixels       masks of larger pictures are decided on a smaller grid of this many
                       pixels; whoever shows them scales up
     """
@@ -318,7 +319,9 @@ class Tiled:
 
         Class maps are blended after each was scaled to its own strength, so that tiles can be
         compared; row logits before the softmax, and their maps for display beside them. A
-        label's strength is the maximum of its blended map.
+        label's strength is the maximum of its blended map: the largest strength of any look
+        would believe in far more labels that are not there, since every look is one more chance
+        to be wrong (docs/how-to/large-pictures.md).
         """
         if not isinstance(state, TiledState):
             return self.inner.score(state, vocabulary)
