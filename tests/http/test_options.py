@@ -1,17 +1,19 @@
 """Options of the label config, seen in what comes back."""
 
+import io
 import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from backend.labelstudio.regions import FORMATS
 from cliper_model import Label
 
 from ..doubles.colours import ColourSegmenter, colour_source
 from ..doubles.label_studio import FileServer
-from ..doubles.pictures import COLOURS, brush_config, encoded, striped_png
+from ..doubles.pictures import COLOURS, brush_config, encoded, striped_png, stripes
 from .conftest import Service, StartService
 
 ADDRESS = "/data/upload/1/a.png"
@@ -219,3 +221,51 @@ def test_words_the_model_hardly_reads_are_named_on_the_log(
             time.sleep(0.05)
 
     assert [sentence for sentence in expected if sentence not in said] == []
+
+
+DYNAMIC = """<View><Image name="image" value="$image"/>
+  <BrushLabels name="seg" toName="image" value="$labels"/></View>"""
+
+
+def test_labels_of_a_task_are_its_own_and_a_bad_list_costs_no_other_task(
+    service: Service, picture: str
+):
+    lists = [["red"], [{"value": "blue", "alias": "b"}], None, ["unicorn"], ["red"]]
+    data = [{"image": ADDRESS, "labels": labels} for labels in lists]
+
+    entries = service.predict(DYNAMIC, *data).get_json()["results"]
+
+    labels = [
+        [region["value"]["brushlabels"] for region in entry.get("result", ())] for entry in entries
+    ]
+    assert labels == [[["red"]], [["b"]], [], [], [["red"]]]
+    assert "the task has no such list" in entries[2]["error"]
+    assert "does not know 'unicorn'" in entries[3]["error"]
+
+
+def test_every_picture_of_a_list_is_predicted_and_numbered(service: Service, files: FileServer):
+    config = brush_config(["red"]).replace('value="$image"', 'valueList="$pages"')
+    files.put("/data/upload/1/one.png", striped_png("red", "blue"))
+    files.put("/data/upload/1/two.png", striped_png("blue", "blue", "red"))
+    pages = ["/data/upload/1/one.png", "/data/upload/1/two.png", "/data/upload/1/one.png"]
+
+    (entry,) = service.predict(config, {"pages": pages}).get_json()["results"]
+
+    found = [(region["item_index"], region["original_width"]) for region in entry["result"]]
+    assert found == [(0, 8), (1, 12), (2, 8)]
+    assert len({region["id"] for region in entry["result"]}) == 3
+
+
+def test_a_page_of_a_file_with_several_is_chosen_by_the_task(service: Service, files: FileServer):
+    pages = [Image.fromarray(stripes(name)) for name in ("blue", "red")]
+    buffer = io.BytesIO()
+    pages[0].save(buffer, "TIFF", save_all=True, append_images=pages[1:])
+    files.put("/data/upload/1/pages.tif", buffer.getvalue())
+    config = brush_config(["red"]).replace('value="$image"', 'value="$image" model_page="$page"')
+    data = [{"image": "/data/upload/1/pages.tif", "page": page} for page in (1, 2, 3)]
+
+    first, second, third = service.predict(config, *data).get_json()["results"]
+
+    assert first["result"] == []
+    assert len(second["result"]) == 1
+    assert "result" not in third
