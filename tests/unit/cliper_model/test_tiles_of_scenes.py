@@ -19,7 +19,8 @@ from cliper_model.tiled import Tiled, TiledState, TilePlan
 SIZE_HW = (1100, 1500)
 PLAN = TilePlan(above_megapixels=0.5, smallest_tile=640)
 SEED, SCENES = 2, range(20, 26)  # validation scenes
-MOST_DIFFERENT = 0.08  # of the pixels of one scene; 0.009 to 0.038 on 12 scenes
+MOST_DIFFERENT = 0.08  # of the labelled pixels of one scene; 0.009 to 0.054 on 24 scenes
+MOST_LOST = 0.03  # of them that one look has right and tiles have wrong; at most 0.017
 OUTLIER = 7.0  # deviations; tiles that are blended stay below 4, those that are cut pass 20
 BESIDE = 8  # pixels from an outline of the scene; label changes there are explained
 WINDOW = 4  # pixels to either side that are counted together
@@ -74,7 +75,10 @@ def seen() -> list[Seen]:
 
 def test_tiles_and_one_look_agree_on_most_pixels(seen: list[Seen]) -> None:
     for scene in seen:
-        assert (scene.tiled != scene.whole).mean() < MOST_DIFFERENT
+        labelled = scene.truth > 0  # what has no label gets any
+        differs = (scene.tiled != scene.whole)[labelled]
+        assert differs.mean() < MOST_DIFFERENT
+        assert (differs & (scene.whole == scene.truth)[labelled]).mean() < MOST_LOST
 
 
 def test_tiles_are_no_further_from_the_truth_than_one_look(seen: list[Seen]) -> None:
