@@ -9,13 +9,13 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import UInt8
 from torch import Tensor
 
-from cliper_model import ImageState, Segmenter, Vocabulary, decide
+from cliper_model import Decision, ImageState, Scores, Segmenter, Vocabulary, decide
 from cliper_model.errors import CliperError, WeightsError
 
 from . import advice, prompting
@@ -29,7 +29,7 @@ from .errors import (
 )
 from .model_pool import ModelChoice
 from .outcomes import ImageResult
-from .painting import Painted, image_result, write
+from .painting import NO_NUMBERS, Painted, image_result, write
 from .plan import Plan, View, choice_of
 from .result_cache import ResultCache
 from .vocabulary import ControlVocabulary
@@ -66,23 +66,32 @@ class Look:
 
 
 class Looking:
-    """The device's work, and what it remembers: looks up to a number of bytes, read words."""
+    """The device's work, and what it remembers: looks up to a number of bytes, read words.
+
+    The newest look is kept even if it is larger than that: a click asks for it again and again.
+    """
 
     def __init__(self, *, state_bytes: int, brush_megapixels: float) -> None:
         """`brush_megapixels`: the largest picture that gets brush masks."""
         self._brush_megapixels = brush_megapixels
         self._looks: ResultCache[Look] = ResultCache(max_bytes=state_bytes)
+        self._keeps_newest = state_bytes > 0
+        self._newest: tuple[object, Look] | None = None  # whatever its size: clicks follow
         self._vocabularies: OrderedDict[object, Vocabulary] = OrderedDict()
 
     def known(self, digest: str, page: int, choice: ModelChoice) -> Look | None:
         """An earlier look, if it is still there; for any thread."""
-        return self._looks.get((digest, page, choice))
+        return self._remembered((digest, page, choice))
+
+    def _remembered(self, key: tuple[str, int, ModelChoice]) -> Look | None:
+        newest = self._newest
+        if newest is not None and newest[0] == key:
+            return newest[1]
+        return self._looks.get(key)
 
     def refuse_brush(self, size_hw: tuple[int, int], wanted: Sequence[ControlVocabulary]) -> None:
-        """Raises MaskTooLarge: the editor builds four bytes per pixel for every brush region."""
-        brush = any(one.control.kind in BRUSHES for one in wanted)
-        if brush and size_hw[0] * size_hw[1] > self._brush_megapixels * MEGA:
-            raise MaskTooLarge(size_hw, self._brush_megapixels)
+        """Raises MaskTooLarge."""
+        refuse_brush(size_hw, wanted, megapixels=self._brush_megapixels)
 
     def result(
         self, picture: Picture, view: View, segmenters: Segmenters, *, seed: str
@@ -93,16 +102,22 @@ class Looking:
         """
         with failures_as_ours():
             painted = []
-            size_hw = (0, 0)
+            looks: dict[ModelChoice, Look] = {}
             for one in view.wanted:
-                segmenter = segmenters[choice_of(one)]
+                choice = choice_of(one)
+                segmenter = segmenters[choice]
                 vocabulary = self._vocabulary(one, segmenter)
-                look = self._look(picture, choice_of(one), segmenter)
-                size_hw = look.size_hw
-                decision = one.decision(segmenter.decision(one.preset))
-                segmentation = decide(segmenter.score(look.state, vocabulary), decision)
-                painted.append(Painted(one=one, segmentation=segmentation, decision=decision))
-            return image_result(painted, size_hw=size_hw, index=view.index, seed=seed)
+                if choice not in looks:
+                    looks[choice] = self._look(picture, choice, segmenter)
+                look = looks[choice]
+                scores = segmenter.score(look.state, vocabulary)
+                decision = for_masks(
+                    one.decision(segmenter.decision(one.preset)), scores, look.size_hw
+                )
+                painted.append(
+                    Painted(one=one, segmentation=decide(scores, decision), decision=decision)
+                )
+            return image_result(painted, size_hw=look.size_hw, index=view.index, seed=seed)
 
     def selection(
         self,
@@ -123,7 +138,9 @@ class Looking:
             look = seen if isinstance(seen, Look) else self._look(seen, choice_of(one), segmenter)
             self.refuse_brush(look.size_hw, (one,))
             scores = segmenter.score(look.state, self._vocabulary(one, segmenter))
-            decision = one.decision(segmenter.decision(one.preset))
+            decision = for_masks(one.decision(segmenter.decision(one.preset)), scores, look.size_hw)
+            if not np.isfinite(scores.presence).all():
+                raise CouldNotPredict(NO_NUMBERS)
             presence = round(float(np.clip(scores.presence[number], 0.0, 1.0)), 4)
             regions = write(
                 prompting.selected(scores, number, prompt, decision),
@@ -148,11 +165,13 @@ class Looking:
 
     def _look(self, picture: Picture, choice: ModelChoice, segmenter: Segmenter) -> Look:
         key = (picture.digest, picture.page, choice)
-        look = self._looks.get(key)
+        look = self._remembered(key)
         if look is None:
             pixels = picture.unpack()
             look = Look(segmenter.observe(pixels), (pixels.shape[0], pixels.shape[1]))
             self._looks.put(key, look)
+            if self._keeps_newest:
+                self._newest = (key, look)
         return look
 
     def _vocabulary(self, one: ControlVocabulary, segmenter: Segmenter) -> Vocabulary:
@@ -183,6 +202,15 @@ class Looking:
         while len(self._vocabularies) > REMEMBERED_VOCABULARIES:
             self._vocabularies.popitem(last=False)
         return vocabulary
+
+
+def refuse_brush(
+    size_hw: tuple[int, int], wanted: Sequence[ControlVocabulary], *, megapixels: float
+) -> None:
+    """Raises MaskTooLarge: the editor builds four bytes per pixel for every brush region."""
+    brush = any(one.control.kind in BRUSHES for one in wanted)
+    if brush and size_hw[0] * size_hw[1] > megapixels * MEGA:
+        raise MaskTooLarge(size_hw, megapixels)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -222,6 +250,13 @@ def failures_as_ours() -> Iterator[None]:
         logger.exception("the model failed on a picture")
         kind = type(error).__name__
         raise CouldNotPredict(f"the model failed on this picture ({kind})") from error
+
+
+def for_masks(decision: Decision, scores: Scores, size_hw: tuple[int, int]) -> Decision:
+    """The decision for masks smaller than the picture: a radius in pixels shrinks with them."""
+    if not decision.smooth or scores.size_hw == size_hw:
+        return decision
+    return replace(decision, smooth=round(decision.smooth * scores.size_hw[0] / size_hw[0]))
 
 
 def _nbytes(value: object) -> int:

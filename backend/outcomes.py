@@ -11,12 +11,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class ImageResult:
-    """What was found in one picture: regions as JSON, and what the task's score needs."""
+    """What was found in one picture: regions as JSON, and what the task's score needs.
 
-    regions: bytes  # a JSON list
-    area: float  # share of the picture under regions
-    weighted_score: float  # sum of area times score over the regions
-    presence: float  # highest over the labels
+    regions         a JSON list
+    area            share of the picture under regions
+    weighted_score  sum of area times score over the regions
+    presence        highest over the labels
+    answers         scores of what was answered about the picture as a whole
+    """
+
+    regions: bytes
+    area: float
+    weighted_score: float
+    presence: float
+    answers: tuple[float, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -53,13 +61,16 @@ Outcome = Predicted | NotPredicted
 
 
 def combined(results: Sequence[ImageResult], version: str) -> Predicted:
-    """Area-weighted mean of the region scores; without a region 1 - highest presence."""
+    """Area-weighted mean of the region scores; without a region the mean of the answers'; with
+    neither 1 - highest presence."""
     area = sum(result.area for result in results)
-    score = (
-        sum(result.weighted_score for result in results) / area
-        if area > 0
-        else 1.0 - max((result.presence for result in results), default=0.0)
-    )
+    answers = [score for result in results for score in result.answers]
+    if area > 0:
+        score = sum(result.weighted_score for result in results) / area
+    elif answers:
+        score = sum(answers) / len(answers)
+    else:
+        score = 1.0 - max((result.presence for result in results), default=0.0)
     return Predicted(
         regions=tuple(result.regions for result in results),
         score=round(min(max(score, 0.0), 1.0), 4),

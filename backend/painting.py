@@ -16,13 +16,12 @@ from .errors import CouldNotPredict
 from .labelstudio import answers
 from .labelstudio.label_config import ConfigLabel
 from .labelstudio.regions import FORMATS, RegionControl
-from .labelstudio.regions.pieces import pieces
+from .labelstudio.regions.pieces import Piece, pieces
 from .labelstudio.tasks import Region
 from .outcomes import ImageResult
-from .vocabulary import ControlVocabulary
+from .vocabulary import RASTERS, ControlVocabulary
 
-WHOLE = frozenset({"brushlabels", "brush", "bitmasklabels", "bitmask"})
-"""Types whose one region holds everything a label covers; all others are piece by piece."""
+NO_NUMBERS = "the model gave no finite scores for this picture"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +40,23 @@ class Painted:
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """One region to be written; `area` in pixels of the mask."""
+    """One region to be written: a piece in its box, or everything a label covers.
+
+    `area` in pixels of the mask; `number` counts the pieces of a label.
+    """
 
     label: ConfigLabel
-    mask: Bool[np.ndarray, "height width"]
+    piece: Piece
     area: int
     score: float | None
-    number: int
+    number: int = 0
+
+    def mask(self, size_hw: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
+        """At the size of all masks."""
+        left, top, right, bottom = self.piece.box_xyxy
+        whole = np.zeros(size_hw, bool)
+        whole[top:bottom, left:right] = self.piece.crop
+        return whole
 
 
 def image_result(
@@ -59,17 +68,21 @@ def image_result(
     CouldNotPredict where the model gave no numbers.
     """
     regions: list[Region] = []
+    answered: list[float] = []
     area = weighted = presence = 0.0
     for each in painted:
         segmentation = each.segmentation
-        shares = segmentation.areas / math.prod(segmentation.size_hw)
         scores = np.clip(segmentation.region_scores, 0.0, 1.0)
         if not (np.isfinite(scores).all() and np.isfinite(segmentation.presence).all()):
-            raise CouldNotPredict("the model gave no finite scores for this picture")
+            raise CouldNotPredict(NO_NUMBERS)
         presence = max(presence, float(segmentation.presence.max(initial=0.0)))
         if each.one.control.is_answer:
-            regions += _answers(each, seed=seed)
+            said = _answers(each, seed=seed)
+            answered += (one["score"] for one in said)
+            regions += said
             continue
+        written = [not each.one.is_taken(label) for label in each.one.sought]
+        shares = segmentation.areas * written / math.prod(segmentation.size_hw)
         area += float(shares.sum())
         weighted += float((shares * scores).sum())
         regions += _regions(each, scores, size_hw=size_hw, index=index, seed=seed)
@@ -78,6 +91,7 @@ def image_result(
         area=area,
         weighted_score=weighted,
         presence=presence,
+        answers=tuple(answered),
     )
 
 
@@ -110,15 +124,15 @@ def _regions(
 
     Names are matched by position: the model keeps the order of the labels.
     """
-    one = each.one
+    one, masks_hw = each.one, each.segmentation.size_hw
     parts = list(_parts(each, scores))
     if len(parts) > one.most_regions:
-        kept = sorted(parts, key=lambda part: -part.area)[: one.most_regions]
-        parts = [part for part in parts if part in kept]
+        order = sorted(range(len(parts)), key=lambda index: -parts[index].area)
+        parts = [parts[index] for index in sorted(order[: one.most_regions])]
     for part in parts:
         name = "" if part.number == 0 else str(part.number)
         yield from write(
-            part.mask,
+            part.mask(masks_hw),
             one,
             part.label,
             region_id=_id(seed, one.control.from_name, part.label.result_name, name),
@@ -157,33 +171,49 @@ def write(
 def _parts(each: Painted, scores: Float[np.ndarray, " classes"]) -> Iterator[_Part]:
     """What is there of every label, whole or in pieces, then the rest where a label asks for it."""
     one, segmentation = each.one, each.segmentation
-    apart = one.each("model_instances")
+    pixels = math.prod(segmentation.size_hw)
+    apart, smallest = one.each("model_instances"), one.each("model_min_area")
     for number in map(int, np.flatnonzero(segmentation.areas)):
         label = one.sought[number]
-        if not label.taken:
-            score = round(float(scores[number]), 4)
-            yield from _split(segmentation.mask(number), one, label, apart[number], score)
-    if one.rest is not None and not one.rest.taken:
-        yield from _split(segmentation.rest_mask, one, one.rest, False, None)
+        if one.is_taken(label):
+            continue
+        yield from _split(
+            segmentation.mask(number),
+            one,
+            label,
+            apart=apart[number],
+            smallest=smallest[number] * pixels,
+            score=round(float(scores[number]), 4),
+        )
+    if one.rest is not None and not one.is_taken(one.rest):
+        yield from _split(
+            segmentation.rest_mask, one, one.rest, apart=False, smallest=0.0, score=None
+        )
 
 
 def _split(
     mask: Bool[np.ndarray, "height width"],
     one: ControlVocabulary,
     label: ConfigLabel,
+    *,
     apart: bool,
+    smallest: float,
     score: float | None,
 ) -> Iterator[_Part]:
-    if not mask.any():
-        return
-    if one.control.kind in WHOLE and not apart:
-        yield _Part(label, mask, int(mask.sum()), score, 0)
+    """One part, or one per piece of at least `smallest` pixels, the largest first.
+
+    Pieces of a region share sides; what only touches over a corner is a piece of its own here,
+    and may be a crumb.
+    """
+    if one.control.kind in RASTERS and not apart:
+        if mask.any():
+            piece = Piece((0, 0, mask.shape[1], mask.shape[0]), mask)
+            yield _Part(label, piece, int(mask.sum()), score)
         return
     for number, piece in enumerate(pieces(mask, most=one.most_regions)):
-        left, top, right, bottom = piece.box_xyxy
-        alone = np.zeros_like(mask)
-        alone[top:bottom, left:right] = piece.crop
-        yield _Part(label, alone, int(piece.crop.sum()), score, number)
+        area = int(piece.crop.sum())
+        if area >= smallest:
+            yield _Part(label, piece, area, score, number)
 
 
 def _id(*parts: Any) -> str:

@@ -13,7 +13,7 @@ from .labelstudio.label_config import ConfigImage, LabelConfig, Prompting
 from .labelstudio.tasks import Task
 from .labelstudio.version import NO_EVIDENCE, model_version
 from .model_pool import ModelChoice
-from .vocabulary import ControlVocabulary, Layers
+from .vocabulary import ControlVocabulary, Layers, without_repeats
 
 MOST_PICTURES = 200  # of one task with a list of pictures
 REVISION = 2  # of what happens between scores and regions; raise whenever results change
@@ -75,8 +75,10 @@ def choice_of(one: ControlVocabulary) -> ModelChoice:
 
 
 def vocabularies(config: LabelConfig, layers: Layers) -> tuple[ControlVocabulary, ...]:
-    """Every control with its words and numbers. Raises ConfigError."""
-    return tuple(ControlVocabulary.of(control, layers=layers) for control in config.controls)
+    """Every control that has something to write, with words and numbers. Raises ConfigError."""
+    return without_repeats(
+        [ControlVocabulary.of(control, layers=layers) for control in config.controls]
+    )
 
 
 def version_of(
@@ -111,10 +113,12 @@ def _facts_of(identity: Identity) -> dict[str, Any]:
 
 def _views_of(image: ConfigImage, controls: Sequence[ControlVocabulary], task: Task) -> list[View]:
     try:
-        wanted = tuple(one.for_task(task.data) for one in controls)
+        told = [one.for_task(task.data) for one in controls]
     except ConfigError as error:
         raise LabelsMissing(str(error)) from None
-    dynamic = [one.facts()["labels"] for one in wanted if one.control.labels_key is not None]
+    changed = any(one.control.labels_key is not None for one in told)
+    wanted = without_repeats(told) if changed else tuple(told)
+    dynamic = [one.facts() for one in wanted] if changed else []
     labels = hashlib.sha256(json.dumps(dynamic).encode()).hexdigest() if dynamic else ""
     addresses = task.image_addresses(image.data_key, listed=image.listed)
     if len(addresses) > MOST_PICTURES:

@@ -33,7 +33,7 @@ from .fetching import Fetching, Hurry, Pictures
 from .labelstudio import label_config, options
 from .labelstudio.tasks import PredictRequest, SetupRequest, Task
 from .looking import Look, Looking, Picture, Segmenters, is_out_of_memory, model_errors_as_ours
-from .model_host import READY
+from .model_host import READY, ModelHost
 from .model_pool import ModelChoice, ModelPool
 from .outcomes import ImageResult, NotPredicted, Outcome, Predicted, combined
 from .plan import Plan, View, choice_of, version_of, vocabularies
@@ -119,10 +119,13 @@ class Predictor:
         Keeps the connection's `extra_params` for the project: later requests do not carry them.
         Runs no model. Raises ConfigError, ModelLoading, ModelFailed.
         """
-        extra = options.read_wide(asked.extra_params, owner=options.EXTRA)
-        if asked.project is not None:
-            self._remember_extra(asked.project, extra)
-        return self._plan(asked.label_config, extra).version
+        extra: options.Values = {}
+        try:
+            extra = options.read_wide(asked.extra_params, owner=options.EXTRA)
+        finally:  # refused ones do not leave earlier ones in force
+            if asked.project is not None:
+                self._remember_extra(asked.project, extra)
+        return self._plan(asked.label_config, extra)[0].version
 
     def versions(self) -> list[str]:
         """Versions given out lately, the newest first."""
@@ -138,10 +141,8 @@ class Predictor:
         with self._seat():
             budget = self._limits.budget
             hurry = Hurry(deadline=self._clock() + budget, budget=budget)
-            plan = self._plan(request.label_config, self._extra_of(request.project))
-            segmenters = {
-                choice: self._models.host(choice).segmenter() for choice in plan.identities
-            }
+            plan, hosts = self._plan(request.label_config, self._extra_of(request.project))
+            segmenters = {choice: host.segmenter() for choice, host in hosts.items()}
             work = _Work(plan=plan, segmenters=segmenters, hurry=hurry)
             outcomes = (
                 self._in_a_good_order(request.tasks, work)
@@ -175,14 +176,27 @@ class Predictor:
                 self._extras.popitem(last=False)
 
     def _extra_of(self, project: str | None) -> options.Values:
+        """What the last `/setup` of the project said; after a restart nobody has said it yet."""
+        if project is None:
+            return {}
         with self._lock:
-            return self._extras.get(project, {}) if project is not None else {}
+            known = self._extras.get(project)
+        if known is None:
+            logger.info("project %s: its extra parameters come with its next /setup", project)
+            self._remember_extra(project, {})
+        return known or {}
 
-    def _plan(self, config: str, extra: options.Values) -> Plan:
+    def _plan(
+        self, config: str, extra: options.Values
+    ) -> tuple[Plan, Mapping[ModelChoice, ModelHost]]:
+        """What a config asks for, and who does it.
+
+        Raises ConfigError, ModelLoading, ModelFailed.
+        """
         read = label_config.parse(config)
         layers = ((options.EXTRA, extra), (options.ENVIRONMENT, self._defaults))
         wanted = vocabularies(read, layers)
-        hosts = {choice: self._models.host(choice) for choice in map(choice_of, wanted)}
+        hosts = self._models.hosts(map(choice_of, wanted))
         identities = {choice: host.identity() for choice, host in hosts.items()}
         with model_errors_as_ours():
             for one in wanted:
@@ -207,7 +221,7 @@ class Predictor:
                 target=self._advise, args=(plan, segmenters), name="advice", daemon=True
             )
             told.start()
-        return plan
+        return plan, hosts
 
     def _advise(self, plan: Plan, segmenters: Segmenters) -> None:
         """On the log: what will not work well; the device is asked last, and only about words."""
@@ -230,44 +244,75 @@ class Predictor:
         by_index = dict(zip(order, outcomes, strict=True))
         return [by_index[index] for index in range(len(tasks))]
 
-    def _outcomes(self, tasks: Sequence[Task], work: _Work) -> Iterator[Outcome]:
-        """Fetch the next pictures while the device works on the earlier ones."""
-        begun: deque[tuple[Task, list[_Found] | CouldNotPredict]] = deque()
-        upcoming = iter(tasks)
+    def _outcomes(self, tasks: Sequence[Task], work: _Work) -> list[Outcome]:
+        """Fetch the next pictures while the device works on the earlier ones.
+
+        Of a task with many pictures no more are in memory than of many tasks.
+        """
+        done: list[list[ImageResult] | CouldNotPredict] = [[] for _ in tasks]
+        begun: deque[tuple[int, _Found | CouldNotPredict]] = deque()
+
+        def settle() -> None:
+            number, found = begun.popleft()
+            results = done[number]
+            try:
+                if isinstance(found, CouldNotPredict):
+                    raise found
+                if not isinstance(results, CouldNotPredict):
+                    results.append(
+                        found if isinstance(found, ImageResult) else self._wait(found, work.hurry)
+                    )
+            except CouldNotPredict as error:
+                done[number] = error
+            finally:
+                _leave(found)
+
         try:
-            while True:
-                for task in upcoming:
-                    begun.append((task, self._begin(task, work)))
-                    if len(begun) > AHEAD:
+            for number, task in enumerate(tasks):
+                for view in self._views(task, work.plan, done, number):
+                    if isinstance(done[number], CouldNotPredict):
                         break
-                if not begun:
-                    return
-                task, found = begun.popleft()
-                yield self._finish(task, found, work)
+                    begun.append((number, self._begin(task, view, work)))
+                    if len(begun) > AHEAD:
+                        settle()
+            while begun:
+                settle()
         finally:
             for _, found in begun:
                 _leave(found)
+        return [_told(task, results, work) for task, results in zip(tasks, done, strict=True)]
 
-    def _begin(self, task: Task, work: _Work) -> list[_Found] | CouldNotPredict:
-        """Fetch a task's pictures and queue what is not known yet.
-
-        Whatever a picture brings about, it is this task's trouble and no other's.
-        """
-        found: list[_Found] = []
+    def _views(
+        self,
+        task: Task,
+        plan: Plan,
+        done: list[list[ImageResult] | CouldNotPredict],
+        number: int,
+    ) -> list[View]:
         try:
-            for view in work.plan.views(task):
-                found.append(self._look_up(task, view, work))
+            return plan.views(task)
+        except CouldNotPredict as error:
+            done[number] = error
+            return []
+
+    def _begin(self, task: Task, view: View, work: _Work) -> _Found | CouldNotPredict:
+        """Fetch a picture and queue what is not known yet.
+
+        Whatever a picture brings about, it is this task's trouble and no other's. Raises
+        ConfigError and ModelFailed, which are everybody's.
+        """
+        try:
+            return self._look_up(task, view, work)
+        except CouldNotPredict as error:
+            return error
+        except (ConfigError, ModelFailed):
+            raise
         except Exception as error:
-            _leave(found)
-            if isinstance(error, ConfigError | ModelFailed):
-                raise
-            if isinstance(error, CouldNotPredict):
-                return error
             if is_out_of_memory(error):
                 return OutOfMemory()
             logger.exception("the picture of task %s could not be had", task.id)
-            return CouldNotPredict(f"the picture could not be had ({type(error).__name__})")
-        return found
+            kind = type(error).__name__
+            return CouldNotPredict(f"the picture could not be had ({kind})")
 
     def _look_up(self, task: Task, view: View, work: _Work) -> _Found:
         """The result for one picture, or a place in the queue.
@@ -299,35 +344,10 @@ class Predictor:
     def _note(self, view: View, digest: str) -> None:
         """A click on this picture soon after need not fetch it again."""
         with self._lock:
-            self._recent[view.address, view.page] = (digest, self._clock())
-            self._recent.move_to_end((view.address, view.page))
+            self._recent[_key_of(view)] = (digest, self._clock())
+            self._recent.move_to_end(_key_of(view))
             while len(self._recent) > REMEMBERED_PICTURES:
                 self._recent.popitem(last=False)
-
-    def _finish(
-        self,
-        task: Task,
-        found: list[_Found] | CouldNotPredict,
-        work: _Work,
-    ) -> Outcome:
-        try:
-            if isinstance(found, CouldNotPredict):
-                raise found
-            results = [
-                one if isinstance(one, ImageResult) else self._wait(one, work.hurry)
-                for one in found
-            ]
-            return combined(results, work.plan.version)
-        except CouldNotPredict as error:
-            level = logging.DEBUG if isinstance(error, BudgetSpent) else logging.WARNING
-            logger.log(level, "task %s not predicted: %s", task.id, error)
-            return NotPredicted(
-                reason=str(error),
-                later=isinstance(error, BudgetSpent),
-                refused=isinstance(error, MaskTooLarge),
-            )
-        finally:
-            _leave(found)
 
     def _wait(self, ticket: Ticket[Waited], hurry: Hurry) -> Waited:
         """What the device says, in time. Raises BudgetSpent, and as the job."""
@@ -382,7 +402,7 @@ class Predictor:
     ) -> tuple[Look | Picture, str]:
         """An earlier look at a picture fetched lately, else the picture; and its digest."""
         with self._lock:
-            digest, since = self._recent.get((view.address, view.page), ("", -math.inf))
+            digest, since = self._recent.get(_key_of(view), ("", -math.inf))
         if self._clock() - since < FRESH:
             known = self._looking.known(digest, view.page, choice)
             if known is not None:
@@ -415,8 +435,21 @@ def _refuse_if_all_are(outcomes: Sequence[Outcome]) -> None:
         raise ConfigError(reasons[0])
 
 
-def _leave(found: list[_Found] | CouldNotPredict) -> None:
-    if isinstance(found, list):
-        for one in found:
-            if isinstance(one, Ticket):
-                one.leave()
+def _key_of(view: View) -> tuple[str, int]:
+    """An address by its digest: some hold the whole picture."""
+    return hashlib.sha256(view.address.encode(errors="replace")).hexdigest(), view.page
+
+
+def _told(task: Task, results: list[ImageResult] | CouldNotPredict, work: _Work) -> Outcome:
+    """A task's outcome; why it has none is on the log."""
+    if not isinstance(results, CouldNotPredict):
+        return combined(results, work.plan.version)
+    late = isinstance(results, BudgetSpent)
+    level = logging.DEBUG if late else logging.WARNING
+    logger.log(level, "task %s not predicted: %s", task.id, results)
+    return NotPredicted(reason=str(results), later=late, refused=isinstance(results, MaskTooLarge))
+
+
+def _leave(found: _Found | CouldNotPredict) -> None:
+    if isinstance(found, Ticket):
+        found.leave()

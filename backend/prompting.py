@@ -4,6 +4,7 @@ The editor sends every prompt of the same tool and label that was not accepted y
 last (protocol notes §1.5).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -135,7 +136,8 @@ def _is_box(item: Region) -> bool:
 def _shares(item: Region) -> tuple[float, float, float, float] | None:
     """x, y, width, height as shares; a key point has no extent. None for other forms.
 
-    A tool whose labels are in a Labels tag sends two items of one id and place.
+    A tool whose labels are in a Labels tag sends two items of one id and place. Of a turned
+    rectangle the box around it counts.
     """
     if not str(item.get("type")).startswith(("keypoint", "rectangle", "labels")):
         return None
@@ -143,9 +145,36 @@ def _shares(item: Region) -> tuple[float, float, float, float] | None:
     names = ("x", "y", "width", "height") if _is_box(item) else ("x", "y")
     try:
         numbers = [float(value[name]) / 100 for name in names]
+        degrees = float(value.get("rotation") or 0.0)
     except (KeyError, TypeError, ValueError):
         return None
-    if not all(-10.0 <= number <= 10.0 for number in numbers):  # NaN fails too
-        return None
+    if not all(-10.0 <= number <= 10.0 for number in numbers) or not math.isfinite(degrees):
+        return None  # NaN fails too
     left, top, width, height = (*numbers, 0.0, 0.0)[:4]
+    if _is_box(item):
+        if width <= 0 or height <= 0:
+            return None
+        if degrees:
+            return _box_around(left, top, width, height, degrees, aspect=_aspect(item))
     return left, top, width, height
+
+
+def _aspect(item: Region) -> float:
+    """Width over height of the displayed picture, as far as the item says."""
+    width, height = item.get("original_width"), item.get("original_height")
+    if not isinstance(width, int | float) or not isinstance(height, int | float):
+        return 1.0
+    return width / height if width > 0 and height > 0 else 1.0
+
+
+def _box_around(
+    left: float, top: float, width: float, height: float, degrees: float, *, aspect: float
+) -> tuple[float, float, float, float]:
+    """The upright box around a rectangle that was turned about its first corner."""
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    corners = [
+        (left + x * cosine - y * sine / aspect, top + x * sine * aspect + y * cosine)
+        for x, y in ((0.0, 0.0), (width, 0.0), (width, height), (0.0, height))
+    ]
+    across, down = [x for x, _ in corners], [y for _, y in corners]
+    return min(across), min(down), max(across) - min(across), max(down) - min(down)

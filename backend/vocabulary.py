@@ -15,7 +15,6 @@ from .labelstudio.words import cleaned
 OBJECTS, WHOLE_SCENE = "objects", "whole-scene"
 BY_TAG = (  # decided once per control, not label by label
     "model_background",
-    "model_prompt",
     "model_method",
     "model_profile",
     "model_holes",
@@ -32,6 +31,18 @@ PER_LABEL = (
     "model_prompt",
 )
 
+NOT_IN_FACTS = ("model_background", "model_method", "model_profile")  # told elsewhere, and better
+RASTERS = frozenset({"brushlabels", "brush", "bitmasklabels", "bitmask"})
+OF_MASKS = (
+    "model_mask_threshold",
+    "model_min_area",
+    "model_holes",
+    "model_smooth",
+    "model_overlap",
+    "model_instances",
+    "model_max_regions",
+)
+
 Layers = Sequence[tuple[str, Values]]  # below label and tag: extra_params, environment ...
 
 
@@ -43,6 +54,7 @@ class ControlVocabulary:
     rest        the label to paint on everything unclaimed, if one asks for it
     of_tag      options that hold for the control as a whole, each with its source
     of_label    options per sought label, in their order
+    taken       result names that an earlier control on the same picture writes
     """
 
     control: Control
@@ -51,6 +63,7 @@ class ControlVocabulary:
     of_tag: Mapping[str, Chosen]
     of_label: tuple[Mapping[str, Chosen], ...]
     layers: Layers = field(default=(), repr=False, compare=False)
+    taken: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, control: Control, *, layers: Layers = ()) -> "ControlVocabulary":
@@ -88,6 +101,16 @@ class ControlVocabulary:
         if self.control.labels_key is None:
             return self
         return ControlVocabulary.of(self.control.with_labels(data), layers=self.layers)
+
+    def is_taken(self, label: ConfigLabel) -> bool:
+        """Looked for, since it competes, but written by another control."""
+        return label.result_name in self.taken
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """Result names this control may write."""
+        labels = self.sought if self.rest is None else (*self.sought, self.rest)
+        return tuple(label.result_name for label in labels if not self.is_taken(label))
 
     @property
     def background(self) -> tuple[str, ...] | None:
@@ -153,6 +176,13 @@ class ControlVocabulary:
             largest_hole=float(self.of_tag["model_holes"].value),
         )
 
+    @property
+    def _without_effect(self) -> tuple[str, ...]:
+        """Options that change nothing for this kind of control."""
+        if self.control.is_answer:
+            return OF_MASKS
+        return () if self.control.kind in RASTERS else ("model_instances",)
+
     def facts(self) -> Mapping[str, Any]:
         """What of this control changes stored results, as plain JSON values.
 
@@ -178,6 +208,7 @@ class ControlVocabulary:
             "to_name": control.to_name,
             "data_key": control.image.data_key,
             "page_key": control.image.page_key,
+            "listed": control.image.listed,
             "labels_key": control.labels_key,
             "labels_name": control.labels_name,
             "several": control.several,
@@ -186,20 +217,25 @@ class ControlVocabulary:
                     [*shown.path, shown.result_name],
                     canonical_word(label.name),
                     sorted({canonical_word(word) for word in label.prompts}),
-                    shown.taken,
+                    self.is_taken(shown),
                 ]
                 for shown, label in zip(self.sought, self.labels, strict=True)
             ],
-            "rest": self.rest.result_name if self.rest else None,
+            "rest": (self.rest.result_name if self.rest and not self.is_taken(self.rest) else None),
             "preset": self.preset,
             "background": background,
             "of_tag": {
                 name: chosen.value
                 for name, chosen in self.of_tag.items()
-                if name not in ("model_background", "model_method", "model_profile")
+                if name not in (*NOT_IN_FACTS, *self._without_effect)
             },
             "of_label": [
-                {name: chosen.value for name, chosen in one.items()} for one in self.of_label
+                {
+                    name: chosen.value
+                    for name, chosen in one.items()
+                    if name not in self._without_effect
+                }
+                for one in self.of_label
             ],
         }
 
@@ -222,6 +258,8 @@ def _filled(values: tuple[Any, ...], base: Any) -> Any:
 def _rest_to_paint(control: Control, rests: list[ConfigLabel]) -> ConfigLabel | None:
     """The label that fills the rest; on the control the switch means whichever there is."""
     whole = bool(control.options.get("model_fill"))
+    if control.labels_key is not None and not control.labels:
+        return None  # the task's data will say
     asking = [label for label in rests if label.options.get("model_fill") or whole]
     if len(asking) > 1:
         names = " and ".join(repr(label.name) for label in asking)
@@ -231,3 +269,24 @@ def _rest_to_paint(control: Control, rests: list[ConfigLabel]) -> ConfigLabel | 
             f"model_fill of {control.from_name!r} needs a label such as Background to paint"
         )
     return asking[0] if asking else None
+
+
+def without_repeats(wanted: Sequence[ControlVocabulary]) -> tuple[ControlVocabulary, ...]:
+    """Of several controls with the same label on the same picture only the first writes it.
+
+    A control that has nothing left to write is left out.
+    """
+    owners: dict[tuple[str, str], str] = {}
+    kept = []
+    for one in wanted:
+        control = one.control
+        if not control.is_answer:
+            for name in one.written:
+                owners.setdefault((control.to_name, name), control.from_name)
+            taken = frozenset(
+                name for name in one.written if owners[control.to_name, name] != control.from_name
+            )
+            one = replace(one, taken=taken)
+        if one.written or not one.sought:  # without any the task's data will say
+            kept.append(one)
+    return tuple(kept)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Services", "build", "check_choice", "limits", "pictures", "real_model", "tile_plan"]
 
 MEGA = 1_000_000
+DEFAULT_METHOD = "cliper"  # of every profile
 
 
 def build(settings: Settings, *, source: ModelSource | None = None) -> Services:
@@ -43,7 +44,11 @@ def build(settings: Settings, *, source: ModelSource | None = None) -> Services:
         check_choice(chosen)
         return ModelHost(source or real_model(chosen, download=False))
 
-    models = ModelPool(own, other, most=settings.max_models)
+    def name() -> ModelChoice:
+        profile = settings.profile or own.status.profile
+        return ModelChoice(method=settings.method or DEFAULT_METHOD, profile=profile)
+
+    models = ModelPool(own, other, most=settings.max_models, name=name)
     predictor = Predictor(models, pictures(settings), limits(settings), defaults=settings.options)
     return Services(models=models, predictor=predictor, basic_auth=settings.basic_auth)
 

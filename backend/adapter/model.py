@@ -30,17 +30,27 @@ class CliperBackend(LabelStudioMLBase):  # type: ignore[misc]  # the SDK is not 
     def setup(self) -> None:
         """Name the version of this config's predictions; checks the config, runs no model.
 
-        Raises ConfigError, ModelLoading, ModelFailed.
+        Raises BadRequest, ConfigError, ModelLoading, ModelFailed.
         """
         if self._request_config is not None:
-            asked = SetupRequest.from_json(
-                {
-                    "schema": self._request_config,
-                    "project": self.project_id,
-                    "extra_params": self.extra_params,
-                }
-            )
-            self.set("model_version", self.services.predictor.setup(asked))
+            self._name_version(self.get("extra_params"))
+
+    def set_extra_params(self, extra_params: Any) -> None:
+        """They arrive after the construction, and the version follows from them."""
+        as_text = extra_params if isinstance(extra_params, str) else json.dumps(extra_params)
+        super().set_extra_params(as_text)
+        if self._request_config is not None:
+            self._name_version(extra_params)
+
+    def _name_version(self, extra_params: Any) -> None:
+        asked = SetupRequest.from_json(
+            {
+                "schema": self._request_config,
+                "project": self.project_id,
+                "extra_params": extra_params or None,
+            }
+        )
+        self.set("model_version", self.services.predictor.setup(asked))
 
     def predict(
         self, tasks: list[dict[str, Any]], context: dict[str, Any] | None = None, **kwargs: Any

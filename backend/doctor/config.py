@@ -1,6 +1,5 @@
 """The label config as the service understands it, every number with where it comes from."""
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -78,15 +77,10 @@ def _layers(case: Case) -> tuple[tuple[str, options.Values], ...]:
 
 
 def extra_params(case: Case) -> object:
-    """Of the first connection, as an object; the form stores a text. Raises ConfigError."""
+    """Of the first connection. Raises ConfigError."""
     connections = case.connections or []
     given = connections[0].get("extra_params") if connections else None
-    if isinstance(given, str) and given.strip():
-        try:
-            return json.loads(given)
-        except ValueError:
-            raise ConfigError(f"the model's extra params are not JSON: {given[:60]!r}") from None
-    return given or None
+    return options.extra_params(given)
 
 
 def _check_words(one: ControlVocabulary, case: Case) -> None:

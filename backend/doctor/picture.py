@@ -10,6 +10,7 @@ from ..errors import (
     ImageMissing,
     ImageTooLarge,
     LabelsMissing,
+    MaskTooLarge,
     TaskDataMissing,
     TokenRefused,
     Unreachable,
@@ -17,10 +18,12 @@ from ..errors import (
 )
 from ..images.guarded import shown
 from ..labelstudio.tasks import Task
+from ..looking import refuse_brush
 from ..plan import View
+from ..settings import Settings
 from . import tasks
 from .case import Case, known
-from .findings import Finding, fail, ok, skip
+from .findings import Finding, fail, ok, skip, warn
 
 STEPS: tuple[tuple[type[CouldNotPredict], str, str], ...] = (
     (
@@ -32,8 +35,8 @@ STEPS: tuple[tuple[type[CouldNotPredict], str, str], ...] = (
     (
         AddressRefused,
         "address",
-        "only Label Studio itself may have a private address: set LABEL_STUDIO_URL to it, or "
-        "upload the picture",
+        "a server on a private address must be LABEL_STUDIO_URL's or be named in PRIVATE_HOSTS; "
+        "other addresses: see docs/reference/pictures.md",
     ),
     (TokenRefused, "token", "LABEL_STUDIO_API_KEY must be of somebody who may see the project"),
     (ImageMissing, "file", "put the file back where its address says, or delete the task"),
@@ -69,12 +72,13 @@ def picture(case: Case) -> Iterator[Finding]:
     try:
         views = known(case.plan).views(task)[:MOST_VIEWS]
         for view in views:
-            yield _of_view(view, task, fetcher, known(case.settings).fetch_timeout)
+            yield _of_view(view, task, fetcher, known(case.settings))
     except CouldNotPredict as error:
         yield _failed(error, task)
 
 
-def _of_view(view: View, task: Task, fetcher: Any, timeout: float) -> Finding:
+def _of_view(view: View, task: Task, fetcher: Any, settings: Settings) -> Finding:
+    timeout, megapixels = settings.fetch_timeout, settings.max_brush_megapixels
     number = task.id if isinstance(task.id, int) else None
     address = f"{view.address[:4]}..." if view.address[:5] == "data:" else shown(view.address)
     try:
@@ -83,6 +87,15 @@ def _of_view(view: View, task: Task, fetcher: Any, timeout: float) -> Finding:
     except CouldNotPredict as error:
         return _failed(error, task, address)
     height, width = pixels.shape[:2]
+    try:
+        refuse_brush((height, width), view.wanted, megapixels=megapixels)
+    except MaskTooLarge as error:
+        return warn(
+            f"task {task.id}: {error}",
+            "use BitmaskLabels or PolygonLabels, or raise MAX_BRUSH_MEGAPIXELS",
+            task=task.id,
+            address=address,
+        )
     return ok(
         f"task {task.id}: {width} x {height} pixels, {len(data) / 1000:.0f} kB, from {address}",
         task=task.id,

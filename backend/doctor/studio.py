@@ -10,7 +10,7 @@ from ..images.guarded import origin
 from ..settings import Settings
 from . import wire
 from .case import Case, known
-from .findings import Finding, brief, fail, ok, warn
+from .findings import Finding, brief, fail, ok, skip, warn
 
 RELEASE = "1.23"  # everything here was seen with it
 PATIENCE = 60.0  # seconds: Label Studio may have to ask several models first
@@ -118,7 +118,11 @@ def address(case: Case) -> Iterator[Finding]:
     """
     chosen = known(case.settings)
     url = known(chosen.label_studio_url)
-    own = _own_address(url, chosen)
+    try:
+        own = _own_address(url, chosen)
+    except wire.NoAnswer as error:
+        yield skip(f"the login page, which would tell, does not answer: {error}")
+        return
     if own is None:
         yield ok(
             "Label Studio names no address of its own (LABEL_STUDIO_HOST is not set), so its files "
@@ -143,10 +147,8 @@ def address(case: Case) -> Iterator[Finding]:
 
 
 def _own_address(url: str, chosen: Settings) -> str | None:
-    try:
-        page = wire.ask("GET", f"{url}/user/login/", verify=chosen.verify_ssl)
-    except wire.NoAnswer:
-        return None
+    """Raises NoAnswer."""
+    page = wire.ask("GET", f"{url}/user/login/", verify=chosen.verify_ssl)
     found = STYLE_SHEET.search(page.text)
     return found.group(1) if found else None
 

@@ -52,11 +52,14 @@ class ImageFetcher:
         return source.fetch(address, self.reach, timeout=timeout, task_id=task_id)
 
     def server(self, address: str) -> str | None:
-        """Who would be asked for the picture, as `scheme://host`; None if nobody."""
+        """Who would be asked for the picture, as `scheme://host`, of a store `scheme://bucket`;
+        None if nobody."""
         if data_url.handles(address):
             return None
         if local.handles(address) and self.reach.document_root is not None:
             return None
+        if address.lower().startswith(cloud.STORES):
+            return "/".join(address.split("/", 3)[:3])  # a store that hangs is not Label Studio
         studio = self.reach.label_studio
         relative = not web.handles(address)
         if relative and any(kind.handles(address) for kind in (local, upload, cloud)):

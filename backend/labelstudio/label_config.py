@@ -20,6 +20,7 @@ from .words import cleaned, words_of
 
 MAX_CHARACTERS: Final = 1_000_000
 MANY_LABELS: Final = 100  # published collapse of large vocabularies
+MOST_LEVELS: Final = 20  # of a Taxonomy in task data
 OBJECT_TAG: Final = "image"
 LABELS_TAG: Final = "labels"
 
@@ -42,7 +43,6 @@ class ConfigLabel:
     words    what to look for; never empty
     path     result names of the choices it stands inside, for a Taxonomy
     options  its own `model_*` values
-    taken    an earlier control on the same picture has this label: looked for, never written
     """
 
     name: str
@@ -50,7 +50,6 @@ class ConfigLabel:
     words: tuple[str, ...]
     path: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
-    taken: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +152,7 @@ class _Reading:
             for element in self.elements
             if _tag(element) in CONTROL_TAGS and (control := self._control(element)) is not None
         ]
-        controls = self._without_repeats(found)
+        controls = found
         if not controls:
             raise ConfigError(self._why_nothing())
         _refuse_repeats(
@@ -192,6 +191,11 @@ class _Reading:
                 self.set_aside.append(f"{name!r} has no Labels tag beside it")
                 return None
             source, labels_name = holder, _attribute(holder, "name")
+            beside = self._options(holder, options.TAG, labels_name or "Labels")
+            if beside.get("model_skip"):
+                self.set_aside.append(f"{labels_name!r} is marked model_skip")
+                return None
+            values = {**beside, **values}
         labels, key = self._labels(source, CONTROL_TAGS[kind], name)
         return Control(
             kind=kind,
@@ -216,6 +220,10 @@ class _Reading:
             )
             self.set_aside.append(f"{name!r} asks about regions")
             return None
+        if _attribute(self.images[target], "valueList") is not None:
+            self.warnings.append(f"{name!r} asks about a list of pictures: not answered")
+            self.set_aside.append(f"{name!r} asks about a list of pictures")
+            return None
         several = (_attribute(element, "choice") or "single").lower() == "multiple"
         labels, key = self._labels(element, CONTROL_TAGS[kind], name, wanted="choice")
         return Control(
@@ -239,18 +247,20 @@ class _Reading:
         read = [self._label(child, control, path) for child, path in _nested(element, wanted)]
         labels = tuple(label for label in read if label is not None)
         value = _attribute(element, "value") or ""
-        if not read and value.startswith("$") and len(value) > 1:
-            return (), value[1:]
+        if value.startswith("$") and len(value) > 1:
+            if not read:
+                return (), value[1:]
+            self.warnings.append(
+                f"{control!r} lists labels and takes others from {value}: only those listed are "
+                "looked for"
+            )
         if not labels:
             raise ConfigError(f"{tag} {control!r} has no labels")
         what = f"{tag} {control!r}"
         _refuse_repeats(
             ["/".join((*one.path, one.name)) for one in labels], f"{what} lists twice the label"
         )
-        _refuse_repeats(
-            ["/".join((*one.path, one.result_name)) for one in labels],
-            f"{what} uses twice the alias",
-        )
+        _refuse_repeats(_names(labels), f"{what} uses twice the alias")
         return labels, None
 
     def _label(self, element: Element, control: str, path: tuple[str, ...]) -> ConfigLabel | None:
@@ -261,14 +271,17 @@ class _Reading:
         values = self._options(element, options.LABEL, value)
         if values.get("model_skip"):
             return None
+        predicted = options.listed(_attribute(element, "predicted_values") or "")
+        words = words_of(value, predicted_values=predicted, hint=_attribute(element, "hint") or "")
+        if not predicted and words[0] not in (value, cleaned(value)):
+            self.warnings.append(
+                f"{value!r} is no readable word, so its hint {words[0]!r} is looked for; "
+                "give English words in predicted_values if that is not what it looks like"
+            )
         return ConfigLabel(
             name=value,
             result_name=_attribute(element, "alias") or shown,
-            words=words_of(
-                value,
-                predicted_values=options.listed(_attribute(element, "predicted_values") or ""),
-                hint=_attribute(element, "hint") or "",
-            ),
+            words=words,
             path=path,
             options={name: one for name, one in values.items() if name != "model_skip"},
         )
@@ -292,25 +305,6 @@ class _Reading:
         values, warnings = options.read_attributes(element.attrib, place=place, owner=owner)
         self.warnings += (one for one in warnings if one not in self.warnings)
         return values
-
-    def _without_repeats(self, controls: Sequence[Control]) -> list[Control]:
-        """Of two controls with the same label on the same picture only the first writes it."""
-        owners: dict[tuple[str, str], str] = {}
-        kept = []
-        for control in controls:
-            if control.is_answer or control.labels_key is not None:
-                kept.append(control)
-                continue
-            labels = []
-            for label in control.labels:
-                owner = owners.setdefault((control.to_name, label.result_name), control.from_name)
-                labels.append(replace(label, taken=owner != control.from_name))
-            if all(label.taken for label in labels):
-                first = owners[control.to_name, labels[0].result_name]
-                self.set_aside.append(f"{control.from_name!r} has the same labels as {first!r}")
-                continue
-            kept.append(replace(control, labels=tuple(labels)))
-        return kept
 
     def _why_nothing(self) -> str:
         if self.elsewhere:
@@ -383,36 +377,49 @@ def _nested(element: Element, tag: str) -> Iterator[tuple[Element, tuple[str, ..
 
 
 def _listed_labels(given: object, control: Control) -> tuple[ConfigLabel, ...]:
-    """Labels as task data lists them: texts, or objects with `value` and perhaps `alias`."""
+    """Labels as task data lists them: texts, or objects with `value` and perhaps `alias`; of a
+    Taxonomy the innermost `children`. Raises ConfigError."""
     tag, name, key = CONTROL_TAGS[control.kind], control.from_name, control.labels_key
     problem = f"{tag} {name!r} takes its labels from {key!r}; the task has no such list"
-    if not isinstance(given, list) or not given:
-        raise ConfigError(problem)
-    if len(given) > 10 * MANY_LABELS:
-        raise ConfigError(f"{tag} {name!r}: the task lists more than {10 * MANY_LABELS} labels")
-    labels: dict[str, ConfigLabel] = {}
-    for one in given:
-        fields = one if isinstance(one, Mapping) else {"value": one}
-        shown = fields.get("value")
-        if not isinstance(shown, str) or not shown.strip():
+    labels: list[ConfigLabel] = []
+
+    def walk(listed: object, path: tuple[str, ...]) -> None:
+        if not isinstance(listed, list) or not listed or len(path) > MOST_LEVELS:
             raise ConfigError(problem)
-        value = " ".join(shown.split())
-        predicted = fields.get("predicted_values")
-        labels.setdefault(
-            value,
-            ConfigLabel(
-                name=value,
-                result_name=str(fields.get("alias") or shown),
-                words=words_of(
-                    value,
-                    predicted_values=options.listed(predicted)
-                    if isinstance(predicted, str)
-                    else (),
-                    hint=str(fields.get("hint") or ""),
-                ),
-            ),
-        )
-    return tuple(labels.values())
+        for one in listed:
+            fields = one if isinstance(one, Mapping) else {"value": one}
+            shown = fields.get("value")
+            if not isinstance(shown, str) or not shown.strip():
+                raise ConfigError(problem)
+            result_name = str(fields.get("alias") or shown)
+            if control.kind == "taxonomy" and fields.get("children"):
+                walk(fields["children"], (*path, result_name))
+                continue
+            value = " ".join(shown.split())
+            predicted = fields.get("predicted_values")
+            words = options.listed(predicted) if isinstance(predicted, str) else ()
+            labels.append(
+                ConfigLabel(
+                    name=value,
+                    result_name=result_name,
+                    words=words_of(
+                        value, predicted_values=words, hint=str(fields.get("hint") or "")
+                    ),
+                    path=path,
+                )
+            )
+            if len(labels) > 10 * MANY_LABELS:
+                raise ConfigError(f"{what}: the task lists more than {10 * MANY_LABELS} labels")
+
+    what = f"{tag} {name!r}"
+    walk(given, ())
+    _refuse_repeats(_names(labels), f"{what}: the task lists twice the label")
+    return tuple(labels)
+
+
+def _names(labels: Sequence[ConfigLabel]) -> list[str]:
+    """What results would hold; two equal ones could not be told apart."""
+    return ["/".join((*label.path, label.result_name)) for label in labels]
 
 
 def is_only_code(label: ConfigLabel) -> bool:

@@ -7,6 +7,7 @@ case) and the reference page. The first layer that says something wins:
 """
 
 import difflib
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -316,7 +317,9 @@ def read_wide(given: object, *, owner: str) -> Values:
 
     Other keys are somebody else's business. Raises ConfigError.
     """
-    if given is None or given == "":
+    if owner == EXTRA:
+        given = extra_params(given)
+    if given is None:
         return {}
     if not isinstance(given, Mapping):
         raise ConfigError(f'{owner} must be a JSON object such as {{"model_score_threshold": 0.4}}')
@@ -328,6 +331,24 @@ def read_wide(given: object, *, owner: str) -> Values:
                 values[option.name] = option.parsed(texts[name], owner)
                 break
     return values
+
+
+def extra_params(given: object) -> object:
+    """What an admin stored on the connection: the form keeps a text, the API what it was sent.
+
+    Raises ConfigError.
+    """
+    if not isinstance(given, str):
+        return given or None
+    if not given.strip():
+        return None
+    try:
+        return json.loads(given)
+    except ValueError:
+        raise ConfigError(
+            "the extra parameters of the connection are not JSON; "
+            'write them like {"model_score_threshold": 0.4}'
+        ) from None
 
 
 def _as_text(value: object) -> str:

@@ -1,11 +1,11 @@
 """Requests and tasks as Label Studio spells them (protocol notes §1.2, §1.3)."""
 
-import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from ..errors import BadRequest, TaskDataMissing
+from ..errors import BadRequest, LabelsMissing, TaskDataMissing
 
 Region = dict[str, Any]
 
@@ -40,12 +40,22 @@ class Task:
         return addresses
 
     def page(self, key: str | None) -> int:
-        """The page, counted from 1, of a file with several; 1 unless the data says another."""
+        """The page, counted from 1, of a file with several; 1 where the data names none.
+
+        Raises LabelsMissing for what is no page: masks of another page would be worse than none.
+        """
         given = self.data.get(key) if key is not None else None
-        try:
-            return max(int(str(given)), 1)
-        except ValueError:
+        if given is None or given == "":
             return 1
+        try:
+            number = float(str(given))
+        except ValueError:
+            number = 0.0
+        if not (math.isfinite(number) and number >= 1 and number == int(number)):
+            raise LabelsMissing(
+                f"{given!r} under {key!r} is no page; give a whole number from 1 on"
+            )
+        return int(number)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,17 +101,10 @@ class SetupRequest:
     def from_json(cls, body: object) -> Self:
         """Read the body of `POST /setup`. Raises BadRequest."""
         fields = _fields(body)
-        extra = fields.get("extra_params")
-        if isinstance(extra, str) and extra.strip():
-            try:
-                extra = json.loads(extra)
-            except ValueError:
-                raise BadRequest(
-                    "the extra parameters of the connection are not JSON; "
-                    'write them like {"model_score_threshold": 0.4}'
-                ) from None
         return cls(
-            label_config=_text(fields, "schema"), project=_project(fields), extra_params=extra
+            label_config=_text(fields, "schema"),
+            project=_project(fields),
+            extra_params=fields.get("extra_params"),
         )
 
 

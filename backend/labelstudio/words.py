@@ -10,12 +10,14 @@ Cleaning, in this order:
     1. a code in front, up to a dash, colon, full stop, bracket, bar or slash: `03: Person`,
        `cls_03 - Person`, `A1) Person`, `[7] Person`
     2. a code in brackets behind: `Person (03)`, `Person [cls_3]`
-    3. numbers tied on by an underscore: `03_person`, `person_03`, `class_03_person`
+    3. numbers tied on by an underscore, behind at most two digits: `03_person`, `person_03`,
+       `class_03_person`
     4. underscores, and dashes between letters, become blanks: `traffic_light`, `traffic-light`
     5. words run together are taken apart: `trafficLight`, `TrafficLight`
 
-A code is a number, with at most two letters or a word such as `class` or `id` before it. A number
-that belongs to a name (`MP3 player`, `2 wheels`) stays, since nothing divides them.
+A code is a number, with at most two letters or a word such as `class` or `id` before it; standing
+alone, with at most one letter (`c-12`), since `CO2` and `H2O` are words. A number that belongs to a
+name (`MP3 player`, `2 wheels`, `24/7 store`) stays, since nothing divides them.
 """
 
 import re
@@ -23,12 +25,14 @@ import re
 GENERIC = "class|cls|label|lbl|category|object|obj|type|id|no|nr"  # say nothing about the thing
 CODE = rf"(?:[A-Za-z]{{0,2}}|{GENERIC})[ ._#-]?\d[\d._-]*[A-Za-z]?"
 FRONT = re.compile(
-    rf"^(?:[\[(]\s*{CODE}\s*[\])]\s*[-:.|/]?|{CODE}(?:\s+[-–—]\s+|\s*[:)|/]|\.\s))\s*", re.I
+    rf"^(?:[\[(]\s*{CODE}\s*[\])]\s*[-:.|/]?|{CODE}(?:\s+[-–—/]\s+|\s*[:)|]|\.\s))\s*", re.I
 )
 BEHIND = re.compile(rf"\s*[\[(]\s*{CODE}\s*[\])]$", re.I)
 TIED_FRONT = re.compile(rf"^(?:(?:{GENERIC})_)?\d+_(?=[^\W\d])", re.I)
-TIED_BEHIND = re.compile(r"(?<=[^\W\d])_\d+$")
-ONLY_CODE = re.compile(rf"^(?:{CODE}|{GENERIC})$", re.I)
+TIED_BEHIND = re.compile(r"(?<=[^\W\d])_\d{1,2}$")
+ONLY_CODE = re.compile(
+    rf"^[\[(]?(?:(?:[A-Za-z]|{GENERIC})?[ ._#-]?\d[\d._-]*|{GENERIC})[\])]?$", re.I
+)
 BETWEEN_WORDS = re.compile(r"(?<=[^\W\d_]{2})-(?=[^\W\d_]{2})")
 HUMP = re.compile(r"(?<=[a-z]{2})(?=[A-Z])")
 LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")

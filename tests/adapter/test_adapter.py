@@ -223,3 +223,13 @@ def test_the_wsgi_module_builds_its_app_only_when_asked(sdk: Sdk, tmp_path: Path
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["model_class"] == "CliperBackend"
+
+
+def test_extra_parameters_are_in_the_version_from_the_first_setup_on(client: FlaskClient) -> None:
+    plain = client.post("/setup", json=setup_body()).get_json()["model_version"]
+    body = {**setup_body(), "extra_params": '{"model_smooth": 3}'}
+
+    told = client.post("/setup", json=body).get_json()["model_version"]
+
+    assert told != plain
+    assert client.post("/setup", json=body).get_json()["model_version"] == told

@@ -2,6 +2,7 @@
 
 import io
 import time
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 from PIL import Image
 
 from backend.labelstudio.regions import FORMATS
-from cliper_model import Label
+from backend.looking import for_masks
+from cliper_model import Decision, Label, Scores
 
-from ..doubles.colours import ColourSegmenter, colour_source
+from ..doubles.colours import ColourSegmenter, Seen, colour_source
 from ..doubles.label_studio import FileServer
 from ..doubles.pictures import COLOURS, brush_config, encoded, striped_png, stripes
 from .conftest import Service, StartService
@@ -269,3 +271,61 @@ def test_a_page_of_a_file_with_several_is_chosen_by_the_task(service: Service, f
     assert first["result"] == []
     assert len(second["result"]) == 1
     assert "result" not in third
+
+
+def test_a_long_list_of_pictures_is_never_in_memory_as_a_whole(
+    start_service: StartService, files: FileServer
+):
+    alive, most = set(), [0]
+
+    class Counting(ColourSegmenter):
+        def observe(self, image):
+            most[0] = max(most[0], len(alive))
+            return Seen(size_hw=(image.shape[0], image.shape[1]), pixels=image.copy())
+
+    service = start_service(colour_source(Counting()), result_cache_mb=0.0, state_cache_mb=0.0)
+    pictures = service.services.predictor._pictures
+    decode = pictures.decode
+
+    def counted(data: bytes, *, page: int = 1) -> np.ndarray:
+        pixels = decode(data, page=page)
+        alive.add(id(pixels))
+        weakref.finalize(pixels, alive.discard, id(pixels))
+        return pixels
+
+    object.__setattr__(pictures, "decode", counted)
+    names = [f"/data/upload/1/{number}.png" for number in range(12)]
+    for number, name in enumerate(names):
+        files.put(name, encoded(stripes("red", width=4 + number)))
+    config = brush_config(["red"]).replace('value="$image"', 'valueList="$pages"')
+
+    (entry,) = service.predict(config, {"pages": names}).get_json()["results"]
+
+    assert len(entry["result"]) == 12
+    assert most[0] <= 4
+
+
+def test_a_model_for_every_tag_of_too_many_is_refused_at_once(start_service: StartService):
+    service = start_service()
+    config = """<View><Image name="i" value="$image"/>
+      <BrushLabels name="a" toName="i" model_method="maskclip"><Label value="red"/></BrushLabels>
+      <BrushLabels name="b" toName="i" model_method="proxyclip"><Label value="blue"/></BrushLabels>
+      </View>"""
+
+    answer = service.setup(config)
+
+    assert answer.status.startswith("422 the config names 2 models beside the service's own")
+    assert service.services.models.others == ()
+
+
+def test_a_radius_in_pixels_means_those_of_the_picture_also_on_smaller_masks():
+    scores = Scores(
+        labels=("a",),
+        maps=np.zeros((1, 4, 4), np.float32),
+        strength=np.zeros(1, np.float32),
+        presence=np.zeros(1, np.float32),
+        size_hw=(50, 100),
+    )
+
+    assert for_masks(Decision(smooth=10), scores, (100, 200)).smooth == 5
+    assert for_masks(Decision(smooth=10), scores, (50, 100)).smooth == 10

@@ -7,7 +7,7 @@ import pytest
 
 from backend.labelstudio.label_config import CONTROL_TAGS, parse
 from backend.labelstudio.regions import FORMATS, TAGS
-from backend.outcomes import ImageResult
+from backend.outcomes import ImageResult, combined
 from backend.painting import Painted, image_result
 from backend.plan import vocabularies
 from cliper_model import Decision, Segmentation
@@ -124,6 +124,23 @@ def test_choices_are_what_is_there_the_likeliest_first(more: str, presence, chos
 
     assert [one["value"]["choices"] for one in json.loads(result.regions)] == chosen
     assert result.area == 0
+
+
+def test_a_sure_answer_is_a_sure_task():
+    sure = result_of(ANSWER.format(tag="Choices", more="", choices=CHOICES), found())
+    nothing = result_of(
+        ANSWER.format(tag="Choices", more="", choices=CHOICES), found(presence=(0.1, 0.2))
+    )
+
+    assert combined([sure], "v").score == pytest.approx(0.8)
+    assert combined([nothing], "v").score == pytest.approx(0.8)
+
+
+def test_crumbs_that_touch_over_a_corner_are_dropped_too():
+    crumb = found((2, 2, 20, 20), (20, 20, 21, 21))
+
+    assert len(painted("RectangleLabels", crumb, 'model_min_area="1%"')) == 1
+    assert len(painted("RectangleLabels", crumb, 'model_min_area="0"')) == 2
 
 
 def test_a_taxonomy_is_answered_with_the_whole_way():

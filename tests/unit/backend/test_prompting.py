@@ -64,6 +64,18 @@ def test_boxes_are_corners_of_the_picture():
     assert prompt.boxes == ((0.1, 0.2, pytest.approx(0.4), pytest.approx(0.6)),)
 
 
+def test_of_a_turned_rectangle_the_box_around_it_counts():
+    item = box(50, 10, 30, 10)
+    item["value"]["rotation"] = 90  # about its top left corner, on a picture twice as wide as high
+    item |= {"original_width": 200, "original_height": 100}
+
+    prompt = read({"result": [item]})
+
+    assert prompt is not None
+    (found,) = prompt.boxes
+    assert found == pytest.approx((0.45, 0.1, 0.5, 0.7))
+
+
 def test_a_tool_with_its_labels_beside_it_sends_two_items_that_are_one_prompt():
     value = {"x": 30, "y": 20, "width": 0.26, "labels": ["red"]}
     own = point(30, 20, type="keypoint", value=value)
@@ -96,6 +108,7 @@ def test_a_prompt_in_a_list_of_pictures_knows_which():
         point(1, 1, value={"x": 1, "y": 1}),
         point(1, 1, value={"x": "a", "y": 1, "keypointlabels": ["red"]}),
         point(float("nan"), 1),
+        box(10, 10, 0, 20),
         point(1, 1, type="ellipselabels"),
     ],
     ids=str,

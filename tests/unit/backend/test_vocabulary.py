@@ -144,12 +144,13 @@ def test_a_background_behind_a_code_means_the_rest():
 
 
 def test_labels_of_a_task_come_with_its_data():
-    (one,) = wanted("", 'value="$names" model_score_threshold="0.3"')
+    (one,) = wanted("", 'value="$names" model_score_threshold="0.3" model_fill="true"')
     assert one.labels == ()
 
     told = one.for_task({"names": ["Cat", "Dog", "Background"]})
 
     assert [label.name for label in told.labels] == ["Cat", "Dog"]
+    assert told.rest is not None
     assert told.decision(Decision()).presence_threshold == (0.3, 0.3)
 
 
@@ -233,6 +234,7 @@ def test_the_version_changes_with_the_model(identity: Identity):
         {"attributes": 'model_instances="true"'},
         {"attributes": 'model_max_regions="3"'},
         {"attributes": 'model_prompt="a {}"'},
+        {"image": '<Image name="image" valueList="$image"/>'},
         {"labels": LABELS.replace('alias="road"', 'alias="road" model_min_area="1%"')},
         {"tag": "PolygonLabels"},
         {"name": "brush"},
@@ -259,6 +261,55 @@ def test_the_version_changes_with_everything_that_changes_results(changes):
 )
 def test_the_version_stays_where_results_stay(changes):
     assert version(**changes) == version()
+
+
+@pytest.mark.parametrize(
+    ("tag", "attribute"),
+    [("PolygonLabels", 'model_instances="true"'), ("KeyPointLabels", 'model_instances="true"')],
+)
+def test_an_option_without_effect_for_its_tag_is_no_new_version(tag: str, attribute: str):
+    assert version(tag=tag, attributes=attribute) == version(tag=tag)
+
+
+def two_tags(first: str, second: str) -> tuple[ControlVocabulary, ...]:
+    xml = (
+        '<View><Image name="image" value="$image"/>'
+        f'<PolygonLabels name="one" toName="image">{first}</PolygonLabels>'
+        f'<BrushLabels name="two" toName="image" model_fill="true">{second}</BrushLabels></View>'
+    )
+    return vocabularies(parse(xml), ())
+
+
+CAT, DOG, REST = (f'<Label value="{name}"/>' for name in ("Cat", "Dog", "Background"))
+
+
+def test_of_two_tags_with_the_same_label_only_the_first_writes_it():
+    first, second = two_tags(CAT + REST, CAT + DOG + REST)
+
+    assert first.written == ("Cat",)
+    assert second.written == ("Dog", "Background")
+    assert [label.name for label in second.sought] == ["Cat", "Dog"]
+
+
+def test_a_tag_whose_labels_are_all_taken_is_left_out():
+    first, *others = two_tags(CAT, CAT + REST.replace("Background", "Void"))
+
+    assert first.written == ("Cat",)
+    assert [one.written for one in others] == [("Void",)]
+    assert len(vocabularies(parse(TWICE), ())) == 1
+
+
+TWICE = """<View><Image name="image" value="$image"/>
+  <BrushLabels name="a" toName="image"><Label value="Cat"/></BrushLabels>
+  <RectangleLabels name="b" toName="image"><Label value="Cat"/></RectangleLabels></View>"""
+
+
+def test_the_same_label_on_another_picture_is_written_twice():
+    xml = TWICE.replace("</View>", '<Image name="other" value="$o"/></View>').replace(
+        'name="b" toName="image"', 'name="b" toName="other"'
+    )
+
+    assert [one.written for one in vocabularies(parse(xml), ())] == [("Cat",), ("Cat",)]
 
 
 def test_background_words_count_after_those_a_label_uses_are_dropped():

@@ -161,32 +161,13 @@ def test_a_plain_tag_takes_the_labels_of_the_labels_tag_beside_it(kind: str):
     assert [label.result_name for label in control.labels] == ["c"]
 
 
-def test_of_two_controls_with_the_same_label_only_the_first_is_filled():
-    boxes = """<RectangleLabels name="boxes" toName="image">
-      <Label value="Cat"/><Label value="Dog"/></RectangleLabels>"""
+def test_what_stands_on_the_labels_tag_holds_for_the_tag_that_uses_it():
+    shape = '<Brush name="x" toName="image" model_smooth="2"/>'
+    words = '<Labels name="words" toName="image" model_smooth="3" model_overlap="true">'
 
-    first, second = controls(config(brush() + boxes))
+    control = only(config(f'{shape}{words}<Label value="Cat"/></Labels>'))
 
-    assert [(label.name, label.taken) for label in first.labels] == [("Cat", False)]
-    assert [(label.name, label.taken) for label in second.labels] == [
-        ("Cat", True),
-        ("Dog", False),
-    ]
-
-
-def test_a_control_whose_labels_are_all_taken_is_set_aside():
-    boxes = '<RectangleLabels name="b" toName="image"><Label value="Cat"/></RectangleLabels>'
-
-    assert only(config(brush() + boxes)).from_name == "seg"
-
-
-def test_the_same_label_on_another_picture_is_not_taken():
-    two = IMAGE + '<Image name="other" value="$other"/>'
-    found = controls(
-        config(brush() + brush().replace("seg", "s2").replace('"image"', '"other"'), two)
-    )
-
-    assert [control.labels[0].taken for control in found] == [False, False]
+    assert control.options == {"model_smooth": 2, "model_overlap": True}
 
 
 def answers(attributes: str = 'model_fill="true"', tag: str = "Choices") -> str:
@@ -221,6 +202,48 @@ def test_choices_about_regions_are_not_answered_and_that_is_said():
 
     assert [control.from_name for control in read.controls] == ["seg"]
     assert read.warnings == ("'what' asks about regions, not about the picture: not answered",)
+
+
+def test_answers_about_a_list_of_pictures_are_set_aside_and_that_is_said():
+    pages = '<Image name="image" valueList="$photos"/>'
+
+    read = parse(config(brush() + answers(), pages))
+
+    assert [control.from_name for control in read.controls] == ["seg"]
+    assert read.warnings == ("'what' asks about a list of pictures: not answered",)
+
+
+def test_labels_beside_those_of_the_task_are_all_there_is_and_that_is_said():
+    read = parse(config(brush('<Label value="fix"/>', 'value="$labels"')))
+
+    assert [label.name for label in read.controls[0].labels] == ["fix"]
+    assert read.warnings == (
+        "'seg' lists labels and takes others from $labels: only those listed are looked for",
+    )
+
+
+def test_a_hint_that_stands_in_for_a_code_is_said():
+    read = parse(config(brush('<Label value="cls_1" hint="press W"/>')))
+
+    assert read.controls[0].labels[0].words == ("press W",)
+    (warning,) = read.warnings
+    assert warning.startswith("'cls_1' is no readable word, so its hint 'press W' is looked for")
+
+
+def test_a_taxonomy_from_task_data_looks_for_the_innermost():
+    tree = '<Taxonomy name="t" toName="image" value="$tree" model_fill="true"/>'
+    given = [{"value": "animal", "children": [{"value": "cat", "alias": "c"}]}, {"value": "plant"}]
+
+    labels = only(config(tree)).with_labels({"tree": given}).labels
+
+    assert [(*label.path, label.result_name) for label in labels] == [("animal", "c"), ("plant",)]
+
+
+def test_a_task_must_not_list_an_alias_twice():
+    control = only(config(brush("", 'value="$labels"')))
+
+    with pytest.raises(ConfigError, match="the task lists twice the label 'x'"):
+        control.with_labels({"labels": [{"value": "a", "alias": "x"}, {"value": "x"}]})
 
 
 def test_labels_from_task_data_are_found_there():

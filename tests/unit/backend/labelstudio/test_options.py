@@ -128,7 +128,13 @@ def test_extra_params_take_json_values_and_leave_strangers_alone():
     }
 
 
-@pytest.mark.parametrize("given", [None, "", {}])
+def test_extra_params_may_be_a_text_as_the_form_stores_it():
+    assert read_wide('{"model_smooth": 3}', owner="extra_params") == {"model_smooth": 3}
+    with pytest.raises(ConfigError, match="extra parameters of the connection are not JSON"):
+        read_wide("smooth please", owner="extra_params")
+
+
+@pytest.mark.parametrize("given", [None, "", " ", {}])
 def test_no_extra_params_are_no_options(given):
     assert read_wide(given, owner="extra_params") == {}
 

@@ -21,6 +21,7 @@ from backend.labelstudio.words import cleaned, is_latin, words_of
         ("person_03", "person"),
         ("class_03_person", "person"),
         ("car_1", "car"),
+        ("Boeing_747", "Boeing 747"),
         ("traffic_light", "traffic light"),
         ("traffic-light", "traffic light"),
         ("TrafficLight", "Traffic Light"),
@@ -40,7 +41,10 @@ def test_of_a_code_alone_nothing_is_left(value: str):
 
 @pytest.mark.parametrize(
     "value",
-    ["MP3 player", "2 wheels", "B2 bomber", "T-shirt", "X-ray", "A4 paper", "12-seat van", "ROI"],
+    [
+        *("MP3 player", "2 wheels", "B2 bomber", "T-shirt", "X-ray", "A4 paper", "12-seat van"),
+        *("24/7 store", "MP3/CD player", "A4/letter paper", "CO2", "H2O", "COVID-19", "ROI"),
+    ],
 )
 def test_a_number_that_belongs_to_a_name_stays(value: str):
     assert cleaned(value) == value
