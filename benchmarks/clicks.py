@@ -157,7 +157,7 @@ def main() -> int:
         tempfile.TemporaryDirectory() as folder,
         chain(Path(folder)) as servers,
     ):
-        figures = measure(Editor(servers), args.scenes, args.fresh)
+        figures = measure(servers, args.scenes, args.fresh)
     load = [round(value, 1) for value in os.getloadavg()]
     figures = {
         "seed": SEED,
@@ -172,7 +172,8 @@ def main() -> int:
     return 0 if figures["passed"] else 1
 
 
-def measure(editor: Editor, scenes: int, fresh: int) -> dict[str, Any]:
+def measure(servers: Chain, scenes: int, fresh: int) -> dict[str, Any]:
+    editor = Editor(servers)
     everything = projects.everything(scenes + fresh, SEED).pictures
     known, unknown = everything[:scenes], everything[scenes:]
     editor.upload(known)
@@ -180,7 +181,9 @@ def measure(editor: Editor, scenes: int, fresh: int) -> dict[str, Any]:
         raise SystemExit("not every scene was predicted; see service.log")
     random = np.random.default_rng(SEED)
     things = [thing for picture in known for thing in things_of(picture)]
+    before = servers.cpu_seconds()
     rounds = [one_round(editor, things[index], random) for index in random.permutation(len(things))]
+    cpu = {name: seconds - before[name] for name, seconds in servers.cpu_seconds().items()}
 
     editor.upload(unknown)
     firsts = [
@@ -210,6 +213,10 @@ def measure(editor: Editor, scenes: int, fresh: int) -> dict[str, Any]:
         "share of the time spent in /predict": round(
             ours / sum(a.milliseconds for a in answers), 3
         ),
+        "processor time per prompt, ms": {  # the service answers each of them twice
+            "Label Studio": round(1000 * cpu["Label Studio"] / len(answers), 1),
+            "the service": round(1000 * cpu["the service"] / (2 * len(answers)), 1),
+        },
         "through Label Studio, by kind": {
             kind: summary([one.milliseconds for one in those]) for kind, those in by_kind.items()
         },

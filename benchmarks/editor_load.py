@@ -32,6 +32,7 @@ import requests
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image, ImageColor
 from selenium.common.exceptions import WebDriverException
+from urllib3.exceptions import HTTPError
 
 from backend.labelstudio.regions import FORMATS, TAGS, RegionControl
 from tests.e2e.browser import Browser
@@ -48,11 +49,21 @@ LABELS = tuple(f"thing {number}" for number in range(1, len(PAINTS) + 1))
 BLOBS = 6  # along the longer side
 SMALL = 600  # pixels of the longer side, at which masks are made up and screens are judged
 EDGE = 3  # of those pixels beside a border, where the screen blends
+TOOLS = 0.9  # of the picture's width, from where the editor's own tools may cover it
 COVER = 0.2  # of the paint, where a region is painted
 NEARLY_ALL = 0.98  # of a label's inner pixels on screen
 PATIENCE = 300.0  # seconds, per picture
 SCREENSHOTS = CHECKOUT / ".cache" / "screenshots"
 MEBI = 2**20
+
+# What an annotator has before them: the annotation that the editor made of the prediction. Null
+# until all its regions are there.
+REGIONS = """
+const store = window.Htx && window.Htx.annotationStore;
+const regions = store && store.selected ? store.selected.regions : [];
+const ready = regions.every((region) => !('imageData' in region) || !!region.imageData);
+return regions.length && ready ? [regions.length, store.selected.type] : null;
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +87,9 @@ class Case:
 CASES = (
     Case(name="brush, 12 MP", size_hw=(3000, 4000), kind="brushlabels"),
     Case(name="brush, 25 MP", size_hw=(4330, 5773), kind="brushlabels"),
+    Case(name="bitmask, 4 MP", size_hw=(1728, 2304), kind="bitmasklabels"),
+    Case(name="bitmask, 12 MP", size_hw=(3000, 4000), kind="bitmasklabels"),
+    Case(name="bitmask, 25 MP", size_hw=(4330, 5773), kind="bitmasklabels"),
     Case(name="bitmask, 100 MP", size_hw=(8700, 11600), kind="bitmasklabels"),
     Case(name="polygon, 100 MP", size_hw=(8700, 11600), kind="polygonlabels"),
 )
@@ -87,6 +101,9 @@ class Window(Browser):
 
     def __init__(self, profile: Path) -> None:
         super().__init__(profile, "--enable-precise-memory-info")
+        # A page that is busy answers late.
+        self._driver.set_script_timeout(PATIENCE)
+        self._driver.command_executor.client_config.timeout = PATIENCE + 60
         self._most = 0
         self._ended = threading.Event()
         self._watch = threading.Thread(target=self._look_at_memory, daemon=True)
@@ -100,12 +117,14 @@ class Window(Browser):
     def heap_bytes(self) -> int:
         """Of JavaScript, in use after collecting what is not."""
         self._driver.execute_cdp_cmd("HeapProfiler.collectGarbage", {})
-        return int(self._driver.execute_script("return performance.memory.usedJSHeapSize"))
+        return int(self.run("return performance.memory.usedJSHeapSize"))
 
-    def open_once(self, url: str, project: int, task: int) -> int:
-        """Open a task, select its prediction and wait for its regions; returns how many."""
-        self._driver.get(f"{url}/projects/{project}/data?task={task}")
-        return len(self._until(self._ready_regions, "the regions", PATIENCE))
+    def open_task(self, url: str, project: int, task: int) -> int:
+        """Open a task as annotators do and wait for the regions before them; returns how many."""
+        self.visit(f"{url}/projects/{project}/data?task={task}")
+        count, kind = self.until(lambda: self.run(REGIONS), "the regions", PATIENCE)
+        assert kind == "annotation", kind
+        return int(count)
 
     @property
     def most_resident_bytes(self) -> int:
@@ -202,18 +221,18 @@ def look_at(case: Case, servers: Chain, folder: Path) -> dict[str, Any]:
     account, url = servers.label_studio.account, servers.label_studio.url
     with Window(folder / f"chromium {case.name}") as window:
         window.log_in(url, account.email, account.password)
-        window.open_once(url, *small_task(servers))  # what every page needs is loaded now
+        window.open_prediction(url, *small_task(servers))  # what every page needs is loaded now
         before = window.heap_bytes()
         try:
             begun = time.perf_counter()
-            regions = window.open_once(url, project, task)
+            regions = window.open_task(url, project, task)
             there = time.perf_counter() - begun
             shown = on_screen(window, made)
             painted = time.perf_counter() - begun
             window.screenshot(SCREENSHOTS / f"editor-load, {case.name}.png")
             heap = window.heap_bytes()
-        except (WebDriverException, AssertionError) as error:
-            with contextlib.suppress(WebDriverException):
+        except (WebDriverException, TimeoutError, HTTPError, AssertionError) as error:
+            with contextlib.suppress(WebDriverException, HTTPError):
                 window.screenshot(SCREENSHOTS / f"editor-load, {case.name}.png")
             return {**facts, "painted": False, "because": str(error)[:500]}
         return {
@@ -274,7 +293,8 @@ def on_screen(window: Window, made: Made) -> list[float]:
     """Of every label's inner pixels on screen, the share that shows its paint; waits for it."""
     grid_hw = (made.numbers.shape[0], made.numbers.shape[1])
     grey = cv2.GaussianBlur(made.picture(grid_hw), (0, 0), 1).astype(float)
-    inner = [shrunk(made.numbers == label + 1) for label in range(len(LABELS))]
+    bare = np.arange(grid_hw[1]) < TOOLS * grid_hw[1]
+    inner = [shrunk(made.numbers == label + 1) & bare for label in range(len(LABELS))]
 
     def shares(now: UInt8[np.ndarray, "rows columns 3"], visible: Any = True) -> list[float]:
         return [
