@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 from torch import Tensor
 
-from cliper_model import ImageState, Segmenter, Vocabulary, decide
+from cliper_model import ImageState, Scores, Segmenter, Vocabulary, decide
 from cliper_model.errors import CliperError, WeightsError
 
 from . import advice, prompting
@@ -55,8 +55,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Look:
-    """What a model saw of a picture, and the size of the picture as displayed."""
+    """What a model saw of a picture, and the size of the picture as displayed.
 
+    `key` tells pictures and models apart.
+    """
+
+    key: tuple[str, int, ModelChoice]
     state: ImageState
     size_hw: tuple[int, int]
 
@@ -65,18 +69,32 @@ class Look:
         return 200 + _nbytes(self.state)
 
 
+@dataclass(frozen=True)
+class Scored:
+    """What a look says about one control's words."""
+
+    scores: Scores
+
+    @property
+    def nbytes(self) -> int:
+        rows = self.scores.rows
+        return 200 + sum(map(_nbytes, (*vars(self.scores).values(), rows and rows.values)))
+
+
 class Looking:
-    """The device's work, and what it remembers: looks up to a number of bytes, read words."""
+    """The device's work, and what it remembers: looks and scores up to a number of bytes, read
+    words."""
 
     def __init__(self, *, state_bytes: int, brush_megapixels: float) -> None:
         """`brush_megapixels`: the largest picture that gets brush masks."""
         self._brush_megapixels = brush_megapixels
-        self._looks: ResultCache[Look] = ResultCache(max_bytes=state_bytes)
+        self._seen: ResultCache[Look | Scored] = ResultCache(max_bytes=state_bytes)
         self._vocabularies: OrderedDict[object, Vocabulary] = OrderedDict()
 
     def known(self, digest: str, page: int, choice: ModelChoice) -> Look | None:
         """An earlier look, if it is still there; for any thread."""
-        return self._looks.get((digest, page, choice))
+        known = self._seen.get((digest, page, choice))
+        return known if isinstance(known, Look) else None
 
     def refuse_brush(self, size_hw: tuple[int, int], wanted: Sequence[ControlVocabulary]) -> None:
         """Raises MaskTooLarge: the editor builds four bytes per pixel for every brush region."""
@@ -96,11 +114,11 @@ class Looking:
             size_hw = (0, 0)
             for one in view.wanted:
                 segmenter = segmenters[choice_of(one)]
-                vocabulary = self._vocabulary(one, segmenter)
+                self._vocabulary(one, segmenter)  # words that cannot be read cost no look
                 look = self._look(picture, choice_of(one), segmenter)
                 size_hw = look.size_hw
                 decision = one.decision(segmenter.decision(one.preset))
-                segmentation = decide(segmenter.score(look.state, vocabulary), decision)
+                segmentation = decide(self._scores(look, one, segmenter), decision)
                 painted.append(Painted(one=one, segmentation=segmentation, decision=decision))
             return image_result(painted, size_hw=size_hw, index=view.index, seed=seed)
 
@@ -122,7 +140,7 @@ class Looking:
         with failures_as_ours():
             look = seen if isinstance(seen, Look) else self._look(seen, choice_of(one), segmenter)
             self.refuse_brush(look.size_hw, (one,))
-            scores = segmenter.score(look.state, self._vocabulary(one, segmenter))
+            scores = self._scores(look, one, segmenter)
             decision = one.decision(segmenter.decision(one.preset))
             presence = round(float(np.clip(scores.presence[number], 0.0, 1.0)), 4)
             regions = write(
@@ -148,12 +166,21 @@ class Looking:
 
     def _look(self, picture: Picture, choice: ModelChoice, segmenter: Segmenter) -> Look:
         key = (picture.digest, picture.page, choice)
-        look = self._looks.get(key)
-        if look is None:
+        look = self._seen.get(key)
+        if not isinstance(look, Look):
             pixels = picture.unpack()
-            look = Look(segmenter.observe(pixels), (pixels.shape[0], pixels.shape[1]))
-            self._looks.put(key, look)
+            look = Look(key, segmenter.observe(pixels), (pixels.shape[0], pixels.shape[1]))
+            self._seen.put(key, look)
         return look
+
+    def _scores(self, look: Look, one: ControlVocabulary, segmenter: Segmenter) -> Scores:
+        """What the look says about the control's words; remembered for clicks."""
+        key = (look.key, one.reading)
+        known = self._seen.get(key)
+        if not isinstance(known, Scored):
+            known = Scored(segmenter.score(look.state, self._vocabulary(one, segmenter)))
+            self._seen.put(key, known)
+        return known.scores
 
     def _vocabulary(self, one: ControlVocabulary, segmenter: Segmenter) -> Vocabulary:
         """The control's words as text rows. Raises ConfigError, LabelsMissing, ModelFailed.
@@ -225,7 +252,9 @@ def failures_as_ours() -> Iterator[None]:
 
 
 def _nbytes(value: object) -> int:
-    """Bytes of the tensors in a state, also of the states of tiles in it."""
+    """Bytes of the tensors in a state, also of the states of tiles in it, or of an array."""
+    if isinstance(value, np.ndarray):
+        return value.nbytes
     if isinstance(value, Tensor):
         return value.numel() * value.element_size()
     if isinstance(value, ImageState):
