@@ -55,8 +55,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Look:
-    """What a model saw of a picture, and the size of the picture as displayed."""
+    """What a model saw of a picture, and the size of the picture as displayed.
 
+    `key` tells pictures and models apart.
+    """
+
+    key: tuple[str, int, ModelChoice]
     state: ImageState
     size_hw: tuple[int, int]
 
@@ -65,8 +69,21 @@ class Look:
         return 200 + _nbytes(self.state)
 
 
+@dataclass(frozen=True)
+class Scored:
+    """What a look says about one control's words."""
+
+    scores: Scores
+
+    @property
+    def nbytes(self) -> int:
+        rows = self.scores.rows
+        return 200 + sum(map(_nbytes, (*vars(self.scores).values(), rows and rows.values)))
+
+
 class Looking:
-    """The device's work, and what it remembers: looks up to a number of bytes, read words.
+    """The device's work, and what it remembers: looks and scores up to a number of bytes, read
+    words.
 
     The newest look is kept even if it is larger than that: a click asks for it again and again.
     """
@@ -74,9 +91,9 @@ class Looking:
     def __init__(self, *, state_bytes: int, brush_megapixels: float) -> None:
         """`brush_megapixels`: the largest picture that gets brush masks."""
         self._brush_megapixels = brush_megapixels
-        self._looks: ResultCache[Look] = ResultCache(max_bytes=state_bytes)
+        self._seen: ResultCache[Look | Scored] = ResultCache(max_bytes=state_bytes)
         self._keeps_newest = state_bytes > 0
-        self._newest: tuple[object, Look] | None = None  # whatever its size: clicks follow
+        self._newest: Look | None = None  # whatever its size: clicks follow
         self._vocabularies: OrderedDict[object, Vocabulary] = OrderedDict()
 
     def known(self, digest: str, page: int, choice: ModelChoice) -> Look | None:
@@ -85,9 +102,10 @@ class Looking:
 
     def _remembered(self, key: tuple[str, int, ModelChoice]) -> Look | None:
         newest = self._newest
-        if newest is not None and newest[0] == key:
-            return newest[1]
-        return self._looks.get(key)
+        if newest is not None and newest.key == key:
+            return newest
+        known = self._seen.get(key)
+        return known if isinstance(known, Look) else None
 
     def refuse_brush(self, size_hw: tuple[int, int], wanted: Sequence[ControlVocabulary]) -> None:
         """Raises MaskTooLarge."""
@@ -106,11 +124,11 @@ class Looking:
             for one in view.wanted:
                 choice = choice_of(one)
                 segmenter = segmenters[choice]
-                vocabulary = self._vocabulary(one, segmenter)
+                self._vocabulary(one, segmenter)  # words that cannot be read cost no look
                 if choice not in looks:
                     looks[choice] = self._look(picture, choice, segmenter)
                 look = looks[choice]
-                scores = segmenter.score(look.state, vocabulary)
+                scores = self._scores(look, one, segmenter)
                 decision = for_masks(
                     one.decision(segmenter.decision(one.preset)), scores, look.size_hw
                 )
@@ -137,7 +155,7 @@ class Looking:
         with failures_as_ours():
             look = seen if isinstance(seen, Look) else self._look(seen, choice_of(one), segmenter)
             self.refuse_brush(look.size_hw, (one,))
-            scores = segmenter.score(look.state, self._vocabulary(one, segmenter))
+            scores = self._scores(look, one, segmenter)
             decision = for_masks(one.decision(segmenter.decision(one.preset)), scores, look.size_hw)
             if not np.isfinite(scores.presence).all():
                 raise CouldNotPredict(NO_NUMBERS)
@@ -168,11 +186,20 @@ class Looking:
         look = self._remembered(key)
         if look is None:
             pixels = picture.unpack()
-            look = Look(segmenter.observe(pixels), (pixels.shape[0], pixels.shape[1]))
-            self._looks.put(key, look)
+            look = Look(key, segmenter.observe(pixels), (pixels.shape[0], pixels.shape[1]))
+            self._seen.put(key, look)
             if self._keeps_newest:
-                self._newest = (key, look)
+                self._newest = look
         return look
+
+    def _scores(self, look: Look, one: ControlVocabulary, segmenter: Segmenter) -> Scores:
+        """What the look says about the control's words; remembered for clicks."""
+        key = (look.key, one.reading)
+        known = self._seen.get(key)
+        if not isinstance(known, Scored):
+            known = Scored(segmenter.score(look.state, self._vocabulary(one, segmenter)))
+            self._seen.put(key, known)
+        return known.scores
 
     def _vocabulary(self, one: ControlVocabulary, segmenter: Segmenter) -> Vocabulary:
         """The control's words as text rows. Raises ConfigError, LabelsMissing, ModelFailed.
@@ -260,7 +287,9 @@ def for_masks(decision: Decision, scores: Scores, size_hw: tuple[int, int]) -> D
 
 
 def _nbytes(value: object) -> int:
-    """Bytes of the tensors in a state, also of the states of tiles in it."""
+    """Bytes of the tensors in a state, also of the states of tiles in it, or of an array."""
+    if isinstance(value, np.ndarray):
+        return value.nbytes
     if isinstance(value, Tensor):
         return value.numel() * value.element_size()
     if isinstance(value, ImageState):

@@ -50,9 +50,12 @@ return store.selected.regions.map((region) => ({
 
 
 class Browser:
-    """One Chromium window of 1400 x 1000 pixels. Nothing but this machine can be reached."""
+    """One Chromium window of 1400 x 1000 pixels. Nothing but this machine can be reached.
 
-    def __init__(self, profile: Path) -> None:
+    `flags` are further ones of Chromium's command line.
+    """
+
+    def __init__(self, profile: Path, *flags: str) -> None:
         options = webdriver.ChromeOptions()
         options.binary_location = _program("chromium")
         for flag in (
@@ -69,6 +72,7 @@ class Browser:
             "--window-size=1400,1000",
             "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
             f"--user-data-dir={profile}",
+            *flags,
         ):
             options.add_argument(flag)
         self._driver = webdriver.Chrome(options, Service(_program("chromedriver")))

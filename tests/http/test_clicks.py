@@ -96,6 +96,20 @@ def test_clicks_on_a_picture_look_at_it_once_and_fetch_it_once(
     assert len(files.asked) == asked
 
 
+def test_a_predicted_picture_is_not_scored_again_for_clicks(
+    service: Service, picture: str, segmenter: ColourSegmenter, monkeypatch: pytest.MonkeyPatch
+):
+    scored = []
+    score = segmenter.score
+    monkeypatch.setattr(segmenter, "score", lambda *given: scored.append(given) or score(*given))
+
+    service.predict(CONFIG.format(tag="BrushLabels"), {"image": ADDRESS})
+    masks = [clicked(service, point(x, 50)) for x in (15, 20, 75)]
+
+    assert len(scored) == 1
+    assert [overlap(mask, left()) > 0.95 for mask in masks] == [True, True, False]
+
+
 def test_without_a_cache_of_looks_a_click_works_too(
     start_service: StartService, picture: str, segmenter: ColourSegmenter
 ):
