@@ -269,7 +269,12 @@ class Predictor:
 
         try:
             for number, task in enumerate(tasks):
-                for view in self._views(task, work.plan, done, number):
+                try:
+                    views = work.plan.views(task)
+                except CouldNotPredict as error:
+                    done[number] = error
+                    continue
+                for view in views:
                     if isinstance(done[number], CouldNotPredict):
                         break
                     begun.append((number, self._begin(task, view, work)))
@@ -281,19 +286,6 @@ class Predictor:
             for _, found in begun:
                 _leave(found)
         return [_told(task, results, work) for task, results in zip(tasks, done, strict=True)]
-
-    def _views(
-        self,
-        task: Task,
-        plan: Plan,
-        done: list[list[ImageResult] | CouldNotPredict],
-        number: int,
-    ) -> list[View]:
-        try:
-            return plan.views(task)
-        except CouldNotPredict as error:
-            done[number] = error
-            return []
 
     def _begin(self, task: Task, view: View, work: _Work) -> _Found | CouldNotPredict:
         """Fetch a picture and queue what is not known yet.
