@@ -32,15 +32,15 @@ def test_a_service_that_is_not_running_is_called_unreachable(api: LabelStudioApi
 def test_a_config_without_a_tag_we_can_fill_is_named_in_one_sentence(
     api: LabelStudioApi, service: str
 ):
-    key_points_only = (
-        '<View><Image name="photo" value="$image"/><KeyPointLabels name="tips" toName="photo">'
-        '<Label value="red"/></KeyPointLabels></View>'
+    only_a_tool = (
+        '<View><Image name="photo" value="$image"/><KeyPointLabels name="tips" toName="photo" '
+        'smart="true"><Label value="red"/></KeyPointLabels></View>'
     )
 
-    said = what_connecting_says(api, service, key_points_only)
+    said = what_connecting_says(api, service, only_a_tool)
 
     assert "422 Client Error" in said
-    assert "BrushLabels" in said
+    assert "'tips' is marked smart" in said
 
 
 def test_a_config_whose_labels_all_mean_the_rest_is_refused_with_a_sentence(
