@@ -65,6 +65,15 @@ def api(label_studio: LabelStudioServer) -> Iterator[LabelStudioApi]:
 
 
 @pytest.fixture(scope="session")
+def personal_token(label_studio: LabelStudioServer) -> str:
+    """The one personal access token that the administrator may have."""
+    client = LabelStudioApi(label_studio.url, label_studio.account.token)
+    token = client.personal_token()
+    client.close()
+    return token
+
+
+@pytest.fixture(scope="session")
 def start_colour_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartService]:
     """Start the real service around a model that knows the names of colours.
 

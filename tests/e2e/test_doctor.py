@@ -123,15 +123,14 @@ def test_a_wrong_token(doctor: Doctor, project: int):
 
 
 def test_a_legacy_token_while_they_are_switched_off(
-    doctor: Doctor, project: int, api: LabelStudioApi
+    doctor: Doctor, project: int, api: LabelStudioApi, personal_token: str
 ):
-    personal = api.personal_token()
     api.allow_legacy_tokens(False)
     try:
         refused = doctor("--project", project, status=1)
-        accepted = doctor("--token", personal, "--project", project, status=0)
+        accepted = doctor("--token", personal_token, "--project", project, status=0)
     finally:
-        with_personal = LabelStudioApi(api.url, personal)
+        with_personal = LabelStudioApi(api.url, personal_token)
         with_personal.allow_legacy_tokens(True)
         with_personal.close()
 

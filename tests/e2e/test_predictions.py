@@ -206,12 +206,11 @@ def test_label_studio_really_validates_what_we_send(api: LabelStudioApi, service
 
 
 @pytest.fixture
-def only_personal_tokens(api: LabelStudioApi) -> Iterator[str]:
+def only_personal_tokens(api: LabelStudioApi, personal_token: str) -> Iterator[str]:
     """A personal access token, while the organisation has switched the old-style ones off."""
-    token = api.personal_token()
     api.allow_legacy_tokens(False)
-    yield token
-    client = LabelStudioApi(api.url, token)
+    yield personal_token
+    client = LabelStudioApi(api.url, personal_token)
     client.allow_legacy_tokens(True)
     client.close()
 
