@@ -1,6 +1,6 @@
 """Clicks and boxes through a real Label Studio: how fast, how right, and who takes the time.
 
-    python -m benchmarks.clicks [--scenes 12] [--fresh 30]
+    python -m benchmarks.clicks [--scenes 14] [--fresh 30]
 
 A project of drawn scenes with masks, smart key points and smart rectangles of all demo
 labels, predicted once; then for every thing in them a click on its innermost pixel, a
@@ -148,7 +148,7 @@ class Editor:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Clicks through a real Label Studio.")
-    parser.add_argument("--scenes", type=int, default=12, help="predicted before they are clicked")
+    parser.add_argument("--scenes", type=int, default=14, help="predicted before they are clicked")
     parser.add_argument("--fresh", type=int, default=30, help="scenes nobody looked at")
     args = parser.parse_args()
 

@@ -12,6 +12,7 @@ refuse with a sentence. Writes `results/proof-editor-load.json` and keeps screen
 """
 
 import argparse
+import base64
 import contextlib
 import io
 import json
@@ -32,6 +33,7 @@ import requests
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image, ImageColor
 from selenium.common.exceptions import WebDriverException
+from selenium.webdriver.remote.remote_connection import RemoteConnection
 from urllib3.exceptions import HTTPError
 
 from backend.labelstudio.regions import FORMATS, TAGS, RegionControl
@@ -55,6 +57,7 @@ NEARLY_ALL = 0.98  # of a label's inner pixels on screen
 PATIENCE = 300.0  # seconds, per picture
 SCREENSHOTS = CHECKOUT / ".cache" / "screenshots"
 MEBI = 2**20
+BEARABLE = (60.0, 4096.0)  # seconds until painted, and MiB of the tab's process, at most
 
 # What an annotator has before them: the annotation that the editor made of the prediction. Null
 # until all its regions are there.
@@ -90,6 +93,7 @@ CASES = (
     Case(name="bitmask, 4 MP", size_hw=(1728, 2304), kind="bitmasklabels"),
     Case(name="bitmask, 12 MP", size_hw=(3000, 4000), kind="bitmasklabels"),
     Case(name="bitmask, 25 MP", size_hw=(4330, 5773), kind="bitmasklabels"),
+    Case(name="bitmask, 26 MP", size_hw=(4416, 5888), kind="bitmasklabels"),
     Case(name="bitmask, 100 MP", size_hw=(8700, 11600), kind="bitmasklabels"),
     Case(name="polygon, 100 MP", size_hw=(8700, 11600), kind="polygonlabels"),
 )
@@ -103,7 +107,10 @@ class Window(Browser):
         super().__init__(profile, "--enable-precise-memory-info")
         # A page that is busy answers late.
         self._driver.set_script_timeout(PATIENCE)
-        self._driver.command_executor.client_config.timeout = PATIENCE + 60
+        self._driver.set_page_load_timeout(PATIENCE)
+        connection = self._driver.command_executor
+        assert isinstance(connection, RemoteConnection)
+        connection.client_config.timeout = PATIENCE + 60
         self._most = 0
         self._ended = threading.Event()
         self._watch = threading.Thread(target=self._look_at_memory, daemon=True)
@@ -240,6 +247,7 @@ def look_at(case: Case, servers: Chain, folder: Path) -> dict[str, Any]:
             "regions shown": regions,
             "seconds until all regions are there": round(there, 1),
             "seconds until they are painted": round(painted, 1),
+            "bearable": painted <= BEARABLE[0] and window.most_resident_bytes / MEBI <= BEARABLE[1],
             "JavaScript heap before, MiB": round(before / MEBI, 1),
             "JavaScript heap, MiB": round(heap / MEBI, 1),
             "tab's process, most resident, MiB": round(window.most_resident_bytes / MEBI),
@@ -263,6 +271,7 @@ def stored(case: Case, made: Made, servers: Chain) -> tuple[int, int, dict[str, 
         {
             "picture": f"{case.size_hw[1]} x {case.size_hw[0]}",
             "picture as JPEG, bytes": len(jpeg),
+            **({"bitmask": png_size(result[0])} if case.kind == "bitmasklabels" else {}),
             "regions stored": len(result),
             "prediction as JSON, bytes": len(json.dumps(result, separators=(",", ":"))),
         },
@@ -280,6 +289,13 @@ def regions(case: Case, made: Made, label: int) -> list[dict[str, Any]]:
         size_hw=case.size_hw,
     )
     return FORMATS[case.kind].encode(made.mask(label, case.size_hw), control)
+
+
+def png_size(region: Mapping[str, Any]) -> str:
+    """Width and height of a region's PNG."""
+    png = base64.b64decode(region["value"]["imageDataURL"].partition(",")[2])
+    with Image.open(io.BytesIO(png)) as picture:
+        return f"{picture.width} x {picture.height}"
 
 
 def small_task(servers: Chain) -> tuple[int, int]:

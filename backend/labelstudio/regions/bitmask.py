@@ -21,7 +21,7 @@ from ..tasks import Region
 from . import percent
 from .base import RegionControl, results
 
-FULL_PIXELS = 25_000_000  # up to here masks can be corrected: 100 MB of the editor's per region
+FULL_PIXELS = 13_000_000  # up to here masks can be corrected; ten larger take the editor minutes
 LONGEST_SIDE = 2048  # pixels of a larger one: about what a screen shows
 MOST_PIXELS = 200_000_000  # read; more than any picture may have
 VISIBLE = 128  # strokes of the editor have soft edges; half opacity counts as painted
