@@ -121,7 +121,7 @@ class Predictor:
         """
         extra: options.Values = {}
         try:
-            extra = options.read_wide(asked.extra_params, owner=options.EXTRA)
+            extra = options.read_extra(asked.extra_params)
         finally:  # refused ones do not leave earlier ones in force
             if asked.project is not None:
                 self._remember_extra(asked.project, extra)

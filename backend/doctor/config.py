@@ -71,7 +71,7 @@ def _layers(case: Case) -> tuple[tuple[str, options.Values], ...]:
     """What stands behind label and tag. Raises ConfigError."""
     extra = extra_params(case)
     return (
-        (options.EXTRA, options.read_wide(extra, owner=options.EXTRA)),
+        (options.EXTRA, options.read_extra(extra)),
         (options.ENVIRONMENT, known(case.settings).options),
     )
 

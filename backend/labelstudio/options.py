@@ -312,23 +312,22 @@ def _unknown(attributes: Iterable[str], place: str, owner: str) -> Iterable[str]
             yield f"{owner!r}: {name} has no effect here, it belongs on {places}"
 
 
-def read_wide(given: object, *, owner: str) -> Values:
-    """Options for a whole project, from a JSON object such as the connection's extra_params.
+def read_extra(given: object) -> Values:
+    """Options for a whole project, from the extra parameters of its connection.
 
     Other keys are somebody else's business. Raises ConfigError.
     """
-    if owner == EXTRA:
-        given = extra_params(given)
+    given = extra_params(given)
     if given is None:
         return {}
     if not isinstance(given, Mapping):
-        raise ConfigError(f'{owner} must be a JSON object such as {{"model_score_threshold": 0.4}}')
+        raise ConfigError(f'{EXTRA} must be a JSON object such as {{"model_score_threshold": 0.4}}')
     texts = {str(name): _as_text(value) for name, value in given.items() if value is not None}
     values: dict[str, Any] = {}
     for option in WIDE:
         for name in option.names:
             if name in texts:
-                values[option.name] = option.parsed(texts[name], owner)
+                values[option.name] = option.parsed(texts[name], EXTRA)
                 break
     return values
 

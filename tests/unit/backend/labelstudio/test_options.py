@@ -12,7 +12,7 @@ from backend.labelstudio.options import (
     TAG,
     choose,
     read_attributes,
-    read_wide,
+    read_extra,
 )
 
 
@@ -121,7 +121,7 @@ def test_extra_params_take_json_values_and_leave_strangers_alone():
         "model_smooth": None,
     }
 
-    assert read_wide(given, owner="extra_params") == {
+    assert read_extra(given) == {
         "model_score_threshold": 0.3,
         "model_overlap": True,
         "model_background": ("sky", "sea"),
@@ -129,16 +129,16 @@ def test_extra_params_take_json_values_and_leave_strangers_alone():
 
 
 def test_extra_params_may_be_a_text_as_the_form_stores_it():
-    assert read_wide('{"model_smooth": 3}', owner="extra_params") == {"model_smooth": 3}
+    assert read_extra('{"model_smooth": 3}') == {"model_smooth": 3}
     with pytest.raises(ConfigError, match="extra parameters of the connection are not JSON"):
-        read_wide("smooth please", owner="extra_params")
+        read_extra("smooth please")
 
 
 @pytest.mark.parametrize("given", [None, "", " ", {}])
 def test_no_extra_params_are_no_options(given):
-    assert read_wide(given, owner="extra_params") == {}
+    assert read_extra(given) == {}
 
 
 def test_extra_params_that_are_no_object_are_refused():
     with pytest.raises(ConfigError, match="extra_params must be a JSON object"):
-        read_wide([1], owner="extra_params")
+        read_extra([1])
