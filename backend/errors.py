@@ -10,6 +10,10 @@ ServiceError
 │   └── ModelFailed        the model cannot be loaded
 ├── Busy                   too many predictions wait already
 ├── BadMask                a region whose mask cannot be read
+├── StorageError
+│   ├── StorageAway        the store cannot be reached, now
+│   └── StorageUnfit       the store is of another program or a newer version of this one
+├── UnknownJob             no job has this id
 └── CouldNotPredict        one task got no answer this time; it may be asked again
     ├── BudgetSpent        the request's time was over before the task's turn
     ├── OutOfMemory        the picture is too much for the device
@@ -82,6 +86,26 @@ class Busy(ServiceError):
 
 class BadMask(ServiceError):
     """A region whose mask cannot be read."""
+
+
+class StorageError(ServiceError):
+    """The store cannot do what it should."""
+
+
+class StorageAway(StorageError):
+    """The store cannot be reached, now; what was asked may or may not have happened."""
+
+
+class StorageUnfit(StorageError):
+    """The store is of another program, or of a newer version of this one."""
+
+
+class UnknownJob(ServiceError):
+    """No job has this id, or it ended too long ago."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"there is no job {job_id!r}; ended jobs are forgotten after a while")
+        self.job_id = job_id
 
 
 class CouldNotPredict(ServiceError):

@@ -1,0 +1,1 @@
+"""Long work that survives a restart; `base` is the contract, a runner is one file."""

@@ -1,0 +1,1 @@
+"""What outlives a request or the process: records, logs and blobs; `base` is the contract."""
