@@ -27,6 +27,11 @@ class Ticket(Generic[Result]):
         self._flight, self._leave = flight, leave
         self._left = False
 
+    @property
+    def future(self) -> Future[Any]:
+        """Done when the job is; to wait for several at once."""
+        return self._flight.future
+
     def wait(self, seconds: float) -> Result:
         """The job's result, or its error. Raises TimeoutError after `seconds`, and leaves."""
         try:

@@ -173,7 +173,11 @@ class Unreachable(ImageError):
 
 
 class WrongStatus(Unreachable):
-    """Somebody answers, but not with success."""
+    """Somebody answers, but not with success; `status` is the HTTP status."""
+
+    def __init__(self, sentence: str, status: int | None = None) -> None:
+        super().__init__(sentence)
+        self.status = status
 
 
 class TokenRefused(ImageError):
@@ -186,3 +190,10 @@ class ImageTooLarge(ImageError):
 
 class ImageBroken(ImageError):
     """Empty, truncated, or not a picture at all."""
+
+
+def is_passing(error: CouldNotPredict) -> bool:
+    """Whether the same may succeed a little later, with nothing changed by anybody."""
+    if isinstance(error, WrongStatus):
+        return error.status is not None and (error.status in (408, 429) or error.status >= 500)
+    return isinstance(error, Unreachable | BudgetSpent)

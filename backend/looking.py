@@ -112,11 +112,18 @@ class Looking:
         refuse_brush(size_hw, wanted, megapixels=self._brush_megapixels)
 
     def result(
-        self, picture: Picture, view: View, segmenters: Segmenters, *, seed: str
+        self,
+        picture: Picture,
+        view: View,
+        segmenters: Segmenters,
+        *,
+        seed: str,
+        keep: bool = True,
     ) -> ImageResult:
         """Look once per model, then score and decide per control.
 
-        Raises CouldNotPredict, ConfigError, ModelFailed.
+        `keep`: whether somebody may click on the picture soon. Raises CouldNotPredict, ConfigError,
+        ModelFailed.
         """
         with failures_as_ours():
             painted = []
@@ -126,9 +133,9 @@ class Looking:
                 segmenter = segmenters[choice]
                 self._vocabulary(one, segmenter)  # words that cannot be read cost no look
                 if choice not in looks:
-                    looks[choice] = self._look(picture, choice, segmenter)
+                    looks[choice] = self._look(picture, choice, segmenter, keep=keep)
                 look = looks[choice]
-                scores = self._scores(look, one, segmenter)
+                scores = self._scores(look, one, segmenter, keep=keep)
                 decision = for_masks(
                     one.decision(segmenter.decision(one.preset)), scores, look.size_hw
                 )
@@ -181,24 +188,30 @@ class Looking:
                 for warning in advice.of_meaning(vocabulary):
                     logger.warning("label config of %s: %s", plan.version, warning)
 
-    def _look(self, picture: Picture, choice: ModelChoice, segmenter: Segmenter) -> Look:
+    def _look(
+        self, picture: Picture, choice: ModelChoice, segmenter: Segmenter, *, keep: bool = True
+    ) -> Look:
         key = (picture.digest, picture.page, choice)
         look = self._remembered(key)
         if look is None:
             pixels = picture.unpack()
             look = Look(key, segmenter.observe(pixels), (pixels.shape[0], pixels.shape[1]))
-            self._seen.put(key, look)
-            if self._keeps_newest:
+            if keep:
+                self._seen.put(key, look)
+            if keep and self._keeps_newest:
                 self._newest = look
         return look
 
-    def _scores(self, look: Look, one: ControlVocabulary, segmenter: Segmenter) -> Scores:
+    def _scores(
+        self, look: Look, one: ControlVocabulary, segmenter: Segmenter, *, keep: bool = True
+    ) -> Scores:
         """What the look says about the control's words; remembered for clicks."""
         key = (look.key, one.reading)
         known = self._seen.get(key)
         if not isinstance(known, Scored):
             known = Scored(segmenter.score(look.state, self._vocabulary(one, segmenter)))
-            self._seen.put(key, known)
+            if keep:
+                self._seen.put(key, known)
         return known.scores
 
     def _vocabulary(self, one: ControlVocabulary, segmenter: Segmenter) -> Vocabulary:

@@ -52,6 +52,8 @@ class NotPredicted:
     reason: str
     later: bool = False  # only for want of time
     refused: bool = False  # asking again does not help; the config must change
+    passing: bool = False  # a server did not answer: asking again may help
+    kind: str = ""  # of the reason, a word per kind
 
     def to_json(self) -> str:
         return json.dumps({"error": self.reason})

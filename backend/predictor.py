@@ -13,12 +13,12 @@ import math
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from . import advice, prompting
+from . import advice, prompting, streaming
 from .device import DeviceQueue, Ticket
 from .errors import (
     BudgetSpent,
@@ -28,6 +28,7 @@ from .errors import (
     MaskTooLarge,
     ModelFailed,
     OutOfMemory,
+    is_passing,
 )
 from .fetching import Fetching, Hurry, Pictures
 from .labelstudio import label_config, options
@@ -47,6 +48,7 @@ REMEMBERED_VERSIONS = 20
 REMEMBERED_PROJECTS = 1000  # whose extra_params are kept
 REMEMBERED_PICTURES = 256  # whose bytes are known by their address, for clicks
 FRESH = 300.0  # seconds such an address is believed
+FORGIVEN = 60.0  # seconds after which a stream asks a server again that hung
 
 Waited = TypeVar("Waited")
 
@@ -75,12 +77,27 @@ _Found = ImageResult | Ticket[ImageResult]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Work:
-    """One request while it is worked on; belongs to one thread."""
+class Desk:
+    """A label config and the models it asks for, ready to work. For any thread."""
 
     plan: Plan
     segmenters: Segmenters
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work(Desk):
+    """One request while it is worked on; belongs to one thread."""
+
     hurry: Hurry
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Unpacked:
+    """A picture fetched and unpacked, whose result nobody knows yet."""
+
+    key: tuple[str, str, str]
+    picture: Picture
+    nbytes: int
 
 
 class Predictor:
@@ -141,9 +158,8 @@ class Predictor:
         with self._seat():
             budget = self._limits.budget
             hurry = Hurry(deadline=self._clock() + budget, budget=budget)
-            plan, hosts = self._plan(request.label_config, self._extra_of(request.project))
-            segmenters = {choice: host.segmenter() for choice, host in hosts.items()}
-            work = _Work(plan=plan, segmenters=segmenters, hurry=hurry)
+            desk = self._desk(request.label_config, self._extra_of(request.project))
+            work = _Work(plan=desk.plan, segmenters=desk.segmenters, hurry=hurry)
             outcomes = (
                 self._in_a_good_order(request.tasks, work)
                 if request.context is None
@@ -152,6 +168,33 @@ class Predictor:
         _tell_what_is_left(outcomes, self._limits.budget)
         _refuse_if_all_are(outcomes)
         return outcomes
+
+    def desk(self, config: str, extra_params: object = None) -> Desk:
+        """A label config ready for many tasks, with what its connection says.
+
+        Raises ConfigError, ModelLoading, ModelFailed.
+        """
+        return self._desk(config, options.read_extra(extra_params))
+
+    def stream(self, tasks: Iterable[Task], desk: Desk) -> Iterator[tuple[Task, Outcome]]:
+        """Every task once, in the order they are done; for as many tasks as there are.
+
+        No time budget, and no seat: requests go on beside it, and wait for two pictures at most.
+        Pictures are not kept for clicks. Raises ConfigError, ModelFailed, which are everybody's.
+        """
+        hurries = _Hurries(self._clock)
+
+        def unpack(task: Task, view: View) -> ImageResult | _Unpacked | CouldNotPredict:
+            work = _Work(plan=desk.plan, segmenters=desk.segmenters, hurry=hurries.now())
+            return self._mine(task, lambda: self._unpack(task, view, work))
+
+        steps = streaming.Steps(
+            views=desk.plan.views,
+            unpack=unpack,
+            queue=lambda view, ready: self._queue(view, ready, desk, keep=False),
+        )
+        for task, results in streaming.stream(tasks, steps):
+            yield task, _told(task, results, desk)
 
     def close(self) -> None:
         """Let the device finish what runs, and nothing more."""
@@ -185,6 +228,13 @@ class Predictor:
             logger.info("project %s: its extra parameters come with its next /setup", project)
             self._remember_extra(project, {})
         return known or {}
+
+    def _desk(self, config: str, extra: options.Values) -> Desk:
+        """Raises ConfigError, ModelLoading, ModelFailed."""
+        plan, hosts = self._plan(config, extra)
+        return Desk(
+            plan=plan, segmenters={choice: host.segmenter() for choice, host in hosts.items()}
+        )
 
     def _plan(
         self, config: str, extra: options.Values
@@ -290,11 +340,25 @@ class Predictor:
     def _begin(self, task: Task, view: View, work: _Work) -> _Found | CouldNotPredict:
         """Fetch a picture and queue what is not known yet.
 
-        Whatever a picture brings about, it is this task's trouble and no other's. Raises
-        ConfigError and ModelFailed, which are everybody's.
+        Raises ConfigError and ModelFailed, which are everybody's.
+        """
+
+        def begun() -> _Found:
+            found = self._unpack(task, view, work)
+            if isinstance(found, ImageResult):
+                return found
+            self._fetching.left(work.hurry)
+            return self._queue(view, found, work)
+
+        return self._mine(task, begun)
+
+    def _mine(self, task: Task, step: Callable[[], Waited]) -> Waited | CouldNotPredict:
+        """Whatever a picture brings about, it is this task's trouble and no other's.
+
+        Raises ConfigError and ModelFailed, which are everybody's.
         """
         try:
-            return self._look_up(task, view, work)
+            return step()
         except CouldNotPredict as error:
             return error
         except (ConfigError, ModelFailed):
@@ -306,8 +370,8 @@ class Predictor:
             kind = type(error).__name__
             return CouldNotPredict(f"the picture could not be had ({kind})")
 
-    def _look_up(self, task: Task, view: View, work: _Work) -> _Found:
-        """The result for one picture, or a place in the queue.
+    def _unpack(self, task: Task, view: View, work: _Work) -> ImageResult | _Unpacked:
+        """The result for one picture if it is known, else the picture.
 
         The key is the picture's content, not its address: a picture mended in place is
         new, and one that was asked twice is the same.
@@ -321,13 +385,21 @@ class Predictor:
             return known
         pixels = self._pictures.decode(data, page=view.page)
         self._looking.refuse_brush((pixels.shape[0], pixels.shape[1]), view.wanted)
-        self._fetching.left(work.hurry)
         picture = Picture(digest, view.page, lambda: pixels)
+        return _Unpacked(key=key, picture=picture, nbytes=pixels.nbytes)
+
+    def _queue(
+        self, view: View, unpacked: _Unpacked, desk: Desk, *, keep: bool = True
+    ) -> Ticket[ImageResult]:
+        """A place in the queue; whoever asks for the same at the same time shares it."""
+        key = unpacked.key
 
         def job() -> ImageResult:
             result = self._results.get(key)
             if result is None:
-                result = self._looking.result(picture, view, work.segmenters, seed="|".join(key))
+                result = self._looking.result(
+                    unpacked.picture, view, desk.segmenters, seed="|".join(key), keep=keep
+                )
                 self._results.put(key, result)
             return result
 
@@ -432,14 +504,36 @@ def _key_of(view: View) -> tuple[str, int]:
     return hashlib.sha256(view.address.encode(errors="replace")).hexdigest(), view.page
 
 
-def _told(task: Task, results: list[ImageResult] | CouldNotPredict, work: _Work) -> Outcome:
+class _Hurries:
+    """No deadline, but who hung is asked again after a while; for many threads."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock, self._begun = clock, -math.inf
+        self._lock = threading.Lock()
+        self._hurry = Hurry(deadline=math.inf, budget=math.inf)
+
+    def now(self) -> Hurry:
+        with self._lock:
+            if self._clock() - self._begun > FORGIVEN:
+                self._begun = self._clock()
+                self._hurry = Hurry(deadline=math.inf, budget=math.inf)
+            return self._hurry
+
+
+def _told(task: Task, results: list[ImageResult] | CouldNotPredict, desk: Desk) -> Outcome:
     """A task's outcome; why it has none is on the log."""
     if not isinstance(results, CouldNotPredict):
-        return combined(results, work.plan.version)
+        return combined(results, desk.plan.version)
     late = isinstance(results, BudgetSpent)
     level = logging.DEBUG if late else logging.WARNING
     logger.log(level, "task %s not predicted: %s", task.id, results)
-    return NotPredicted(reason=str(results), later=late, refused=isinstance(results, MaskTooLarge))
+    return NotPredicted(
+        reason=str(results),
+        later=late,
+        refused=isinstance(results, MaskTooLarge),
+        passing=is_passing(results),
+        kind=type(results).__name__,
+    )
 
 
 def _leave(found: _Found | CouldNotPredict) -> None:

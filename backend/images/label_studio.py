@@ -143,5 +143,5 @@ def content(answer: Answer) -> bytes:
     if answer.status in (404, 410):
         raise ImageMissing(f"there is nothing at {shown(answer.url)} (HTTP {answer.status})")
     if answer.status != 200:
-        raise WrongStatus(f"{shown(answer.url)} answered HTTP {answer.status}")
+        raise WrongStatus(f"{shown(answer.url)} answered HTTP {answer.status}", answer.status)
     return answer.body

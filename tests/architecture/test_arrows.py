@@ -14,6 +14,7 @@ CORE = {  # the use case and what it is made of
     "backend.looking",
     "backend.painting",
     "backend.prompting",
+    "backend.streaming",
     "backend.outcomes",
     "backend.advice",
     "backend.model_host",
