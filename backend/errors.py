@@ -14,6 +14,11 @@ ServiceError
 │   ├── StorageAway        the store cannot be reached, now
 │   └── StorageUnfit       the store is of another program or a newer version of this one
 ├── UnknownJob             no job has this id
+├── StudioError
+│   ├── StudioRefused      Label Studio answers, but does not do it
+│   ├── StudioAway         Label Studio stayed away for longer than we wait
+│   └── StudioUncertain    the connection broke: it may have happened or not
+├── ProjectChanged         the project is no longer what a run began with
 └── CouldNotPredict        one task got no answer this time; it may be asked again
     ├── BudgetSpent        the request's time was over before the task's turn
     ├── OutOfMemory        the picture is too much for the device
@@ -106,6 +111,30 @@ class UnknownJob(ServiceError):
     def __init__(self, job_id: str) -> None:
         super().__init__(f"there is no job {job_id!r}; ended jobs are forgotten after a while")
         self.job_id = job_id
+
+
+class StudioError(ServiceError):
+    """Label Studio's API does not do what we ask."""
+
+
+class StudioRefused(StudioError):
+    """Label Studio answers with an HTTP error; `status` and `message` are what it said."""
+
+    def __init__(self, request: str, status: int, message: str) -> None:
+        super().__init__(f"Label Studio refused {request} with {status}: {message}")
+        self.status, self.message = status, message
+
+
+class StudioAway(StudioError):
+    """Label Studio stayed away for longer than we wait."""
+
+
+class StudioUncertain(StudioError):
+    """The connection broke in the middle: what was asked may have happened or not."""
+
+
+class ProjectChanged(ServiceError):
+    """The project is no longer what a run began with; starting again goes on from there."""
 
 
 class CouldNotPredict(ServiceError):

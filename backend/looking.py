@@ -6,6 +6,7 @@ All methods but `known` belong to the device's one thread.
 import hashlib
 import json
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -42,6 +43,11 @@ BRUSHES = ("brushlabels", "brush")
 MEGA = 1_000_000
 
 Segmenters = Mapping[ModelChoice, Segmenter]
+Spend = Callable[[str, float], None]  # a step's name and its seconds
+
+
+def spend_nothing(what: str, seconds: float) -> None:
+    """Where nobody asks."""
 
 
 @dataclass(frozen=True)
@@ -119,12 +125,14 @@ class Looking:
         *,
         seed: str,
         keep: bool = True,
+        spend: Spend = spend_nothing,
     ) -> ImageResult:
         """Look once per model, then score and decide per control.
 
-        `keep`: whether somebody may click on the picture soon. Raises CouldNotPredict, ConfigError,
-        ModelFailed.
+        `keep`: whether somebody may click on the picture soon. `spend` hears the seconds of the
+        model and of the encoding. Raises CouldNotPredict, ConfigError, ModelFailed.
         """
+        begun = time.perf_counter()
         with failures_as_ours():
             painted = []
             looks: dict[ModelChoice, Look] = {}
@@ -142,7 +150,11 @@ class Looking:
                 painted.append(
                     Painted(one=one, segmentation=decide(scores, decision), decision=decision)
                 )
-            return image_result(painted, size_hw=look.size_hw, index=view.index, seed=seed)
+            thought = time.perf_counter()
+            spend("model", thought - begun)
+            result = image_result(painted, size_hw=look.size_hw, index=view.index, seed=seed)
+            spend("encode", time.perf_counter() - thought)
+            return result
 
     def selection(
         self,

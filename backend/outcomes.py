@@ -14,6 +14,7 @@ class ImageResult:
     """What was found in one picture: regions as JSON, and what the task's score needs.
 
     regions         a JSON list
+    count           of the regions
     area            share of the picture under regions
     weighted_score  sum of area times score over the regions
     presence        highest over the labels
@@ -25,6 +26,7 @@ class ImageResult:
     weighted_score: float
     presence: float
     answers: tuple[float, ...] = ()
+    count: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -38,6 +40,7 @@ class Predicted:
     regions: tuple[bytes, ...]  # JSON lists
     score: float | None
     model_version: str
+    count: int = 0  # of the regions
 
     def to_json(self) -> str:
         inside = b",".join(part[1:-1] for part in self.regions if part != b"[]")
@@ -77,4 +80,5 @@ def combined(results: Sequence[ImageResult], version: str) -> Predicted:
         regions=tuple(result.regions for result in results),
         score=round(min(max(score, 0.0), 1.0), 4),
         model_version=version,
+        count=sum(result.count for result in results),
     )

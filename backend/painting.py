@@ -92,6 +92,7 @@ def image_result(
         weighted_score=weighted,
         presence=presence,
         answers=tuple(answered),
+        count=len({region["id"] for region in regions}),
     )
 
 

@@ -33,7 +33,16 @@ from .errors import (
 from .fetching import Fetching, Hurry, Pictures
 from .labelstudio import label_config, options
 from .labelstudio.tasks import PredictRequest, SetupRequest, Task
-from .looking import Look, Looking, Picture, Segmenters, is_out_of_memory, model_errors_as_ours
+from .looking import (
+    Look,
+    Looking,
+    Picture,
+    Segmenters,
+    Spend,
+    is_out_of_memory,
+    model_errors_as_ours,
+    spend_nothing,
+)
 from .model_host import READY, ModelHost
 from .model_pool import ModelChoice, ModelPool
 from .outcomes import ImageResult, NotPredicted, Outcome, Predicted, combined
@@ -176,22 +185,25 @@ class Predictor:
         """
         return self._desk(config, options.read_extra(extra_params))
 
-    def stream(self, tasks: Iterable[Task], desk: Desk) -> Iterator[tuple[Task, Outcome]]:
+    def stream(
+        self, tasks: Iterable[Task], desk: Desk, spend: Spend = spend_nothing
+    ) -> Iterator[tuple[Task, Outcome]]:
         """Every task once, in the order they are done; for as many tasks as there are.
 
         No time budget, and no seat: requests go on beside it, and wait for two pictures at most.
-        Pictures are not kept for clicks. Raises ConfigError, ModelFailed, which are everybody's.
+        Pictures are not kept for clicks. `spend` hears the seconds of download, decode, model and
+        encode, from several threads. Raises ConfigError, ModelFailed, which are everybody's.
         """
         hurries = _Hurries(self._clock)
 
         def unpack(task: Task, view: View) -> ImageResult | _Unpacked | CouldNotPredict:
             work = _Work(plan=desk.plan, segmenters=desk.segmenters, hurry=hurries.now())
-            return self._mine(task, lambda: self._unpack(task, view, work))
+            return self._mine(task, lambda: self._unpack(task, view, work, spend))
 
         steps = streaming.Steps(
             views=desk.plan.views,
             unpack=unpack,
-            queue=lambda view, ready: self._queue(view, ready, desk, keep=False),
+            queue=lambda view, ready: self._queue(view, ready, desk, keep=False, spend=spend),
         )
         for task, results in streaming.stream(tasks, steps):
             yield task, _told(task, results, desk)
@@ -370,26 +382,38 @@ class Predictor:
             kind = type(error).__name__
             return CouldNotPredict(f"the picture could not be had ({kind})")
 
-    def _unpack(self, task: Task, view: View, work: _Work) -> ImageResult | _Unpacked:
+    def _unpack(
+        self, task: Task, view: View, work: _Work, spend: Spend = spend_nothing
+    ) -> ImageResult | _Unpacked:
         """The result for one picture if it is known, else the picture.
 
         The key is the picture's content, not its address: a picture mended in place is
         new, and one that was asked twice is the same.
         """
+        begun = time.perf_counter()
         data = self._fetching.fetch(task, view.address, work.hurry)
+        spend("download", time.perf_counter() - begun)
         digest = hashlib.sha256(data).hexdigest()
         self._note(view, digest)
         key = (digest, view.place, work.plan.version)
         known = self._results.get(key)
         if known is not None:
             return known
+        begun = time.perf_counter()
         pixels = self._pictures.decode(data, page=view.page)
+        spend("decode", time.perf_counter() - begun)
         self._looking.refuse_brush((pixels.shape[0], pixels.shape[1]), view.wanted)
         picture = Picture(digest, view.page, lambda: pixels)
         return _Unpacked(key=key, picture=picture, nbytes=pixels.nbytes)
 
     def _queue(
-        self, view: View, unpacked: _Unpacked, desk: Desk, *, keep: bool = True
+        self,
+        view: View,
+        unpacked: _Unpacked,
+        desk: Desk,
+        *,
+        keep: bool = True,
+        spend: Spend = spend_nothing,
     ) -> Ticket[ImageResult]:
         """A place in the queue; whoever asks for the same at the same time shares it."""
         key = unpacked.key
@@ -398,7 +422,12 @@ class Predictor:
             result = self._results.get(key)
             if result is None:
                 result = self._looking.result(
-                    unpacked.picture, view, desk.segmenters, seed="|".join(key), keep=keep
+                    unpacked.picture,
+                    view,
+                    desk.segmenters,
+                    seed="|".join(key),
+                    keep=keep,
+                    spend=spend,
                 )
                 self._results.put(key, result)
             return result

@@ -44,6 +44,17 @@ ALLOWED: dict[str, set[str]] = {
     "backend.learning": {ERRORS, "backend.jobs", "backend.labelstudio", "backend.storage", *CORE},
     "backend.api": {ERRORS, "backend.jobs", "backend.learning", "backend.labelstudio", *CORE},
     "backend.overlay": {"cliper_model"},
+    "backend.studio": {ERRORS, "backend.images", "backend.labelstudio"},
+    "backend.prelabel": {
+        ERRORS,
+        "cliper_model",
+        "backend.jobs",
+        "backend.labelstudio",
+        "backend.overlay",
+        "backend.storage",
+        "backend.studio",
+        *CORE,
+    },
     "backend.app": {"backend.api", "backend.services"},
 }
 

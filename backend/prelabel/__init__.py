@@ -1,0 +1,1 @@
+"""Whole projects: preview, pre-label, undo."""

@@ -1,0 +1,216 @@
+"""One run over a project: tasks in, predictions in Label Studio, and a table of what failed.
+
+    page of tasks ──> fetch, unpack ──> model ──> batch ──> Label Studio
+      (selection)         (the predictor's stream)      (writer, a thread)
+
+Nothing of a run is kept but in Label Studio itself: what has a prediction of the present version is
+done. So a run may be killed at any point, and the next one goes on where it was.
+"""
+
+import logging
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..errors import ConfigError, ProjectChanged
+from ..labelstudio.tasks import Task
+from ..outcomes import NotPredicted, Outcome, Predicted
+from ..plan import Plan
+from ..predictor import Desk
+from ..studio.project import PAGE, ProjectFacts, StudioProject, among, lacks_version
+from .progress import Progress
+from .selection import measure, select
+from .undo import is_ours, undo
+from .wanted import Wanted
+from .writing import Writer, once_each
+
+logger = logging.getLogger(__name__)
+
+AGAIN = (5.0, 30.0)  # seconds before tasks whose servers did not answer are tried again
+
+
+class Predicts(Protocol):
+    """What a run asks of the predictor."""
+
+    def desk(self, config: str, extra_params: object = None) -> Desk: ...
+
+    def stream(
+        self, tasks: Iterator[Task], desk: Desk, spend: Callable[[str, float], None]
+    ) -> Iterator[tuple[Task, Outcome]]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hooks:
+    """What a run tells, and asks, while it goes on.
+
+    told   after every task
+    pause  a good moment to stop: may raise
+    wait   seconds to wait; may raise
+    redone tasks already done anew by this run before it was interrupted
+    note_redone  keeps them
+    """
+
+    told: Callable[[Progress], None]
+    pause: Callable[[], None]
+    wait: Callable[[float], None]
+    redone: Callable[[], set[int]] = set
+    note_redone: Callable[[Sequence[int]], None] = lambda _: None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Desked:
+    """A project as a run found it, and the models ready for its label config."""
+
+    facts: ProjectFacts
+    desk: Desk
+
+    @property
+    def plan(self) -> Plan:
+        return self.desk.plan
+
+
+def sit_down(project: StudioProject, predictor: Predicts) -> Desked:
+    """Read the project and what its connection says. Raises ConfigError, ModelFailed, ModelLoading,
+    StudioRefused, StudioAway."""
+    facts = project.facts()
+    if not facts.label_config.strip():
+        raise ConfigError(f"project {project.id} has no label config yet")
+    connections = project.connections()
+    extra = connections[0].get("extra_params") if connections else None
+    desk = predictor.desk(facts.label_config, extra)
+    said = connections[0].get("model_version") if connections else None
+    if said and is_ours(said) and said != desk.plan.version:
+        logger.warning(
+            "the project's model says %s, this run will write %s: its settings differ from ours",
+            said,
+            desk.plan.version,
+        )
+    if facts.listing_predicts:
+        logger.warning(
+            "project %d asks its model for predictions whenever tasks are listed "
+            "(evaluate_predictions_automatically); switch that off for long runs",
+            project.id,
+        )
+    return Desked(facts=facts, desk=desk)
+
+
+def prelabel(
+    project: StudioProject,
+    predictor: Predicts,
+    wanted: Wanted,
+    progress: Progress,
+    hooks: Hooks,
+) -> None:
+    """Predict what is wanted and write it; the counts are in `progress`.
+
+    Raises ConfigError, ModelFailed, ModelLoading, ProjectChanged, StudioRefused, StudioAway, and
+    whatever the hooks raise.
+    """
+    seat = sit_down(project, predictor)
+    version = seat.plan.version
+    progress.version, progress.phase = version, "counting"
+    measure(project, wanted, version, progress)
+    hooks.told(progress)
+    if wanted.dry_run:
+        for _ in select(project, wanted, version, progress):
+            hooks.pause()
+        return
+    progress.phase = "predicting"
+    again = array("q")
+    with Writer(
+        project,
+        version,
+        progress,
+        replacing=wanted.redo,
+        written=hooks.note_redone if wanted.redo else lambda _: None,
+        pause=hooks.wait,
+    ) as writer:
+        run = _Run(project, predictor, seat, progress, hooks, writer, again)
+        run.through(_wanted_tasks(project, wanted, seat, progress, hooks), last=False)
+        for number, seconds in enumerate(AGAIN):
+            if again:
+                progress.phase = "trying again"
+                hooks.told(progress)
+                hooks.wait(seconds)
+                chunk, run.again = list(again), array("q")
+                again = run.again
+                run.through(_again(project, chunk, version), last=number == len(AGAIN) - 1)
+    progress.phase = "checking"
+    once_each(project, version, progress)
+    if wanted.replace:
+        for old in project.versions():
+            if old != version and is_ours(old):
+                removing = Progress()
+                undo(project, old, removing, only_with=version, pause=hooks.pause)
+                progress.add("removed", removing["removed"])
+    progress.phase = "done"
+    hooks.told(progress)
+
+
+class _Run:
+    """What several passes over tasks have in common."""
+
+    def __init__(
+        self,
+        project: StudioProject,
+        predictor: Predicts,
+        seat: Desked,
+        progress: Progress,
+        hooks: Hooks,
+        writer: Writer,
+        again: "array[int]",
+    ) -> None:
+        self.project, self.predictor, self.seat = project, predictor, seat
+        self.progress, self.hooks, self.writer, self.again = progress, hooks, writer, again
+
+    def through(self, tasks: Iterator[Task], *, last: bool) -> None:
+        """One pass; in the `last` one, whose servers still do not answer has failed."""
+        outcomes = self.predictor.stream(tasks, self.seat.desk, self.progress.spend)
+        try:
+            for task, outcome in outcomes:
+                self._take(task, outcome, last=last)
+                self.writer.tick()
+                self.hooks.told(self.progress)
+                self.hooks.pause()
+        finally:
+            close = getattr(outcomes, "close", None)
+            if close is not None:
+                close()  # lets go of pictures under way, also where we stop in the middle
+
+    def _take(self, task: Task, outcome: Outcome, *, last: bool) -> None:
+        number = int(task.id or 0)
+        if isinstance(outcome, Predicted):
+            self.progress.add("predicted")
+            self.progress.add("regions", outcome.count)
+            self.progress.add("empty", not outcome.count)
+            self.writer.add(number, outcome.to_json())
+        elif outcome.passing and not last:
+            self.again.append(number)
+            self.project.facts()  # goes on when Label Studio, from which pictures come, is back
+        else:
+            self._fail(number, outcome)
+
+    def _fail(self, number: int, outcome: NotPredicted) -> None:
+        self.progress.fail(number, outcome.kind, outcome.reason)
+
+
+def _wanted_tasks(
+    project: StudioProject, wanted: Wanted, seat: Desked, progress: Progress, hooks: Hooks
+) -> Iterator[Task]:
+    """Raises ProjectChanged where the label config is no longer the one the run began with."""
+    done = hooks.redone() if wanted.redo else set()
+    for page in select(project, wanted, seat.plan.version, progress):
+        if project.facts().label_config != seat.facts.label_config:
+            raise ProjectChanged(
+                f"the label config of project {project.id} was changed meanwhile; start again: "
+                "what fits the new one is predicted anew, what is written stays until --undo"
+            )
+        progress.add("already", sum(one.id in done for one in page))
+        yield from (one.task for one in page if one.id not in done)
+
+
+def _again(project: StudioProject, numbers: Sequence[int], version: str) -> Iterator[Task]:
+    for first in range(0, len(numbers), PAGE):
+        chunk = numbers[first : first + PAGE]
+        yield from (one.task for one in project.page([among(chunk), lacks_version(version)]).tasks)

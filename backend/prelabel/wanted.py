@@ -1,0 +1,168 @@
+"""What somebody asks of a run, read from JSON or the command line."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from ..errors import BadRequest
+from ..studio.project import Filters
+
+Json = Any
+
+COLUMNS = {  # what a filter may name beside data.KEY -> its kind in the Data Manager
+    "id": "Number",
+    "inner_id": "Number",
+    "created_at": "Datetime",
+    "updated_at": "Datetime",
+    "total_annotations": "Number",
+    "total_predictions": "Number",
+    "file_upload": "String",
+}
+SIGNS = {  # longest first
+    ">=": "greater_or_equal",
+    "<=": "less_or_equal",
+    "!=": "not_equal",
+    "!~": "not_contains",
+    "=": "equal",
+    ">": "greater",
+    "<": "less",
+    "~": "contains",
+}
+FILTER = re.compile(
+    r"\s*(?P<column>[^=!<>~]+?)\s*(?P<sign>>=|<=|!=|!~|=|>|<|~)\s*(?P<value>.*?)\s*"
+)
+FILTER_HELP = "such as 'data.split=train', 'id>=100' or 'data.name~harbour' (= != > >= < <= ~ !~)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which tasks of a project are wanted, and what becomes of earlier predictions.
+
+    view              tab of the Data Manager, in its order
+    filters           conditions that all have to hold, see `read_filter`
+    limit             at most so many tasks
+    redo              also tasks that have predictions of the present version, which are replaced
+    include_annotated also tasks somebody has annotated, skipped or begun
+    replace           in the end, remove our older versions' predictions from what has the new one
+    dry_run           say what would be done
+    """
+
+    project: int
+    view: int | None = None
+    filters: tuple[str, ...] = ()
+    limit: int | None = None
+    redo: bool = False
+    include_annotated: bool = False
+    replace: bool = False
+    dry_run: bool = False
+
+    @classmethod
+    def from_json(cls, params: Mapping[str, Json]) -> Self:
+        """Raises BadRequest."""
+        known = {one.name for one in fields(cls)}
+        unknown = sorted(set(params) - known)
+        if unknown:
+            raise BadRequest(f"unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}")
+        filters = params.get("filters") or ()
+        if isinstance(filters, str) or not isinstance(filters, Sequence):
+            raise BadRequest(f"filters must be a list of conditions, {FILTER_HELP}")
+        for one in filters:
+            read_filter(one)
+        if params.get("project") is None:
+            raise BadRequest("which project? give its number as 'project'")
+        return cls(
+            project=_number(params, "project") or 0,
+            view=_number(params, "view"),
+            filters=tuple(filters),
+            limit=_number(params, "limit"),
+            **{
+                name: _switch(params, name)
+                for name in ("redo", "include_annotated", "replace", "dry_run")
+            },
+        )
+
+    def to_json(self) -> dict[str, Json]:
+        return {**vars(self), "filters": list(self.filters)}
+
+    def conditions(self) -> Filters:
+        """The filters as the Data Manager takes them."""
+        return [read_filter(one) for one in self.filters]
+
+
+def read_filter(text: object) -> Mapping[str, Json]:
+    """`COLUMN SIGN VALUE`, or one of the Data Manager's own filters as JSON. Raises BadRequest.
+
+    A value of digits is a number; in quotation marks it is text.
+    """
+    if not isinstance(text, str):
+        raise BadRequest(f"a filter must be text, {FILTER_HELP}")
+    if text.lstrip().startswith("{"):
+        try:
+            given = json.loads(text)
+        except ValueError:
+            given = {}
+        if not {"filter", "operator", "type", "value"} <= set(given):
+            raise BadRequest("a filter as JSON needs filter, operator, type and value")
+        return dict(given)
+    found = FILTER.fullmatch(text)
+    column = found["column"] if found else ""
+    if found is None or not (column in COLUMNS or re.fullmatch(r"data\..+", column)):
+        raise BadRequest(
+            f"cannot read the filter {text!r}; write one {FILTER_HELP}; "
+            f"columns are data.KEY, {', '.join(COLUMNS)}"
+        )
+    kind, value, operator = COLUMNS.get(column, "String"), found["value"], SIGNS[found["sign"]]
+    number = _as_number(value)
+    if column.startswith("data.") and number is not None and "contains" not in operator:
+        kind = "Number"  # of numbers and of digits alike
+    elif column.startswith("data.") and operator.startswith(("greater", "less")):
+        raise BadRequest(f"{found['sign']} compares numbers, and {value!r} is none")
+    if kind == "Number" and number is None:
+        raise BadRequest(f"{column} is a number, and {value!r} is none")
+    if kind == "Datetime":
+        value = _as_date(column, value)
+    return {
+        "filter": f"filter:tasks:{column}",
+        "operator": operator,
+        "type": kind,
+        "value": number if kind == "Number" else value.strip('"'),
+    }
+
+
+def _as_date(column: str, text: str) -> str:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadRequest(
+            f"{column} is a date such as 2026-01-31 or 2026-01-31T18:00:00, and {text!r} is none"
+        ) from None
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _as_number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return int(value) if value == int(value) else value
+
+
+def _number(params: Mapping[str, Json], name: str) -> int | None:
+    value = params.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise BadRequest(f"{name} must be a whole number from 1 on, got {value!r}")
+    return value
+
+
+def _switch(params: Mapping[str, Json], name: str) -> bool:
+    value = params.get(name, False)
+    if not isinstance(value, bool):
+        raise BadRequest(f"{name} must be true or false, got {value!r}")
+    return value
