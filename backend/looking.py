@@ -28,11 +28,13 @@ from .errors import (
     ModelFailed,
     OutOfMemory,
 )
+from .keeping import Keeping
 from .model_pool import ModelChoice
 from .outcomes import ImageResult
 from .painting import NO_NUMBERS, Painted, image_result, write
 from .plan import Plan, View, choice_of
 from .result_cache import ResultCache
+from .storage.base import Scope
 from .vocabulary import ControlVocabulary
 
 logger = logging.getLogger(__name__)
@@ -57,6 +59,7 @@ class Picture:
     digest: str
     page: int
     unpack: Callable[[], UInt8[np.ndarray, "height width 3"]]
+    scope: Scope = Scope()  # noqa: RUF009  # a frozen value
 
 
 @dataclass(frozen=True)
@@ -94,9 +97,12 @@ class Looking:
     The newest look is kept even if it is larger than that: a click asks for it again and again.
     """
 
-    def __init__(self, *, state_bytes: int, brush_megapixels: float) -> None:
-        """`brush_megapixels`: the largest picture that gets brush masks."""
-        self._brush_megapixels = brush_megapixels
+    def __init__(
+        self, *, state_bytes: int, brush_megapixels: float, keeping: Keeping | None = None
+    ) -> None:
+        """`brush_megapixels`: the largest picture that gets brush masks. `keeping`: where looks
+        outlive the process."""
+        self._brush_megapixels, self._keeping = brush_megapixels, keeping
         self._seen: ResultCache[Look | Scored] = ResultCache(max_bytes=state_bytes)
         self._keeps_newest = state_bytes > 0
         self._newest: Look | None = None  # whatever its size: clicks follow
@@ -205,14 +211,27 @@ class Looking:
     ) -> Look:
         key = (picture.digest, picture.page, choice)
         look = self._remembered(key)
+        if look is None and keep:
+            look = self._from_store(key, picture, segmenter)
         if look is None:
             pixels = picture.unpack()
             look = Look(key, segmenter.observe(pixels), (pixels.shape[0], pixels.shape[1]))
-            if keep:
-                self._seen.put(key, look)
-            if keep and self._keeps_newest:
-                self._newest = look
+            if keep and self._keeping is not None:
+                place = (picture.digest, picture.page)
+                self._keeping.keep_look(picture.scope, place, segmenter, look.state, look.size_hw)
+        if keep:
+            self._seen.put(key, look)
+            self._newest = look if self._keeps_newest else None
         return look
+
+    def _from_store(
+        self, key: tuple[str, int, ModelChoice], picture: Picture, segmenter: Segmenter
+    ) -> Look | None:
+        if self._keeping is None:
+            return None
+        place = (picture.digest, picture.page)
+        found = self._keeping.look(picture.scope, place, segmenter)
+        return None if found is None else Look(key, *found)
 
     def _scores(
         self, look: Look, one: ControlVocabulary, segmenter: Segmenter, *, keep: bool = True

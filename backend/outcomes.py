@@ -7,6 +7,7 @@ NotPredicted    it could not be done this time; nothing is stored, it is asked a
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,17 @@ class ImageResult:
     @property
     def nbytes(self) -> int:
         return len(self.regions) + 200
+
+    def to_bytes(self) -> bytes:
+        """A line of JSON, and the regions as they are."""
+        plain = {name: value for name, value in vars(self).items() if name != "regions"}
+        return b"%b\n%b" % (json.dumps(plain).encode(), self.regions)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        header, _, regions = data.partition(b"\n")
+        plain = json.loads(header)
+        return cls(**{**plain, "answers": tuple(plain["answers"])}, regions=regions)
 
 
 @dataclass(frozen=True, kw_only=True)

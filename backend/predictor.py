@@ -31,6 +31,7 @@ from .errors import (
     is_passing,
 )
 from .fetching import Fetching, Hurry, Pictures
+from .keeping import Keeping
 from .labelstudio import label_config, options
 from .labelstudio.tasks import PredictRequest, SetupRequest, Task
 from .looking import (
@@ -48,13 +49,14 @@ from .model_pool import ModelChoice, ModelPool
 from .outcomes import ImageResult, NotPredicted, Outcome, Predicted, combined
 from .plan import Plan, View, choice_of, version_of, vocabularies
 from .result_cache import ResultCache
+from .storage.base import Scope
+from .storage.memory import MemoryStorage
 from .vocabulary import ControlVocabulary
 
 logger = logging.getLogger(__name__)
 
 AHEAD = 1  # pictures fetched while the device is busy with an earlier one
 REMEMBERED_VERSIONS = 20
-REMEMBERED_PROJECTS = 1000  # whose extra_params are kept
 REMEMBERED_PICTURES = 256  # whose bytes are known by their address, for clicks
 FRESH = 300.0  # seconds such an address is believed
 FORGIVEN = 60.0  # seconds after which a stream asks a server again that hung
@@ -91,13 +93,18 @@ class Desk:
 
     plan: Plan
     segmenters: Segmenters
+    scope: Scope = Scope()  # noqa: RUF009  # a frozen value
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Work(Desk):
-    """One request while it is worked on; belongs to one thread."""
+    """One request while it is worked on; belongs to one thread.
+
+    keep  its pictures may be clicked on soon, and asked for again
+    """
 
     hurry: Hurry
+    keep: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,22 +126,26 @@ class Predictor:
         limits: Limits,
         *,
         defaults: options.Values | None = None,
+        keeping: Keeping | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`defaults`: values of `model_*` options for configs that name none."""
+        """`defaults`: values of `model_*` options for configs that name none. `keeping`: what
+        outlives the process; without it nothing does."""
         self._models, self._pictures, self._limits = models, pictures, limits
         self._defaults, self._clock = dict(defaults or {}), clock
         self._seats = threading.BoundedSemaphore(limits.waiting)
         self._fetching = Fetching(pictures, timeout=limits.fetch_timeout, clock=clock)
         self._device = DeviceQueue()
+        self._keeping = keeping or Keeping(MemoryStorage(max_blob_bytes=0))
         self._looking = Looking(
-            state_bytes=limits.state_bytes, brush_megapixels=limits.brush_megapixels
+            state_bytes=limits.state_bytes,
+            brush_megapixels=limits.brush_megapixels,
+            keeping=keeping,
         )
         self._results: ResultCache[ImageResult] = ResultCache(max_bytes=limits.result_bytes)
         self._versions: deque[str] = deque(maxlen=REMEMBERED_VERSIONS)
         self._advised: deque[str] = deque(maxlen=REMEMBERED_VERSIONS)
-        self._lock = threading.Lock()  # of the two below
-        self._extras: OrderedDict[str, options.Values] = OrderedDict()
+        self._lock = threading.Lock()  # of what follows
         self._recent: OrderedDict[tuple[str, int], tuple[str, float]] = OrderedDict()
 
     # -- what the routes call ---------------------------------------------------------
@@ -146,16 +157,23 @@ class Predictor:
         Runs no model. Raises ConfigError, ModelLoading, ModelFailed.
         """
         extra: options.Values = {}
+        given = None
         try:
             extra = options.read_extra(asked.extra_params)
+            given = asked.extra_params
         finally:  # refused ones do not leave earlier ones in force
             if asked.project is not None:
-                self._remember_extra(asked.project, extra)
+                said = {"extra_params": given, "hostname": asked.hostname}
+                self._keeping.keep_connection(self._keeping.scope(asked.project), said)
         return self._plan(asked.label_config, extra)[0].version
 
     def versions(self) -> list[str]:
-        """Versions given out lately, the newest first."""
-        return list(reversed(self._versions))
+        """Versions given out lately, the newest first, by any process on the same store."""
+        return self._keeping.versions() or list(reversed(self._versions))
+
+    def storage_facts(self) -> Mapping[str, Any]:
+        """For `/health`."""
+        return self._keeping.facts()
 
     def predict(self, request: PredictRequest) -> list[Outcome]:
         """One outcome per task, in order, within the time budget.
@@ -168,7 +186,8 @@ class Predictor:
             budget = self._limits.budget
             hurry = Hurry(deadline=self._clock() + budget, budget=budget)
             desk = self._desk(request.label_config, self._extra_of(request.project))
-            work = _Work(plan=desk.plan, segmenters=desk.segmenters, hurry=hurry)
+            scope = self._keeping.scope(request.project)
+            work = _Work(plan=desk.plan, segmenters=desk.segmenters, hurry=hurry, scope=scope)
             outcomes = (
                 self._in_a_good_order(request.tasks, work)
                 if request.context is None
@@ -197,7 +216,9 @@ class Predictor:
         hurries = _Hurries(self._clock)
 
         def unpack(task: Task, view: View) -> ImageResult | _Unpacked | CouldNotPredict:
-            work = _Work(plan=desk.plan, segmenters=desk.segmenters, hurry=hurries.now())
+            work = _Work(
+                plan=desk.plan, segmenters=desk.segmenters, hurry=hurries.now(), keep=False
+            )
             return self._mine(task, lambda: self._unpack(task, view, work, spend))
 
         steps = streaming.Steps(
@@ -211,6 +232,7 @@ class Predictor:
     def close(self) -> None:
         """Let the device finish what runs, and nothing more."""
         self._device.close()
+        self._keeping.close()
 
     # -- one request ------------------------------------------------------------------
 
@@ -223,23 +245,18 @@ class Predictor:
         finally:
             self._seats.release()
 
-    def _remember_extra(self, project: str, extra: options.Values) -> None:
-        with self._lock:
-            self._extras[project] = extra
-            self._extras.move_to_end(project)
-            while len(self._extras) > REMEMBERED_PROJECTS:
-                self._extras.popitem(last=False)
-
     def _extra_of(self, project: str | None) -> options.Values:
-        """What the last `/setup` of the project said; after a restart nobody has said it yet."""
+        """What the last `/setup` of the project said, if anybody remembers."""
         if project is None:
             return {}
-        with self._lock:
-            known = self._extras.get(project)
+        known = self._keeping.connection(self._keeping.scope(project))
         if known is None:
             logger.info("project %s: its extra parameters come with its next /setup", project)
-            self._remember_extra(project, {})
-        return known or {}
+            return {}
+        try:
+            return options.read_extra(known["extra_params"])
+        except (ConfigError, KeyError, TypeError):  # of an earlier version of this program
+            return {}
 
     def _desk(self, config: str, extra: options.Values) -> Desk:
         """Raises ConfigError, ModelLoading, ModelFailed."""
@@ -273,6 +290,7 @@ class Predictor:
         )
         if version not in self._versions:
             self._versions.append(version)
+            self._keeping.keep_version(version)
             for warning in plan.warnings:
                 logger.warning("label config of %s: %s", version, warning)
         ready = all(host.status.state == READY for host in hosts.values())
@@ -397,13 +415,15 @@ class Predictor:
         self._note(view, digest)
         key = (digest, view.place, work.plan.version)
         known = self._results.get(key)
+        if known is None and work.keep:
+            known = self._keeping.result(work.scope, key)
         if known is not None:
             return known
         begun = time.perf_counter()
         pixels = self._pictures.decode(data, page=view.page)
         spend("decode", time.perf_counter() - begun)
         self._looking.refuse_brush((pixels.shape[0], pixels.shape[1]), view.wanted)
-        picture = Picture(digest, view.page, lambda: pixels)
+        picture = Picture(digest, view.page, lambda: pixels, work.scope)
         return _Unpacked(key=key, picture=picture, nbytes=pixels.nbytes)
 
     def _queue(
@@ -430,6 +450,8 @@ class Predictor:
                     spend=spend,
                 )
                 self._results.put(key, result)
+                if keep:
+                    self._keeping.keep_result(desk.scope, key, result)
             return result
 
         return self._device.submit(key, job)
@@ -503,7 +525,9 @@ class Predictor:
         data = self._fetching.fetch(task, view.address, work.hurry)
         digest = hashlib.sha256(data).hexdigest()
         self._note(view, digest)
-        picture = Picture(digest, view.page, lambda: self._pictures.decode(data, page=view.page))
+        picture = Picture(
+            digest, view.page, lambda: self._pictures.decode(data, page=view.page), work.scope
+        )
         return picture, digest
 
 

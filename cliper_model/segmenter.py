@@ -132,6 +132,30 @@ class ImageState:
         return cls(**values)
 
 
+def read_state(data: bytes) -> ImageState:
+    """A state of whatever kind, of a method that was imported. Raises IncompatibleState."""
+    length = int.from_bytes(data[:8], "little")
+    try:
+        kind = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["state"])["kind"]
+    except (ValueError, KeyError, TypeError) as unreadable:
+        raise IncompatibleState("unreadable bytes", "any state") from unreadable
+    return state_of_kind(kind).from_bytes(data)
+
+
+def state_of_kind(kind: str) -> type[ImageState]:
+    """The class that writes states of this kind, among those that were ever imported.
+
+    Raises IncompatibleState.
+    """
+    waiting = ImageState.__subclasses__()
+    while waiting:
+        found = waiting.pop()
+        if found.kind == kind and not found.__name__.startswith("_"):
+            return found
+        waiting.extend(found.__subclasses__())
+    raise IncompatibleState(kind, "a method that is loaded")
+
+
 def _as_tuples(value: Any) -> Any:
     """JSON's lists back to tuples, however deep."""
     return tuple(_as_tuples(part) for part in value) if isinstance(value, list) else value

@@ -28,7 +28,6 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from .errors import IncompatibleState
 from .methods.frame import rgb_array
 from .segmenter import (
     Decision,
@@ -39,6 +38,7 @@ from .segmenter import (
     Segmentation,
     Segmenter,
     Vocabulary,
+    state_of_kind,
 )
 from .shapes import Image
 from .stages import canvas, tiles
@@ -168,7 +168,7 @@ class TiledState(ImageState):
         """Raises IncompatibleState for bytes of another kind, or of a method nobody loaded."""
         packed = _Packed.from_bytes(data)
         assert isinstance(packed, _Packed)
-        kind = _state_of_kind(packed.inner_kind)
+        kind = state_of_kind(packed.inner_kind)
         ends = np.cumsum(packed.lengths)
         stored = packed.parts.numpy()
         parts = [
@@ -196,17 +196,6 @@ class _Packed(ImageState):
     rows: tuple[Span, ...]
     columns: tuple[Span, ...]
     picture_hw: tuple[int, int]
-
-
-def _state_of_kind(kind: str) -> type[ImageState]:
-    """The class that writes states of this kind, among those that were ever imported."""
-    waiting = ImageState.__subclasses__()
-    while waiting:
-        found = waiting.pop()
-        if found.kind == kind and not issubclass(found, TiledState | _Packed):
-            return found
-        waiting.extend(found.__subclasses__())
-    raise IncompatibleState(kind, "a method that is loaded")
 
 
 @runtime_checkable

@@ -91,11 +91,15 @@ class PredictRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class SetupRequest:
-    """A project's config, and what the admin stored on the connection (`extra_params`)."""
+    """A project's config, and what the admin stored on the connection (`extra_params`).
+
+    `hostname` is what Label Studio takes for its own address.
+    """
 
     label_config: str
     project: str | None = None
     extra_params: object = None
+    hostname: str | None = None
 
     @classmethod
     def from_json(cls, body: object) -> Self:
@@ -105,12 +109,17 @@ class SetupRequest:
             label_config=_text(fields, "schema"),
             project=_project(fields),
             extra_params=fields.get("extra_params"),
+            hostname=_word(fields.get("hostname")),
         )
 
 
 def _project(fields: Mapping[str, Any]) -> str | None:
     given = fields.get("project")
     return str(given) if isinstance(given, str | int) else None
+
+
+def _word(given: object) -> str | None:
+    return given if isinstance(given, str) and given else None
 
 
 def _fields(body: object) -> dict[str, Any]:

@@ -15,6 +15,7 @@ CORE = {  # the use case and what it is made of
     "backend.painting",
     "backend.prompting",
     "backend.streaming",
+    "backend.keeping",
     "backend.outcomes",
     "backend.advice",
     "backend.model_host",

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,7 +22,9 @@ IDENTITY = Identity(
 
 @dataclass(frozen=True)
 class Seen(ImageState):
-    pixels: np.ndarray
+    kind: ClassVar[str] = "colours-1"
+
+    pixels: torch.Tensor
 
 
 @dataclass
@@ -70,12 +72,12 @@ class ColourSegmenter:
         self.began.release()
         assert self.gate.wait(60), "the test never opened the gate"
         self.on_observe(image)
-        return Seen(size_hw=(image.shape[0], image.shape[1]), pixels=image)
+        return Seen(size_hw=(image.shape[0], image.shape[1]), pixels=torch.from_numpy(image.copy()))
 
     def score(self, state: ImageState, vocabulary: Vocabulary) -> Scores:
         assert isinstance(state, Seen)
         rows = vocabulary.rows.numpy()
-        alike = np.abs(state.pixels.astype(float) - rows[:, None, None]).sum(-1) < 60
+        alike = np.abs(state.pixels.numpy().astype(float) - rows[:, None, None]).sum(-1) < 60
         maps = np.zeros((len(vocabulary.labels), *state.size_hw), np.float32)
         for row, index in enumerate(vocabulary.row_class):
             maps[index] = np.maximum(maps[index], alike[row])

@@ -1,0 +1,212 @@
+"""What the predictor keeps in the store: connections, versions, results, looks at pictures.
+
+All of it can be made again, so a store that is away is no reason to fail: it is on the log once,
+in `/health` as long as it lasts, and what would have been read counts as unknown. Nothing that
+may change is remembered here in front of the store, which several processes may share.
+"""
+
+import hashlib
+import json
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+import torch
+
+from cliper_model import ImageState, Segmenter
+from cliper_model.errors import IncompatibleState
+from cliper_model.segmenter import read_state
+
+from .errors import StorageError
+from .outcomes import ImageResult
+from .storage.base import Json, Key, Scope, Storage, change
+
+logger = logging.getLogger(__name__)
+
+MOST_VERSIONS = 20  # remembered per Label Studio
+MOST_STATE_BYTES = 64 * 1_000_000  # larger looks are not written: reading them saves little
+WRITES_WAITING = 8  # what comes on top is not written
+
+Found = TypeVar("Found")
+
+
+class Keeping:
+    """For many threads and several processes; blobs are written by a thread of its own."""
+
+    def __init__(self, storage: Storage, *, label_studio_url: str | None = None) -> None:
+        """`label_studio_url`: whose projects these are."""
+        self._storage, self._url = storage, label_studio_url
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="keeping")
+        self._room = threading.BoundedSemaphore(WRITES_WAITING)
+        self._trouble: str | None = None
+
+    def scope(self, project: str | None) -> Scope:
+        """`project`: number and birth, as Label Studio writes them."""
+        return Scope.of(self._url, project)
+
+    def facts(self) -> Mapping[str, Any]:
+        """For `/health`: which store, and what is wrong with it. Asks nobody."""
+        return {"store": self._storage.name, "trouble": self._trouble}
+
+    def close(self) -> None:
+        """Finish what is being written; the store itself stays open."""
+        self._writer.shutdown(wait=True, cancel_futures=True)
+
+    # -- records ----------------------------------------------------------------------
+
+    def connection(self, scope: Scope) -> Json | None:
+        """What the last `/setup` of a project said, None if nobody remembers."""
+        found = self._quietly(lambda: self._storage.get(Key(scope, ("connection",))))
+        return None if found is None else found.value
+
+    def keep_connection(self, scope: Scope, said: Json) -> None:
+        """Written only where it says something new."""
+        if self.connection(scope) != said:
+            key = Key(scope, ("connection",))
+            self._quietly(lambda: change(self._storage, key, lambda _: said))
+
+    def versions(self) -> list[str] | None:
+        """Versions given out lately, the newest first; None where the store does not say."""
+        found = self._quietly(lambda: self._storage.get(self._versions_key))
+        return None if found is None else list(found.value)
+
+    def keep_version(self, version: str) -> None:
+        def with_it(known: Json) -> Json:
+            return [version, *(one for one in known or () if one != version)][:MOST_VERSIONS]
+
+        self._quietly(lambda: change(self._storage, self._versions_key, with_it))
+
+    @property
+    def _versions_key(self) -> Key:
+        return Key(self.scope(None), ("versions",))
+
+    # -- blobs ------------------------------------------------------------------------
+
+    def result(self, scope: Scope, name: tuple[str, ...]) -> ImageResult | None:
+        data = self._quietly(lambda: self._storage.get_blob(_result_key(scope, name)))
+        try:
+            return None if data is None else ImageResult.from_bytes(data)
+        except (ValueError, TypeError, KeyError):  # of another version of this program
+            return None
+
+    def keep_result(self, scope: Scope, name: tuple[str, ...], result: ImageResult) -> None:
+        key = _result_key(scope, name)
+        self._later(lambda: self._storage.put_blob(key, result.to_bytes()))
+
+    def look(
+        self, scope: Scope, picture: tuple[str, int], segmenter: Segmenter
+    ) -> tuple[ImageState, tuple[int, int]] | None:
+        """What a model saw of a picture (digest and page), and the picture's size as displayed."""
+        key = _look_key(scope, picture, segmenter)
+        data = self._quietly(lambda: self._storage.get_blob(key))
+        if data is None:
+            return None
+        header, _, body = data.partition(b"\n")
+        try:
+            height, width = json.loads(header)
+            state = read_state(body)
+        except (ValueError, TypeError, IncompatibleState) as error:
+            logger.warning("a stored look at a picture cannot be read and is made anew: %s", error)
+            self._later(lambda: self._storage.drop_blob(key))
+            return None
+        return _on_device(state, _device_of(segmenter)), (height, width)
+
+    def keep_look(
+        self,
+        scope: Scope,
+        picture: tuple[str, int],
+        segmenter: Segmenter,
+        state: ImageState,
+        size_hw: tuple[int, int],
+    ) -> None:
+        """Write it some time soon, or not at all where too much waits already."""
+        key = _look_key(scope, picture, segmenter)
+
+        def write() -> None:
+            data = b"%b\n%b" % (json.dumps(size_hw).encode(), state.to_bytes())
+            if len(data) <= MOST_STATE_BYTES:
+                self._storage.put_blob(key, data)
+
+        self._later(write)
+
+    def _later(self, write: Callable[[], object]) -> None:
+        if not self._room.acquire(blocking=False):
+            return
+
+        def done() -> None:
+            try:
+                self._quietly(write)
+            except Exception:  # nobody waits for it, so nobody else would tell
+                logger.exception("a result could not be written to the store")
+            finally:
+                self._room.release()
+
+        try:
+            self._writer.submit(done)
+        except RuntimeError:  # we are going down
+            self._room.release()
+
+    def _quietly(self, ask: Callable[[], Found]) -> Found | None:
+        """What the store says, None where it cannot be reached."""
+        try:
+            found = ask()
+        except StorageError as error:
+            if self._trouble is None:
+                logger.warning("%s; going on without it", error)
+            self._trouble = str(error)
+            return None
+        if self._trouble is not None:
+            logger.warning("%s works again", self._storage.name)
+            self._trouble = None
+        return found
+
+
+def _result_key(scope: Scope, name: tuple[str, ...]) -> Key:
+    digest = hashlib.sha256(json.dumps(name).encode()).hexdigest()
+    return Key(scope, ("results", digest))
+
+
+def _look_key(scope: Scope, picture: tuple[str, int], segmenter: Segmenter) -> Key:
+    """States of other weights, settings, devices and number formats are other states."""
+    identity = segmenter.identity
+    model = json.dumps(
+        [
+            identity.method,
+            identity.revision,
+            identity.profile,
+            dict(identity.weights),
+            dict(identity.settings),
+            str(_device_of(segmenter)),
+            str(getattr(getattr(segmenter, "clip", None), "dtype", None)),
+        ],
+        sort_keys=True,
+    )
+    digest = hashlib.sha256(model.encode()).hexdigest()[:16]
+    return Key(scope, ("looks", digest, picture[0], str(picture[1])))
+
+
+def _device_of(segmenter: Segmenter) -> torch.device:
+    return torch.device(getattr(getattr(segmenter, "clip", None), "device", "cpu"))
+
+
+def _on_device(state: ImageState, device: torch.device) -> ImageState:
+    """Where the model computed it; states come from the store in main memory."""
+    if device.type == "cpu":
+        return state
+    return replace(
+        state,
+        **{one.name: _moved(getattr(state, one.name), device) for one in fields(state)},
+    )
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, ImageState):
+        return _on_device(value, device)
+    if isinstance(value, tuple) and any(isinstance(one, ImageState) for one in value):
+        return tuple(_moved(one, device) for one in value)
+    return value
