@@ -22,9 +22,9 @@ def scheme_of(address: str) -> str:
 
 
 def sqlite_path(address: str) -> str:
-    """`sqlite:PATH` and `sqlite:///ABSOLUTE/PATH` -> the path."""
+    """`sqlite:PATH`, `sqlite:///ABSOLUTE/PATH` and, as others write it, with four slashes."""
     path = address.partition(":")[2]
-    return path[2:] if path.startswith("//") else path
+    return f"/{path.lstrip('/')}" if path.startswith("//") else path
 
 
 def redacted(address: str) -> str:

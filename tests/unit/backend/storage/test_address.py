@@ -49,6 +49,7 @@ def test_other_forms_are_one_sentence(address: str):
         ("sqlite:a/b.sqlite", "a/b.sqlite"),
         ("sqlite:/a/b.sqlite", "/a/b.sqlite"),
         ("sqlite:///a/b.sqlite", "/a/b.sqlite"),
+        ("sqlite:////a/b.sqlite", "/a/b.sqlite"),
         ("sqlite:~/a b%20?#.sqlite", "~/a b%20?#.sqlite"),
     ],
 )
