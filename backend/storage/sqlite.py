@@ -157,9 +157,8 @@ class SqliteStorage:
                 "DELETE FROM lines WHERE log = (SELECT id FROM logs WHERE key = ?) AND number <= ?",
                 (str(log), upto),
             )
-            _shrink(db)
 
-        self._write(trimmed)
+        self._write(trimmed, frees=True)
 
     def logs(self) -> Iterator[tuple[Key, int]]:
         name = ""
@@ -209,9 +208,8 @@ class SqliteStorage:
                 db.execute("DELETE FROM lines WHERE log = ?", found)
                 db.execute("DELETE FROM words WHERE log = ?", found)
                 db.execute("DELETE FROM logs WHERE id = ?", found)
-                _shrink(db)
 
-        self._write(dropped)
+        self._write(dropped, frees=True)
 
     # --- blobs -----------------------------------------------------------------------------
 
@@ -229,10 +227,9 @@ class SqliteStorage:
                 db.execute("INSERT INTO bytes VALUES (?, ?)", (added.lastrowid, data))
                 _count(db, "blob bytes", len(data))
                 self._evict(db)
-            _shrink(db)
             return fits
 
-        return self._write(put)
+        return self._write(put, frees=True)
 
     def get_blob(self, key: Key) -> bytes | None:
         rows = self._read(
@@ -252,9 +249,8 @@ class SqliteStorage:
     def drop_blob(self, key: Key) -> None:
         def dropped(db: sqlite3.Connection) -> None:
             _drop(db, "key = ?", str(key))
-            _shrink(db)
 
-        self._write(dropped)
+        self._write(dropped, frees=True)
 
     def blob_bytes(self) -> int:
         return int(self._read("SELECT value FROM counters WHERE name = 'blob bytes'")[0][0])
@@ -296,7 +292,7 @@ class SqliteStorage:
         with self._errors(), self._connection() as db:
             return db.execute(query, values).fetchall()
 
-    def _write(self, work: Callable[[sqlite3.Connection], Value]) -> Value:
+    def _write(self, work: Callable[[sqlite3.Connection], Value], *, frees: bool = False) -> Value:
         """`work` in a transaction of its own, written when it returns."""
         if not self._writing.acquire(timeout=self._timeout):
             raise StorageAway(f"{self.name} is busy with other writes; try again")
@@ -305,6 +301,8 @@ class SqliteStorage:
                 db.execute("BEGIN IMMEDIATE")
                 value = work(db)
                 db.execute("COMMIT")
+                if frees:
+                    _shrink(db)
                 return value
         finally:
             self._writing.release()
@@ -382,7 +380,10 @@ class SqliteStorage:
     def _prepare(self) -> None:
         """Tables where there are none; a foreign file is left as it is."""
         with self._connection() as db:
-            if not self._is_ours(db):
+            db.execute("BEGIN")
+            ours = self._is_ours(db)
+            db.execute("COMMIT")
+            if not ours:
                 db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts before the first table only
                 db.execute("BEGIN IMMEDIATE")
                 if not self._is_ours(db):  # nobody else was faster
@@ -392,7 +393,8 @@ class SqliteStorage:
             self._log_ahead(db)
 
     def _is_ours(self, db: sqlite3.Connection) -> bool:
-        """Whether there are tables of ours already; False for an empty file."""
+        """Whether there are tables of ours already; False for an empty file. Reads at one moment,
+        so it has to be in a transaction."""
         mark = db.execute("PRAGMA application_id").fetchone()[0]
         version = db.execute("PRAGMA user_version").fetchone()[0]
         tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master")}
@@ -504,4 +506,6 @@ def _shrink(db: sqlite3.Connection) -> None:
     free = db.execute("PRAGMA freelist_count").fetchone()[0]
     pages = db.execute("PRAGMA page_count").fetchone()[0]
     if free > max(SPARE_PAGES, pages // 4):
-        db.execute(f"PRAGMA incremental_vacuum({SPARE_PAGES})").fetchall()
+        with contextlib.suppress(sqlite3.OperationalError):  # locked just now: the next time
+            # a script, since execute() would stop at the first page
+            db.executescript(f"PRAGMA incremental_vacuum({SPARE_PAGES})")
