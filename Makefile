@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup label-studio browser demo test check serve bench compare prove
+.PHONY: help setup label-studio browser redis demo test check serve bench compare prove
 
 PYTHON := .venv/bin/python
 QUICK := $(wildcard $(addprefix tests/,unit contract http architecture parity adapter))
@@ -17,13 +17,16 @@ label-studio: .venv-label-studio/.ready ## install Label Studio into .venv-label
 browser: ## see that Chromium, which the tests start, is there
 	@scripts/debian.sh chromium:chromium chromedriver:chromium-driver
 
+redis: ## see that Redis, which the tests start, is there
+	@scripts/debian.sh redis-server:redis-server
+
 demo: setup label-studio ## the whole chain on storybook scenes; ONCE=1 ends after the report
 	$(PYTHON) -m backend demo $(if $(ONCE),--once) $(ARGS)
 
-test: setup label-studio browser ## every test, with a real Label Studio and a real Chromium
+test: setup label-studio browser redis ## every test, with a real Label Studio, Chromium and Redis
 	$(PYTHON) -m pytest tests $(ARGS)
 
-check: setup ## style, types and the quick tests
+check: setup redis ## style, types and the quick tests
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
 	$(PYTHON) -m pytest $(QUICK) $(ARGS)

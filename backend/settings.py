@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from .errors import BadSetting
+from .errors import BadSetting, StorageError
 from .labelstudio.options import WIDE
+from .storage.address import scheme_of
 
 Value = TypeVar("Value")
 
@@ -60,6 +61,9 @@ class Settings:
     result_cache_mb: float = 64.0  # megabytes of finished results kept in memory
     state_cache_mb: float = 256.0  # megabytes of looks at pictures kept, for clicks and new words
 
+    storage: str = "memory:"  # address of the store; the environment's default is a file
+    storage_blobs_mb: float = 512.0  # megabytes of what the store may forget and make again
+
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
         """Read the known variables. Raises BadSetting naming the variable."""
@@ -103,6 +107,10 @@ class Settings:
             ),
             state_cache_mb=read.number(
                 "STATE_CACHE_MB", cls.state_cache_mb, lowest=0, highest=100_000
+            ),
+            storage=read.storage("STORAGE"),
+            storage_blobs_mb=read.number(
+                "STORAGE_BLOBS_MB", cls.storage_blobs_mb, lowest=0, highest=1_000_000
             ),
         )
 
@@ -227,6 +235,18 @@ class _Reader:
         if not usable or word.endswith(":") or not re.fullmatch(r"[^\s*]+", host):
             raise BadSetting(name, f"must list hosts such as minio.lan:9000, got {word!r}")
         return host, port
+
+    def storage(self, name: str) -> str:
+        """The address of a store; without one, a file in the user's folder for data."""
+        address = self.text(name)
+        if address is None:
+            data = self.path("XDG_DATA_HOME") or Path("~/.local/share").expanduser()
+            return f"sqlite:{data / 'cliper' / 'cliper.sqlite'}"
+        try:
+            scheme_of(address)
+        except StorageError as error:
+            raise BadSetting(name, f"is no address: {error}") from None
+        return address
 
     def path(self, name: str) -> Path | None:
         value = self.text(name)

@@ -107,6 +107,7 @@ def _service(port: int, label_studio: LabelStudioServer, profile: str, folder: P
             "LABEL_STUDIO_URL": label_studio.url,
             "LABEL_STUDIO_API_KEY": label_studio.account.token,
             "MODEL_DIR": str(folder / "service"),
+            "STORAGE": f"sqlite:{folder / 'service' / 'cliper.sqlite'}",
         },
         health=f"http://{LOOPBACK}:{port}/health",
         log=folder / "service.log",

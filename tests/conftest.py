@@ -1,11 +1,13 @@
 """Options and small nouns every suite shares."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+from .doubles.redis_server import RedisServer
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach a hub
 
@@ -31,3 +33,16 @@ def picture() -> Callable[..., NDArray[np.uint8]]:
         return coarse[rows][:, columns].astype(np.uint8)
 
     return paint
+
+
+@pytest.fixture(scope="session")
+def _shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server(_shared_redis: RedisServer) -> RedisServer:
+    """A real Redis, empty; one for the whole run. Whoever stops it starts it again."""
+    _shared_redis.empty()
+    return _shared_redis

@@ -160,6 +160,7 @@ def _service(port: int, label_studio: LabelStudioServer, profile: str, out: Path
             "LABEL_STUDIO_URL": label_studio.url,
             "LABEL_STUDIO_API_KEY": label_studio.account.token,
             "MODEL_DIR": str(out / "service"),
+            "STORAGE": f"sqlite:{out / 'service' / 'cliper.sqlite'}",
         },
         health=f"http://{LOOPBACK}:{port}/health",
         log=log,

@@ -6,9 +6,11 @@ so that two Label Studios that both have a project 1 never share anything.
     record   get, swap (compare-and-set), scan by prefix: small, never lost
     log      append, entries, trim: small, in order, never lost
     blob     put, get, drop: large, may be forgotten; the least recently used goes first
+    all      scan(None), logs, words, restore, drop_log, blobs, counts: for copies and for people
 
-Each method is one transaction, safe from threads and from processes, and raises StorageAway
-while the store cannot be reached.
+Each method is one transaction (an iteration: one per page), safe from threads and from processes,
+and raises StorageAway while the store cannot be reached. Words of keys and logs must be text that
+UTF-8 can write, else ValueError.
 """
 
 import json
@@ -82,6 +84,17 @@ class Entry(NamedTuple):
     value: Json
 
 
+class Counts(NamedTuple):
+    """How much lies in a store. `words` are those said with `once`."""
+
+    records: int
+    logs: int
+    lines: int
+    words: int
+    blobs: int
+    blob_bytes: int
+
+
 class Storage(Protocol):
     """A store. `name` says which, for people, no secrets: `SQLite at /data/cliper.sqlite`."""
 
@@ -100,8 +113,9 @@ class Storage(Protocol):
         """
         ...
 
-    def scan(self, prefix: Key, *, after: Key | None = None) -> Iterator[tuple[Key, Record]]:
-        """Records below `prefix`, `prefix` itself not included, in the order of their written keys.
+    def scan(self, prefix: Key | None, *, after: Key | None = None) -> Iterator[tuple[Key, Record]]:
+        """Records below `prefix`, `prefix` itself not included, in the order of their written keys;
+        None: all records of all scopes.
 
         Reads in pages, so memory stays bounded and no lock is held between them. What changes
         meanwhile may or may not be seen; what does not change is seen once. `after` goes on
@@ -122,10 +136,31 @@ class Storage(Protocol):
         """Forget the lines with numbers up to `upto`; what `once` was said stays known."""
         ...
 
+    def logs(self) -> Iterator[tuple[Key, int]]:
+        """Every log that ever had a line, in the order of their written keys, with the highest
+        number it gave."""
+        ...
+
+    def words(self, log: Key) -> Iterator[tuple[str, int]]:
+        """What was said with `once`, and the number of its line; in no order."""
+        ...
+
+    def restore(
+        self, log: Key, lines: Sequence[Entry], words: Sequence[tuple[str, int]], *, last: int
+    ) -> None:
+        """Put lines and words into a log with the numbers they had elsewhere, in pieces of any
+        size; the next line appended gets a number above `last`. What is there already stays."""
+        ...
+
+    def drop_log(self, log: Key) -> None:
+        """Forget a log wholly, with its words and its numbers; for what nobody will read again."""
+        ...
+
     def put_blob(self, key: Key, data: bytes) -> bool:
         """Keep bytes under the key in place of earlier ones; whether they fit at all.
 
-        All blobs of a store together stay below its bound: those used longest ago go.
+        All blobs of a store together stay within its bound: those used longest ago go. Bytes that
+        do not fit are not kept, and earlier ones under the key are gone.
         """
         ...
 
@@ -139,6 +174,15 @@ class Storage(Protocol):
 
     def blob_bytes(self) -> int:
         """How much all blobs of the store take."""
+        ...
+
+    def blobs(self) -> Iterator[Key]:
+        """Keys of blobs, those used longest ago first. No use by itself; what is used or put
+        meanwhile is not seen twice."""
+        ...
+
+    def counts(self) -> Counts:
+        """How much lies in the store."""
         ...
 
     def close(self) -> None:
@@ -160,6 +204,11 @@ def change(storage: Storage, key: Key, how: Callable[[Json], Json]) -> Json:
             return None
         if storage.swap(key, value, expected=expected) is not None:
             return value
+
+
+def span(prefix: Key | None) -> tuple[str, str]:
+    """Written keys below a prefix: from the first text on, up to and without the second."""
+    return ("", "~") if prefix is None else (f"{prefix}/", f"{prefix}0")  # "0" is next to "/"
 
 
 def to_text(value: Json) -> str:

@@ -5,7 +5,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
-from .base import ABSENT, Entry, Json, Key, Record, from_text, to_text
+from .base import ABSENT, Counts, Entry, Json, Key, Record, from_text, span, to_text
 
 PAGE = 200  # records read under one lock
 
@@ -21,7 +21,7 @@ class MemoryStorage:
         self._order: list[str] = []  # keys of records, sorted
         self._logs: dict[str, list[tuple[int, str]]] = {}
         self._numbers: dict[str, int] = {}
-        self._once: dict[tuple[str, str], int] = {}
+        self._once: dict[str, dict[str, int]] = {}  # log -> word -> number
         self._blobs: OrderedDict[str, bytes] = OrderedDict()
         self._blob_bytes = 0
 
@@ -51,44 +51,71 @@ class MemoryStorage:
             self._records[name] = (text, self._revision)
             return self._revision
 
-    def scan(self, prefix: Key, *, after: Key | None = None) -> Iterator[tuple[Key, Record]]:
-        beginning = f"{prefix}/"
-        last = max(beginning, str(after)) if after is not None else beginning
+    def scan(self, prefix: Key | None, *, after: Key | None = None) -> Iterator[tuple[Key, Record]]:
+        start, end = span(prefix)
+        cut = bisect.bisect_left  # the first page may begin at `start` itself
+        if after is not None and str(after) >= start:
+            start, cut = str(after), bisect.bisect_right
         while True:
             with self._lock:
-                first = bisect.bisect_right(self._order, last)
-                page = [
-                    (name, *self._records[name])
-                    for name in self._order[first : first + PAGE]
-                    if name.startswith(beginning)
-                ]
-            for last, text, revision in page:
-                yield Key.parse(last), Record(from_text(text), revision)
+                first = cut(self._order, start)
+                names = self._order[first : min(first + PAGE, bisect.bisect_left(self._order, end))]
+                page = [(name, *self._records[name]) for name in names]
+            for name, text, revision in page:
+                yield Key.parse(name), Record(from_text(text), revision)
             if len(page) < PAGE:
                 return
+            start, cut = page[-1][0], bisect.bisect_right
 
     def append(self, log: Key, entry: Json, *, once: str | None = None) -> int:
         text, name = to_text(entry), str(log)
+        (once or "").encode()  # UnicodeEncodeError is a ValueError
         with self._lock:
-            if once is not None and (name, once) in self._once:
-                return self._once[name, once]
+            said = self._once.setdefault(name, {})
+            if once is not None and once in said:
+                return said[once]
             number = self._numbers[name] = self._numbers.get(name, 0) + 1
             self._logs.setdefault(name, []).append((number, text))
             if once is not None:
-                self._once[name, once] = number
+                said[once] = number
             return number
 
     def entries(self, log: Key, *, after: int = 0, limit: int = 1000) -> Sequence[Entry]:
         with self._lock:
             lines = self._logs.get(str(log), [])
             first = bisect.bisect_right(lines, after, key=lambda line: line[0])
-            page = lines[first : first + limit]
+            page = lines[first : first + max(limit, 0)]
         return [Entry(number, from_text(text)) for number, text in page]
 
     def trim(self, log: Key, *, upto: int) -> None:
         with self._lock:
             lines = self._logs.get(str(log), [])
             del lines[: bisect.bisect_right(lines, upto, key=lambda line: line[0])]
+
+    def logs(self) -> Iterator[tuple[Key, int]]:
+        with self._lock:
+            known = sorted(self._numbers.items())
+        return ((Key.parse(name), last) for name, last in known)
+
+    def words(self, log: Key) -> Iterator[tuple[str, int]]:
+        with self._lock:
+            return iter(list(self._once.get(str(log), {}).items()))
+
+    def restore(
+        self, log: Key, lines: Sequence[Entry], words: Sequence[tuple[str, int]], *, last: int
+    ) -> None:
+        name = str(log)
+        with self._lock:
+            there = dict(self._logs.get(name, []))
+            there = {line.number: to_text(line.value) for line in lines} | there
+            self._logs[name] = sorted(there.items())
+            self._once[name] = dict(words) | self._once.get(name, {})
+            self._numbers[name] = max(last, self._numbers.get(name, 0), *there)
+
+    def drop_log(self, log: Key) -> None:
+        with self._lock:
+            for table in (self._logs, self._once, self._numbers):
+                table.pop(str(log), None)
 
     def put_blob(self, key: Key, data: bytes) -> bool:
         name = str(key)
@@ -116,6 +143,22 @@ class MemoryStorage:
 
     def blob_bytes(self) -> int:
         return self._blob_bytes
+
+    def blobs(self) -> Iterator[Key]:
+        with self._lock:
+            names = list(self._blobs)
+        return map(Key.parse, names)
+
+    def counts(self) -> Counts:
+        with self._lock:
+            return Counts(
+                records=len(self._records),
+                logs=len(self._numbers),
+                lines=sum(map(len, self._logs.values())),
+                words=sum(map(len, self._once.values())),
+                blobs=len(self._blobs),
+                blob_bytes=self._blob_bytes,
+            )
 
     def close(self) -> None:
         """Nothing to let go of."""

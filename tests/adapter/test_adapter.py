@@ -214,6 +214,7 @@ def test_the_wsgi_module_builds_its_app_only_when_asked(sdk: Sdk, tmp_path: Path
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(sdk.path), *sys.path]),
             "MODEL_DIR": str(tmp_path),
+            "STORAGE": "memory:",
             "PROFILE": "demo",
             "OMP_NUM_THREADS": "1",
         },

@@ -37,7 +37,7 @@ EVERYTHING = {  # may lean on anything
 ALLOWED: dict[str, set[str]] = {
     "cliper_model": set(),
     ERRORS: set(),
-    "backend.settings": {ERRORS, "backend.labelstudio"},
+    "backend.settings": {ERRORS, "backend.labelstudio", "backend.storage"},
     **{leaf: {ERRORS} for leaf in LEAVES},
     "backend.jobs": {ERRORS, "backend.storage"},
     **{part: {ERRORS, "cliper_model", *LEAVES, *CORE} for part in CORE},
@@ -93,6 +93,10 @@ def test_the_model_has_never_heard_of_the_service() -> None:
 
 def test_one_file_imports_the_backend_sdk() -> None:
     assert importers("label_studio_ml") == {"backend.adapter.model"}
+
+
+def test_one_file_imports_the_client_of_redis() -> None:
+    assert importers("redis") == {"backend.storage.redis"}
 
 
 def test_only_the_rim_speaks_http() -> None:

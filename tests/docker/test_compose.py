@@ -72,6 +72,19 @@ def test_weights_outlive_the_container(services: dict[str, Any]) -> None:
     assert service["environment"]["MODEL_DIR"].startswith(f"{folder}/")
 
 
+def test_what_outlives_a_restart_lies_in_a_volume(services: dict[str, Any]) -> None:
+    service = services["cliper"]
+    folder = service["volumes"][0].split(":")[1]
+    assert service["environment"]["STORAGE"] == f"${{STORAGE:-sqlite:{folder}/cliper.sqlite}}"
+
+
+def test_redis_writes_down_what_it_has_and_forgets_nothing(services: dict[str, Any]) -> None:
+    command = " ".join(services["redis"]["command"])
+    assert "--appendonly yes" in command
+    assert "--maxmemory-policy noeviction" in command
+    assert services["redis"]["volumes"] == ["redis-data:/data"]
+
+
 def test_the_backend_is_watched_by_its_health_check(services: dict[str, Any]) -> None:
     check = services["cliper"]["healthcheck"]
     assert check["test"] == ["CMD", "python", "/usr/local/bin/healthcheck.py"]

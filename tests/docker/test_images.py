@@ -64,6 +64,14 @@ def test_weights_live_in_a_volume_the_user_owns(dockerfile: str) -> None:
     assert "--owner cliper" in created
 
 
+def test_the_store_lies_in_the_volume_the_user_owns(dockerfile: str) -> None:
+    volume = last(dockerfile, "VOLUME")
+    variables = dict(part.split("=", 1) for part in last(dockerfile, "ENV").split())
+    assert variables["STORAGE"] == f"sqlite:{volume}/cliper.sqlite"
+    created = next(rest for word, rest in stages(dockerfile)[-1] if word == "RUN")
+    assert f"--owner cliper --group cliper {volume} " in created
+
+
 def test_the_port_exposed_is_the_port_served(dockerfile: str) -> None:
     variables = dict(part.split("=", 1) for part in last(dockerfile, "ENV").split())
     assert last(dockerfile, "EXPOSE") == variables["PORT"] == "9090"

@@ -94,6 +94,7 @@ def start_colour_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
                 "PORT": str(port),
                 "LABEL_STUDIO_URL": label_studio.url,
                 "LABEL_STUDIO_API_KEY": label_studio.account.token,
+                "STORAGE": "memory:",
                 **settings,
             }
             server = Server(

@@ -48,6 +48,7 @@ def running(files: FileServer) -> Iterator[Running]:
             "HOST": "127.0.0.1",
             "PORT": "0",
             "LABEL_STUDIO_URL": files.url,
+            "STORAGE": "memory:",
         },
         pass_fds=(began_write, gate_read),
         stdout=subprocess.PIPE,

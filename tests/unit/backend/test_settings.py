@@ -9,7 +9,7 @@ from backend.settings import Settings
 
 
 def test_an_empty_environment_is_fine():
-    assert Settings.from_environ({}) == Settings()
+    assert Settings.from_environ({"STORAGE": "memory:"}) == Settings()
     assert Settings().port == 9090
     assert Settings().host == "0.0.0.0"
     assert Settings().predict_budget == 80.0
@@ -19,7 +19,29 @@ def test_an_empty_environment_is_fine():
 def test_blank_values_count_as_unset():
     blank = {"PORT": " ", "BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": "", "DEVICE": "", "DTYPE": ""}
 
-    assert Settings.from_environ(blank) == Settings()
+    assert Settings.from_environ({**blank, "STORAGE": "memory:"}) == Settings()
+    assert Settings.from_environ({"STORAGE": " "}) == Settings.from_environ({})
+
+
+def test_what_outlives_a_restart_lies_in_the_users_folder_for_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    at_home = Settings.from_environ({}).storage
+    moved = Settings.from_environ({"XDG_DATA_HOME": "/data/of/me"}).storage
+
+    assert at_home == f"sqlite:{tmp_path}/.local/share/cliper/cliper.sqlite"
+    assert moved == "sqlite:/data/of/me/cliper/cliper.sqlite"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_password_of_the_store_is_not_repeated():
+    with pytest.raises(BadSetting) as caught:
+        Settings.from_environ({"STORAGE": "http://user:secret@host/0"})
+
+    assert "secret" not in str(caught.value)
+    assert "sqlite:PATH" in str(caught.value)
 
 
 def test_auto_leaves_the_device_to_the_hardware():
@@ -58,6 +80,8 @@ def test_every_known_variable_is_read(tmp_path: Path):
             "MAX_IMAGE_MB": "10",
             "MAX_IMAGE_MEGAPIXELS": "12",
             "RESULT_CACHE_MB": "0",
+            "STORAGE": "redis://:pw@store:6379/1",
+            "STORAGE_BLOBS_MB": "5",
         }
     )
 
@@ -89,6 +113,8 @@ def test_every_known_variable_is_read(tmp_path: Path):
         max_brush_megapixels=9.0,
         result_cache_mb=0.0,
         state_cache_mb=12.0,
+        storage="redis://:pw@store:6379/1",
+        storage_blobs_mb=5.0,
     )
 
 
