@@ -79,6 +79,10 @@ class Handle(Protocol):
         """
         ...
 
+    def wait(self, seconds: float) -> None:
+        """A pause that takes so long, and ends at once where the work should. Raises Stopped."""
+        ...
+
 
 Work = Callable[[Handle], Json]  # returns the result; raises Stopped through, or any error
 Works = Mapping[str, Work]

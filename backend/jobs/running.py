@@ -80,6 +80,12 @@ class Running:
             if self._why is not None:
                 raise Stopped(self._why)
 
+    def wait(self, seconds: float) -> None:
+        """See Handle."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._why is not None, seconds)
+        self.pause()
+
     # For the runner
 
     def stop(self) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TypeVar
 
 from ..errors import StorageAway
-from .base import Entry, Json, Key, Record, Storage
+from .base import Counts, Entry, Json, Key, Record, Storage
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class PatientStorage:
     def swap(self, key: Key, value: Json, *, expected: int) -> int | None:
         return self._wait(lambda: self._storage.swap(key, value, expected=expected))
 
-    def scan(self, prefix: Key, *, after: Key | None = None) -> Iterator[tuple[Key, Record]]:
+    def scan(self, prefix: Key | None, *, after: Key | None = None) -> Iterator[tuple[Key, Record]]:
         records = self._storage.scan(prefix, after=after)
         while True:
             try:
@@ -116,6 +116,22 @@ class PatientStorage:
     def trim(self, log: Key, *, upto: int) -> None:
         self._wait(lambda: self._storage.trim(log, upto=upto))
 
+    def logs(self) -> Iterator[tuple[Key, int]]:
+        """Not waited for once begun; for copies and for people."""
+        return self._storage.logs()
+
+    def words(self, log: Key) -> Iterator[tuple[str, int]]:
+        """Not waited for once begun; for copies and for people."""
+        return self._storage.words(log)
+
+    def restore(
+        self, log: Key, lines: Sequence[Entry], words: Sequence[tuple[str, int]], *, last: int
+    ) -> None:
+        self._wait(lambda: self._storage.restore(log, lines, words, last=last))
+
+    def drop_log(self, log: Key) -> None:
+        self._wait(lambda: self._storage.drop_log(log))
+
     def put_blob(self, key: Key, data: bytes) -> bool:
         return self._wait(lambda: self._storage.put_blob(key, data))
 
@@ -128,11 +144,18 @@ class PatientStorage:
     def blob_bytes(self) -> int:
         return self._wait(self._storage.blob_bytes)
 
+    def blobs(self) -> Iterator[Key]:
+        """Not waited for once begun; for copies and for people."""
+        return self._storage.blobs()
+
+    def counts(self) -> Counts:
+        return self._wait(self._storage.counts)
+
     def close(self) -> None:
         self._storage.close()
 
     def _go_on(
-        self, prefix: Key, after: Key | None
+        self, prefix: Key | None, after: Key | None
     ) -> tuple[Iterator[tuple[Key, Record]], tuple[Key, Record] | None]:
         """A reading that goes on behind `after`, and its first record."""
         records = self._storage.scan(prefix, after=after)

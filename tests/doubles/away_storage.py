@@ -1,9 +1,10 @@
 """A store that can go away, before or after it did what it was asked."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from backend.errors import StorageAway
-from backend.storage.base import Entry, Json, Key, Record, Storage
+from backend.storage.base import Json, Key, Record, Storage
 
 
 class Killed(BaseException):
@@ -45,33 +46,15 @@ class AwayStorage:
             yield found
         self._reach()
 
-    def append(self, log: Key, entry: Json, *, once: str | None = None) -> int:
-        self._reach()
-        return self._storage.append(log, entry, once=once)
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """Every other method."""
+        method = getattr(self._storage, name)
 
-    def entries(self, log: Key, *, after: int = 0, limit: int = 1000) -> Sequence[Entry]:
-        self._reach()
-        return self._storage.entries(log, after=after, limit=limit)
+        def ask(*args: Any, **named: Any) -> Any:
+            self._reach()
+            return method(*args, **named)
 
-    def trim(self, log: Key, *, upto: int) -> None:
-        self._reach()
-        self._storage.trim(log, upto=upto)
-
-    def put_blob(self, key: Key, data: bytes) -> bool:
-        self._reach()
-        return self._storage.put_blob(key, data)
-
-    def get_blob(self, key: Key) -> bytes | None:
-        self._reach()
-        return self._storage.get_blob(key)
-
-    def drop_blob(self, key: Key) -> None:
-        self._reach()
-        self._storage.drop_blob(key)
-
-    def blob_bytes(self) -> int:
-        self._reach()
-        return self._storage.blob_bytes()
+        return ask
 
     def close(self) -> None:
         self._storage.close()
