@@ -85,7 +85,8 @@ class DramatiqRunner:
             self._work_on, broker=self._broker, actor_name=ACTOR, queue_name=QUEUE, priority=0,
             options={},
         )  # fmt: skip
-        timeout = max(1, round(1000 * self._pace.look / 2))  # so each look finds the queue read
+        # ms between two questions for messages: short, so that each look finds the queue read
+        timeout = max(1, min(1000, round(1000 * self._pace.look / 2)))
         self._worker = Worker(self._broker, worker_timeout=timeout, worker_threads=1)
         self._worker.queue_prefetch = 1  # a message never waits in the hands of who is busy
         self._thread = threading.Thread(target=self._look, name="jobs", daemon=True)
