@@ -14,6 +14,10 @@ ServiceError
 │   ├── StorageAway        the store cannot be reached, now
 │   └── StorageUnfit       the store is of another program or a newer version of this one
 ├── UnknownJob             no job has this id
+├── TooManyJobs            as many jobs as allowed have not ended yet
+├── NoJobs                 this service runs no jobs
+├── NotAllowed             a change asked for by somebody who may not
+├── NotJson                a change asked for by a form, as a browser sends from anywhere
 ├── StudioError
 │   ├── StudioRefused      Label Studio answers, but does not do it
 │   ├── StudioAway         Label Studio stayed away for longer than we wait
@@ -111,6 +115,32 @@ class UnknownJob(ServiceError):
     def __init__(self, job_id: str) -> None:
         super().__init__(f"there is no job {job_id!r}; ended jobs are forgotten after a while")
         self.job_id = job_id
+
+
+class TooManyJobs(ServiceError):
+    """As many jobs as allowed have not ended yet."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"{count} jobs have not ended yet; cancel some, or try again later")
+        self.count = count
+
+
+class NoJobs(ServiceError):
+    """This service runs no jobs."""
+
+    def __init__(self) -> None:
+        super().__init__("this service runs no jobs")
+
+
+class NotAllowed(ServiceError):
+    """A change asked for by somebody who may not."""
+
+
+class NotJson(ServiceError):
+    """A change asked for with something that is not JSON."""
+
+    def __init__(self) -> None:
+        super().__init__("send this with the header Content-Type: application/json")
 
 
 class StudioError(ServiceError):

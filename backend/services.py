@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from .jobs.desk import JobDesk
 from .model_host import ModelHost
 from .model_pool import ModelPool
 from .predictor import Predictor
@@ -9,11 +10,13 @@ from .predictor import Predictor
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """One object graph per process. `basic_auth` is (user, password), None leaves doors open."""
+    """One object graph per process. `basic_auth` is (user, password), None leaves doors open;
+    `jobs` is None where no long work is done."""
 
     models: ModelPool
     predictor: Predictor
     basic_auth: tuple[str, str] | None = None
+    jobs: JobDesk | None = None
 
     @property
     def model(self) -> ModelHost:
@@ -21,9 +24,13 @@ class Services:
         return self.models.own
 
     def start(self) -> None:
-        """Begin to load the model in the background."""
+        """Begin to load the model, and to look for jobs, in the background."""
         self.model.start()
+        if self.jobs is not None:
+            self.jobs.runner.start()
 
     def close(self) -> None:
-        """Let go of the device."""
+        """Hand back the job at work, and let go of the device."""
+        if self.jobs is not None:
+            self.jobs.runner.close()
         self.predictor.close()

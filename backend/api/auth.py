@@ -5,11 +5,15 @@ Events carry no credentials, and a lost event is worse than a false one that has
 """
 
 import hmac
+import ipaddress
+from urllib.parse import urlsplit
 
 from flask import Response, request
 
+from ..errors import NotAllowed, NotJson
 from . import services
 
+PROXIES = ("Forwarded", "X-Forwarded-For", "X-Real-Ip")  # what a proxy adds
 OPEN_ENDPOINTS = frozenset({"webhook.webhook"})
 
 
@@ -30,3 +34,36 @@ def require_basic_auth() -> Response | None:
         status=401,
         headers={"WWW-Authenticate": 'Basic realm="cliper"'},
     )
+
+
+def require_somebody_known() -> None:
+    """For routes that change things in Label Studio. Raises NotAllowed, NotJson.
+
+    Where no password is set they answer this very machine only: the caller's address and the name
+    it used for us must both be loopback, so neither a proxy here nor a web page whose name was made
+    to lead here is taken for the owner. JSON is asked for since a browser sends that to another
+    site only after asking it first, which is never granted.
+    """
+    if services().basic_auth is None and not _from_this_machine():
+        raise NotAllowed(
+            "jobs change things in Label Studio: without a password they are for this machine "
+            "only; set BASIC_AUTH_USER and BASIC_AUTH_PASS"
+        )
+    if request.method == "POST" and not request.is_json:
+        raise NotJson
+
+
+def _from_this_machine() -> bool:
+    forwarded = {"Forwarded", "X-Forwarded-For", "X-Real-Ip"} & {
+        name for name, _ in request.headers
+    }
+    host = urlsplit(f"//{request.host}").hostname or ""
+    named = host == "localhost" or _is_loopback(host)
+    return not forwarded and named and _is_loopback(request.remote_addr or "")
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False

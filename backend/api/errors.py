@@ -8,7 +8,19 @@ import unicodedata
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
-from ..errors import BadRequest, Busy, ConfigError, ModelNotReady, ServiceError
+from ..errors import (
+    BadRequest,
+    Busy,
+    ConfigError,
+    ModelNotReady,
+    NoJobs,
+    NotAllowed,
+    NotJson,
+    ServiceError,
+    StorageAway,
+    TooManyJobs,
+    UnknownJob,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +30,12 @@ STATUS: dict[type[ServiceError], int] = {
     ConfigError: 422,
     ModelNotReady: 503,
     Busy: 503,
+    StorageAway: 503,
+    TooManyJobs: 503,
+    UnknownJob: 404,
+    NoJobs: 404,
+    NotAllowed: 403,
+    NotJson: 415,
 }
 
 

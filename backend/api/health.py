@@ -1,4 +1,4 @@
-"""`GET /health`: always 200 and at once; says how far the model has come."""
+"""`GET /health`: always 200 and at once; says how far the model has come, and what jobs do."""
 
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
@@ -17,6 +17,8 @@ def health() -> ResponseReturnValue:
         {"method": choice.method, "profile": choice.profile, "state": host.status.state}
         for choice, host in services().models.others
     ]
+    desk = services().jobs
+    jobs = {} if desk is None else {"jobs": dict(desk.runner.facts())}
     model = {"state": status.state, "progress": status.percent, "reason": status.reason}
     return {
         "status": "UP",
@@ -24,5 +26,6 @@ def health() -> ResponseReturnValue:
         "profile": status.profile,
         "model": model,
         "other_models": others,
+        **jobs,
         **status.details,
     }

@@ -7,6 +7,9 @@ place. Its work may be killed at any moment and begun again: it must take up whe
       ^           │  ├───> failed      tried as often as allowed; a dead letter, can be resumed
       │           │  └───> cancelled   asked for; can be resumed
       └──waiting<─┘                    failed this time, tried again at `not_before`
+
+Whoever runs a job holds a lease on it and renews it. A lease that ran out, or whose owner is a
+process of this host that is gone, is taken over: the same attempt goes on in other hands.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,7 +35,8 @@ class Job:
     result      what it says at its end
     reason      why it failed or waits, one sentence
     cancelling  asked to stop; it does so at its next pause
-    owner       who runs it, until when that holds unless renewed
+    owner       the process that runs it, as `owner.this_process()` writes it; it holds the job
+                until `owned_until` unless renewed
     """
 
     id: str
@@ -68,7 +72,15 @@ class Handle(Protocol):
         ...
 
     def pause(self) -> None:
-        """A good moment to stop. Raises Stopped where that was asked, or the job was lost."""
+        """A good moment to stop. Raises Stopped where that was asked, or the job was lost.
+
+        Waits while the lease has run out and nobody can say whether the job is still ours, as when
+        the store is away: so a job is never in two hands beyond a pause.
+        """
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """A pause that takes so long, and ends at once where the work should. Raises Stopped."""
         ...
 
 
@@ -83,21 +95,52 @@ class Stopped(BaseException):
     """
 
 
+class Hopeless(Exception):
+    """Raised by work that can never be done; its sentence is the reason, nothing is tried again."""
+
+
+class LeaseLost(Exception):
+    """The job is in other hands by now; nothing is written on its behalf."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """A job in the hands of one runner; `token` is the runner's own, so that it knows its writes
+    again after the store was away in the middle of one."""
+
+    job: Job
+    token: str
+
+
 class Jobs(Protocol):
     """The book of jobs, for those who ask for work."""
+
+    def place(
+        self, kind: str, params: Mapping[str, Json], *, scope: Scope, key: str | None = None
+    ) -> tuple[Job, bool]:
+        """As `enqueue`, and whether the job is new. Raises TooManyJobs."""
+        ...
 
     def enqueue(
         self, kind: str, params: Mapping[str, Json], *, scope: Scope, key: str | None = None
     ) -> Job:
-        """A new job, or the one with this key that has not ended. Without `key`: by its params."""
+        """A new job, or the one with this key that has not ended. Without `key`: by its params.
+
+        Raises TooManyJobs where as many as allowed have not ended yet.
+        """
         ...
 
     def get(self, job_id: str) -> Job:
         """Raises UnknownJob."""
         ...
 
-    def all(self, *, scope: Scope | None = None) -> list[Job]:
-        """Of one scope or of all, the newest first; ended ones are kept up to a number."""
+    def all(
+        self, *, scope: Scope | None = None, project: str | None = None, limit: int = 200
+    ) -> list[Job]:
+        """Of one scope or of all, the newest first; ended ones are kept up to a number per scope.
+
+        `project`: only of scopes of this project, given by its number alone or as scopes have it.
+        """
         ...
 
     def cancel(self, job_id: str) -> Job:
@@ -105,7 +148,11 @@ class Jobs(Protocol):
         ...
 
     def resume(self, job_id: str) -> Job:
-        """A failed or cancelled job is queued again, with all its attempts. Raises UnknownJob."""
+        """A failed or cancelled job is queued again, with all its attempts. Raises UnknownJob.
+
+        Others stay as they are. Where a newer job with the same key has not ended, that is the one
+        that goes on, and is returned.
+        """
         ...
 
 
@@ -125,5 +172,6 @@ class Runner(Protocol):
         ...
 
     def facts(self) -> Mapping[str, Json]:
-        """For `/health`: which runner, how many of which state, what it waits for."""
+        """For `/health`, at once: which runner, how many jobs of each state that has not ended,
+        the job at work, what it waits for."""
         ...

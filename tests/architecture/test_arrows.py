@@ -42,6 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     **{leaf: {ERRORS} for leaf in LEAVES},
     "backend.jobs": {ERRORS, "backend.storage"},
     **{part: {ERRORS, "cliper_model", *LEAVES, *CORE} for part in CORE},
+    "backend.services": {ERRORS, "cliper_model", "backend.jobs", *LEAVES, *CORE},
     "backend.learning": {ERRORS, "backend.jobs", "backend.labelstudio", "backend.storage", *CORE},
     "backend.api": {ERRORS, "backend.jobs", "backend.learning", "backend.labelstudio", *CORE},
     "backend.overlay": {"cliper_model"},
