@@ -129,7 +129,9 @@ class NoJobs(ServiceError):
     """This service runs no jobs."""
 
     def __init__(self) -> None:
-        super().__init__("this service runs no jobs")
+        super().__init__(
+            "this service runs no jobs: it needs LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY"
+        )
 
 
 class NotAllowed(ServiceError):

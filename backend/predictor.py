@@ -85,6 +85,7 @@ class Limits:
 
 
 _Found = ImageResult | Ticket[ImageResult]
+Unfinished = Callable[[str, Sequence[int]], None]  # project, numbers of tasks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,15 +128,18 @@ class Predictor:
         *,
         defaults: options.Values | None = None,
         keeping: Keeping | None = None,
+        unfinished: Unfinished | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`defaults`: values of `model_*` options for configs that name none. `keeping`: what
-        outlives the process; without it nothing does."""
+        outlives the process; without it nothing does. `unfinished` takes over what a request had
+        no time for; it must answer at once."""
         self._models, self._pictures, self._limits = models, pictures, limits
         self._defaults, self._clock = dict(defaults or {}), clock
         self._seats = threading.BoundedSemaphore(limits.waiting)
         self._fetching = Fetching(pictures, timeout=limits.fetch_timeout, clock=clock)
         self._device = DeviceQueue()
+        self._unfinished = unfinished
         self._keeping = keeping or Keeping(MemoryStorage(max_blob_bytes=0))
         self._looking = Looking(
             state_bytes=limits.state_bytes,
@@ -193,7 +197,7 @@ class Predictor:
                 if request.context is None
                 else [self._answer(task, request.context, work) for task in request.tasks]
             )
-        _tell_what_is_left(outcomes, self._limits.budget)
+        self._tell_what_is_left(request, outcomes)
         _refuse_if_all_are(outcomes)
         return outcomes
 
@@ -464,6 +468,24 @@ class Predictor:
             while len(self._recent) > REMEMBERED_PICTURES:
                 self._recent.popitem(last=False)
 
+    def _tell_what_is_left(self, request: PredictRequest, outcomes: Sequence[Outcome]) -> None:
+        left = [
+            task.id
+            for task, outcome in zip(request.tasks, outcomes, strict=True)
+            if isinstance(outcome, NotPredicted) and outcome.later
+        ]
+        if not left:
+            return
+        what = f"{len(left)} of {len(outcomes)} tasks are left after {self._limits.budget:g} s"
+        numbers = [one for one in left if isinstance(one, int)]
+        if self._unfinished is None or request.project is None or not numbers:
+            logger.warning(
+                "%s: retrieve predictions again to go on, or use 'cliper prelabel'", what
+            )
+            return
+        logger.warning("%s: a job goes on with them in the background", what)
+        self._unfinished(request.project, numbers)
+
     def _wait(self, ticket: Ticket[Waited], hurry: Hurry) -> Waited:
         """What the device says, in time. Raises BudgetSpent, and as the job."""
         try:
@@ -529,17 +551,6 @@ class Predictor:
             digest, view.page, lambda: self._pictures.decode(data, page=view.page), work.scope
         )
         return picture, digest
-
-
-def _tell_what_is_left(outcomes: Sequence[Outcome], budget: float) -> None:
-    later = sum(isinstance(outcome, NotPredicted) and outcome.later for outcome in outcomes)
-    if later:
-        logger.warning(
-            "%d of %d tasks are left after %g s: retrieve predictions again to go on",
-            later,
-            len(outcomes),
-            budget,
-        )
 
 
 def _refuse_if_all_are(outcomes: Sequence[Outcome]) -> None:

@@ -1,22 +1,33 @@
 """What the routes work with; `wiring` builds it, `app` hands it to Flask."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from .jobs.desk import JobDesk
 from .model_host import ModelHost
 from .model_pool import ModelPool
 from .predictor import Predictor
+from .prelabel.unfinished import Unfinished
+from .storage.base import Storage
 
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """One object graph per process. `basic_auth` is (user, password), None leaves doors open;
-    `jobs` is None where no long work is done."""
+    """One object graph per process.
+
+    basic_auth  user and password; None leaves doors open
+    storage     what outlives the process; None: nothing does
+    jobs        None where no long work is done
+    unfinished  None where requests leave what they have no time for
+    """
 
     models: ModelPool
     predictor: Predictor
     basic_auth: tuple[str, str] | None = None
+    storage: Storage | None = None
     jobs: JobDesk | None = None
+    unfinished: Unfinished | None = None
 
     @property
     def model(self) -> ModelHost:
@@ -29,8 +40,20 @@ class Services:
         if self.jobs is not None:
             self.jobs.runner.start()
 
+    def facts(self) -> Mapping[str, Any]:
+        """For `/health`: store, jobs, and what is done without being asked. Asks nobody."""
+        facts: dict[str, Any] = {"storage": dict(self.predictor.storage_facts())}
+        if self.jobs is not None:
+            facts["jobs"] = dict(self.jobs.runner.facts())
+            facts["prelabel"] = self.unfinished.facts() if self.unfinished else {"auto": False}
+        return facts
+
     def close(self) -> None:
-        """Hand back the job at work, and let go of the device."""
+        """Hand back the job at work, let go of the device, and of the store last."""
+        if self.unfinished is not None:
+            self.unfinished.close()
         if self.jobs is not None:
             self.jobs.runner.close()
         self.predictor.close()
+        if self.storage is not None:
+            self.storage.close()

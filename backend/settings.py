@@ -61,6 +61,7 @@ class Settings:
     result_cache_mb: float = 64.0  # megabytes of finished results kept in memory
     state_cache_mb: float = 256.0  # megabytes of looks at pictures kept, for clicks and new words
 
+    auto_prelabel: bool = False  # a job finishes what a request had no time for
     storage: str = "memory:"  # address of the store; the environment's default is a file
     storage_blobs_mb: float = 512.0  # megabytes of what the store may forget and make again
 
@@ -108,6 +109,7 @@ class Settings:
             state_cache_mb=read.number(
                 "STATE_CACHE_MB", cls.state_cache_mb, lowest=0, highest=100_000
             ),
+            auto_prelabel=read.auto_prelabel("AUTO_PRELABEL", cls.auto_prelabel),
             storage=read.storage("STORAGE"),
             storage_blobs_mb=read.number(
                 "STORAGE_BLOBS_MB", cls.storage_blobs_mb, lowest=0, highest=1_000_000
@@ -235,6 +237,15 @@ class _Reader:
         if not usable or word.endswith(":") or not re.fullmatch(r"[^\s*]+", host):
             raise BadSetting(name, f"must list hosts such as minio.lan:9000, got {word!r}")
         return host, port
+
+    def auto_prelabel(self, name: str, default: bool) -> bool:
+        wanted = self.switch(name, default)
+        known = self.text("LABEL_STUDIO_URL", "LABEL_STUDIO_HOST") and self.text(
+            "LABEL_STUDIO_API_KEY", "LABEL_STUDIO_ACCESS_TOKEN"
+        )
+        if wanted and not known:
+            raise BadSetting(name, "needs LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY")
+        return wanted
 
     def storage(self, name: str) -> str:
         """The address of a store; without one, a file in the user's folder for data."""

@@ -10,11 +10,21 @@ from cliper_model.segmenter import Identity, Label, Segmenter
 from .images.fetch import ImageFetcher, Reach
 from .images.guarded import GuardedHttp
 from .images.label_studio import LabelStudioFiles
+from .jobs.base import Runner, Works
+from .jobs.book import JobBook
+from .jobs.desk import JobDesk
+from .jobs.embedded import EmbeddedRunner
+from .keeping import Keeping
 from .model_host import ModelHost, ModelSource, Progress
 from .model_pool import ModelChoice, ModelPool
 from .predictor import Limits, Predictor
+from .prelabel.unfinished import Unfinished
+from .prelabel.works import LabelStudio, ProjectWorks, kinds
 from .services import Services
 from .settings import Settings
+from .storage.address import scheme_of
+from .storage.base import Storage
+from .storage.open import open_storage
 
 if TYPE_CHECKING:
     from cliper_model.tiled import TilePlan
@@ -22,13 +32,15 @@ if TYPE_CHECKING:
 __all__ = ["Services", "build", "check_choice", "limits", "pictures", "real_model", "tile_plan"]
 
 MEGA = 1_000_000
+REDIS_SCHEMES = ("redis", "rediss", "unix")
 DEFAULT_METHOD = "cliper"  # of every profile
 
 
 def build(settings: Settings, *, source: ModelSource | None = None) -> Services:
     """The object graph of one process; nothing runs until `start()`.
 
-    `source` replaces all real models. Raises UnknownProfile for a profile not shipped.
+    `source` replaces all real models. Raises UnknownProfile for a profile not shipped, and
+    StorageError for a store that cannot be used.
     """
     check_choice(settings)
     own = ModelHost(source or real_model(settings))
@@ -49,8 +61,55 @@ def build(settings: Settings, *, source: ModelSource | None = None) -> Services:
         return ModelChoice(method=settings.method or DEFAULT_METHOD, profile=profile)
 
     models = ModelPool(own, other, most=settings.max_models, name=name)
-    predictor = Predictor(models, pictures(settings), limits(settings), defaults=settings.options)
-    return Services(models=models, predictor=predictor, basic_auth=settings.basic_auth)
+    storage = store(settings)
+    studio = label_studio(settings)
+    book = JobBook(storage)
+    unfinished = Unfinished(book, studio) if studio and settings.auto_prelabel else None
+    predictor = Predictor(
+        models,
+        pictures(settings),
+        limits(settings),
+        defaults=settings.options,
+        keeping=Keeping(storage, label_studio_url=settings.label_studio_url),
+        unfinished=unfinished,
+    )
+    jobs = None
+    if studio is not None:
+        works = ProjectWorks(studio, predictor, storage).works()
+        jobs = JobDesk(jobs=book, runner=runner(settings, book, works), kinds=kinds(studio))
+    return Services(
+        models=models,
+        predictor=predictor,
+        basic_auth=settings.basic_auth,
+        storage=storage,
+        jobs=jobs,
+        unfinished=unfinished,
+    )
+
+
+def store(settings: Settings) -> Storage:
+    """What outlives the process. Raises StorageError."""
+    return open_storage(settings.storage, max_blob_bytes=int(settings.storage_blobs_mb * MEGA))
+
+
+def label_studio(settings: Settings) -> LabelStudio | None:
+    """Whose projects are pre-labelled whole; None where address or token is not known."""
+    if settings.label_studio_url is None or settings.label_studio_api_key is None:
+        return None
+    return LabelStudio(
+        url=settings.label_studio_url,
+        token=settings.label_studio_api_key,
+        verify=settings.verify_ssl,
+    )
+
+
+def runner(settings: Settings, book: JobBook, works: Works) -> Runner:
+    """With Redis a queue that several processes share, else a thread of this process."""
+    if scheme_of(settings.storage) in REDIS_SCHEMES:
+        from .jobs.dramatiq_runner import DramatiqRunner
+
+        return DramatiqRunner(book, works, url=settings.storage)
+    return EmbeddedRunner(book, works)
 
 
 def limits(settings: Settings) -> Limits:

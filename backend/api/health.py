@@ -17,8 +17,6 @@ def health() -> ResponseReturnValue:
         {"method": choice.method, "profile": choice.profile, "state": host.status.state}
         for choice, host in services().models.others
     ]
-    desk = services().jobs
-    jobs = {} if desk is None else {"jobs": dict(desk.runner.facts())}
     model = {"state": status.state, "progress": status.percent, "reason": status.reason}
     return {
         "status": "UP",
@@ -26,6 +24,6 @@ def health() -> ResponseReturnValue:
         "profile": status.profile,
         "model": model,
         "other_models": others,
-        **jobs,
+        **services().facts(),
         **status.details,
     }

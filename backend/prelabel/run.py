@@ -108,6 +108,11 @@ def prelabel(
     whatever the hooks raise.
     """
     seat = sit_down(project, predictor)
+    if wanted.key is not None and wanted.key != seat.facts.key:
+        raise ConfigError(
+            f"project {project.id} of {project.studio.url} is not the one that asked; "
+            "LABEL_STUDIO_URL is another Label Studio's"
+        )
     version = seat.plan.version
     progress.version, progress.phase = version, "counting"
     measure(project, wanted, version, progress)

@@ -25,10 +25,11 @@ def select(
     annotations, skipped ones or drafts unless they are included. Whatever else is written
     meanwhile does not shift the pages. Raises StudioRefused, StudioAway.
     """
+    chosen = _named(project, wanted)
     pages = (
-        _by_number(project, wanted, version, progress)
-        if wanted.view is None
-        else _by_view(project, wanted, version, progress)
+        _by_number(project, wanted, version)
+        if chosen is None
+        else _by_name(project, chosen, wanted, version, progress)
     )
     left = wanted.limit
     for page in pages:
@@ -45,8 +46,9 @@ def select(
 
 def measure(project: StudioProject, wanted: Wanted, version: str, progress: Progress) -> None:
     """Count what there is, before anything is done. Drafts show up on the way."""
-    if wanted.view is not None:
-        progress.set(total=len(project.ids_of_view(wanted.view)))
+    chosen = _named(project, wanted)
+    if chosen is not None:
+        progress.set(total=len(chosen))
     else:
         conditions = wanted.conditions()
         total = project.count(conditions)
@@ -66,9 +68,15 @@ def _free(wanted: Wanted) -> Filters:
     return () if wanted.include_annotated else unannotated()
 
 
-def _by_number(
-    project: StudioProject, wanted: Wanted, version: str, progress: Progress
-) -> Iterator[list[Listed]]:
+def _named(project: StudioProject, wanted: Wanted) -> Sequence[int] | None:
+    """Tasks one by one; None for all. A tab's filters may look at what we write, so its tasks are
+    noted before anything is."""
+    if wanted.view is not None:
+        return project.ids_of_view(wanted.view)
+    return wanted.tasks or None
+
+
+def _by_number(project: StudioProject, wanted: Wanted, version: str) -> Iterator[list[Listed]]:
     filters = [*wanted.conditions(), *_lacks(wanted, version), *_free(wanted)]
     last = 0
     while True:
@@ -79,12 +87,13 @@ def _by_number(
         yield page
 
 
-def _by_view(
-    project: StudioProject, wanted: Wanted, version: str, progress: Progress
+def _by_name(
+    project: StudioProject,
+    numbers: Sequence[int],
+    wanted: Wanted,
+    version: str,
+    progress: Progress,
 ) -> Iterator[list[Listed]]:
-    """A tab's filters may look at what we write, so its tasks are noted first."""
-    assert wanted.view is not None
-    numbers = project.ids_of_view(wanted.view)
     conditions = wanted.conditions()
     for first in range(0, len(numbers), PAGE):
         chunk = list(numbers[first : first + PAGE])

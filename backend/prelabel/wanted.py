@@ -31,6 +31,7 @@ SIGNS = {  # longest first
     "<": "less",
     "~": "contains",
 }
+MOST_TASKS = 100_000  # named one by one
 FILTER = re.compile(
     r"\s*(?P<column>[^=!<>~]+?)\s*(?P<sign>>=|<=|!=|!~|=|>|<|~)\s*(?P<value>.*?)\s*"
 )
@@ -42,6 +43,9 @@ class Wanted:
     """Which tasks of a project are wanted, and what becomes of earlier predictions.
 
     view              tab of the Data Manager, in its order
+    tasks             only these, in this order
+    key               number and birth of the project that is meant: another Label Studio may have
+                      one of the same number
     filters           conditions that all have to hold, see `read_filter`
     limit             at most so many tasks
     redo              also tasks that have predictions of the present version, which are replaced
@@ -52,6 +56,8 @@ class Wanted:
 
     project: int
     view: int | None = None
+    tasks: tuple[int, ...] = ()
+    key: str | None = None
     filters: tuple[str, ...] = ()
     limit: int | None = None
     redo: bool = False
@@ -73,9 +79,17 @@ class Wanted:
             read_filter(one)
         if params.get("project") is None:
             raise BadRequest("which project? give its number as 'project'")
+        key = params.get("key")
+        if key is not None and not isinstance(key, str):
+            raise BadRequest(f"key must be a project's number and birth, got {key!r}")
+        tasks = _numbers(params, "tasks")
+        if tasks and params.get("view") is not None:
+            raise BadRequest("give tasks or a view, not both")
         return cls(
             project=_number(params, "project") or 0,
             view=_number(params, "view"),
+            tasks=tasks,
+            key=key,
             filters=tuple(filters),
             limit=_number(params, "limit"),
             **{
@@ -85,7 +99,7 @@ class Wanted:
         )
 
     def to_json(self) -> dict[str, Json]:
-        return {**vars(self), "filters": list(self.filters)}
+        return {**vars(self), "filters": list(self.filters), "tasks": list(self.tasks)}
 
     def conditions(self) -> Filters:
         """The filters as the Data Manager takes them."""
@@ -159,6 +173,16 @@ def _number(params: Mapping[str, Json], name: str) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise BadRequest(f"{name} must be a whole number from 1 on, got {value!r}")
     return value
+
+
+def _numbers(params: Mapping[str, Json], name: str) -> tuple[int, ...]:
+    given = params.get(name) or ()
+    if isinstance(given, str) or not isinstance(given, Sequence) or len(given) > MOST_TASKS:
+        raise BadRequest(f"{name} must be a list of at most {MOST_TASKS} task numbers")
+    for one in given:
+        if isinstance(one, bool) or not isinstance(one, int) or one < 1:
+            raise BadRequest(f"{name} must hold whole numbers from 1 on, got {one!r}")
+    return tuple(dict.fromkeys(given))
 
 
 def _switch(params: Mapping[str, Json], name: str) -> bool:
