@@ -9,8 +9,8 @@ so that two Label Studios that both have a project 1 never share anything.
     all      scan(None), logs, words, restore, drop_log, blobs, counts: for copies and for people
 
 Each method is one transaction (an iteration: one per page), safe from threads and from processes,
-and raises StorageAway while the store cannot be reached. Words of keys and logs must be text that
-UTF-8 can write, else ValueError.
+and raises StorageAway while the store cannot be reached, StorageUnfit where it turns out to be
+damaged. Words of keys and logs must be text that UTF-8 can write, else ValueError.
 """
 
 import json
