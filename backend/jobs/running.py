@@ -118,7 +118,7 @@ class Running:
             self._nudge.set()
             keeper.join()
         try:
-            if self._unwritten is not None and self._why != LOST:
+            if self._unwritten is not None:
                 self._lease = settle.renew(self._lease, self._unwritten)
             ended = end(settle)
         except LeaseLost:
@@ -179,8 +179,9 @@ class Running:
             except LeaseLost:
                 return self._stop(LOST)
             except StorageAway as away:
-                if not self._over.is_set():
-                    logger.error("the lease of job %s is given up: %s", self._lease.job.id, away)
+                if self._over.is_set():  # did not wait any longer: what is left is written by `run`
+                    return
+                logger.error("the lease of job %s is given up: %s", self._lease.job.id, away)
                 return self._stop(LOST)
             except Exception:
                 logger.exception("the lease of job %s cannot be kept", self._lease.job.id)

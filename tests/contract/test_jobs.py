@@ -397,6 +397,30 @@ def test_a_store_that_goes_away_is_waited_for_and_that_is_a_fact(bench: Bench):
     until(lambda: runner.facts()["waiting_for"] is None)
 
 
+def test_the_last_word_of_a_work_is_written_although_the_store_was_away_when_it_was_said(
+    bench: Bench,
+):
+    mine = AwayStorage(bench.memory)
+    inside = threading.Event()
+
+    def work(handle: Handle) -> Json:
+        inside.set()
+        until(lambda: mine.away)
+        handle.tell({"done": 2})
+        calls = mine.calls
+        until(lambda: mine.calls > calls)  # its keeper has tried to write it
+        return None
+
+    job = bench.ask(of=bench.runner(work, book=bench.book_over(mine)))
+    assert inside.wait(PATIENCE)
+    mine.away = True
+    calls = mine.calls
+    until(lambda: mine.calls > calls + 2)
+    mine.away = False
+
+    assert bench.until(job, "done").progress == {"done": 2}
+
+
 def test_a_write_that_happened_before_the_store_went_away_is_not_done_twice(bench: Bench):
     mine = AwayStorage(bench.memory)
     ran = []
