@@ -22,6 +22,7 @@ COMMANDS = {
     "train-demo": "train the demo weights from nothing",
     "train-student": "train a network of your own, taught by any method",
     "weights": "list, fetch and verify model weights",
+    "prelabel": "write predictions for a whole project into Label Studio, or take them back",
     "storage": "show what is kept between runs, or move it into another store",
     "doctor": "find out what is wrong between Label Studio, the service and the pictures",
     "demo": "show everything at work: Label Studio, the service, and a report",

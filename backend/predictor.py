@@ -10,6 +10,7 @@ Each task has one of three outcomes, never mixed:
 import hashlib
 import logging
 import math
+import re
 import threading
 import time
 from collections import OrderedDict, deque
@@ -59,6 +60,7 @@ AHEAD = 1  # pictures fetched while the device is busy with an earlier one
 REMEMBERED_VERSIONS = 20
 REMEMBERED_PICTURES = 256  # whose bytes are known by their address, for clicks
 FRESH = 300.0  # seconds such an address is believed
+WORDS = re.compile("[A-Z][a-z]*")  # of an error's name
 FORGIVEN = 60.0  # seconds after which a stream asks a server again that hung
 
 Waited = TypeVar("Waited")
@@ -596,7 +598,7 @@ def _told(task: Task, results: list[ImageResult] | CouldNotPredict, desk: Desk) 
         later=late,
         refused=isinstance(results, MaskTooLarge),
         passing=is_passing(results),
-        kind=type(results).__name__,
+        kind=" ".join(WORDS.findall(type(results).__name__)).lower(),
     )
 
 

@@ -29,7 +29,17 @@ from .storage.open import open_storage
 if TYPE_CHECKING:
     from cliper_model.tiled import TilePlan
 
-__all__ = ["Services", "build", "check_choice", "limits", "pictures", "real_model", "tile_plan"]
+__all__ = [
+    "Services",
+    "build",
+    "check_choice",
+    "label_studio",
+    "limits",
+    "pictures",
+    "real_model",
+    "store",
+    "tile_plan",
+]
 
 MEGA = 1_000_000
 REDIS_SCHEMES = ("redis", "rediss", "unix")

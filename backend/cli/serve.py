@@ -32,11 +32,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until a signal ends it. Raises BadSetting, CannotListen, and as `check_choice`."""
-    from ..wiring import check_choice
+    """Serve until a signal ends it. Raises BadSetting, CannotListen, StorageError, and as
+    `check_choice`."""
+    from ..wiring import check_choice, store
 
     settings = Settings.from_environ({**os.environ, **_given(args)})
     check_choice(settings)
+    store(settings).close()  # what is wrong with it is said here, and not in a worker
     with listen(settings.host, settings.port) as listener:
         host, port = listener.getsockname()[:2]
         print(f"cliper: listening on http://{host}:{port}", flush=True)
@@ -112,6 +114,13 @@ def serve(
             raise
 
 
+def _let_go(server: Any, worker: Any) -> None:
+    """Hand back the job at work, so that the next process goes on at once."""
+    app = getattr(worker, "wsgi", None)
+    if app is not None:
+        app.extensions["services"].close()
+
+
 def gunicorn_options(settings: Settings, fd: int) -> Mapping[str, Any]:
     """What gunicorn is told; `fd` is the listening socket."""
     return {
@@ -124,5 +133,6 @@ def gunicorn_options(settings: Settings, fd: int) -> Mapping[str, Any]:
         "preload_app": False,  # CUDA does not survive a fork
         "loglevel": settings.log_level.lower(),
         "control_socket_disable": True,
+        "worker_exit": _let_go,
         "proc_name": "cliper",
     }

@@ -59,6 +59,11 @@ class Progress:
     def __getitem__(self, name: str) -> int:
         return self._counts[name]
 
+    def begin(self) -> None:
+        """Counting is over: from here on time counts."""
+        with self._lock:
+            self.phase, self._begun = "predicting", self._clock()
+
     def set(self, **counts: int) -> None:
         with self._lock:
             self._counts.update(counts)
@@ -126,7 +131,7 @@ class Progress:
 
     @property
     def seconds(self) -> float:
-        """Since the run began, in this process."""
+        """Since predicting began, in this process."""
         return self._clock() - self._begun
 
     def to_json(self) -> dict[str, Any]:

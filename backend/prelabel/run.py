@@ -27,7 +27,7 @@ from .writing import Writer, once_each
 
 logger = logging.getLogger(__name__)
 
-AGAIN = (5.0, 30.0)  # seconds before tasks whose servers did not answer are tried again
+AGAIN = (3.0, 15.0)  # seconds before tasks whose servers did not answer are tried again
 
 
 class Predicts(Protocol):
@@ -120,8 +120,10 @@ def prelabel(
     if wanted.dry_run:
         for _ in select(project, wanted, version, progress):
             hooks.pause()
+        progress.phase = "counted"
+        hooks.told(progress)
         return
-    progress.phase = "predicting"
+    progress.begin()
     again = array("q")
     with Writer(
         project,

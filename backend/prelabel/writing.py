@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 MOST_TASKS = 50  # of a batch
 MOST_BYTES = 4_000_000  # of a batch's JSON; proxies often stop at ten million
-OLDEST = 10.0  # seconds a prediction waits for its batch to fill
+OLDEST = 5.0  # seconds a prediction waits for its batch to fill
 WAITING = 2  # batches beside the one being written
 TRIES = 4  # of a batch that Label Studio fails over
 CONTENT = frozenset({400, 413, 422})  # something in the batch is at fault, or its size

@@ -1,0 +1,307 @@
+"""`cliper prelabel`: a whole project, unattended; stop and start it whenever you like."""
+
+import argparse
+import contextlib
+import json
+import logging
+import resource
+import secrets
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from ..settings import Settings
+from . import running
+
+if TYPE_CHECKING:
+    from ..jobs.base import Job
+    from ..jobs.book import JobBook
+    from ..jobs.running import Running
+    from ..prelabel.progress import Progress
+    from ..prelabel.works import LabelStudio
+    from ..storage.base import Storage
+
+HELP = (
+    "Write predictions for every task of a project into Label Studio. What is interrupted, by "
+    "whatever, goes on where it was when the same command is given again; tasks that people have "
+    "annotated, skipped or begun are left alone."
+)
+HERE = "-here"  # of the kinds of jobs that this command runs itself
+DONE, SOME_FAILED, ELSEWHERE, INTERRUPTED = 0, 1, 3, 130
+EPILOGUE = (
+    "Exit status: 0 everything asked for is done; 1 some tasks failed, see the table; 2 it cannot "
+    "begin or go on, the sentence says why; 3 another process is at it; 130 interrupted."
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    from ..prelabel.wanted import FILTER_HELP
+
+    parser.epilog = EPILOGUE
+    parser.add_argument("--project", type=int, required=True, metavar="ID", help="its number")
+    parser.add_argument(
+        "--view", type=int, metavar="ID", help="only a tab of the Data Manager, in its order"
+    )
+    parser.add_argument(
+        "--filter",
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help=f"only tasks for which it holds, {FILTER_HELP}; several have to hold together",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="at most N tasks")
+    parser.add_argument(
+        "--redo",
+        action="store_true",
+        help="also tasks that have predictions of the present version, which are replaced",
+    )
+    parser.add_argument(
+        "--include-annotated",
+        action="store_true",
+        help="also tasks that people have annotated, skipped or begun",
+    )
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="in the end remove predictions of our older versions; what an annotation came from "
+        "stays",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="count, and change nothing")
+    parser.add_argument(
+        "--undo",
+        metavar="VERSION",
+        help="remove our predictions of this version; what an annotation came from stays",
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    running.configure(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """See EPILOGUE. Raises BadRequest, BadSetting, StorageError, and as `check_choice`."""
+    from ..jobs.book import JobBook
+    from ..prelabel.wanted import Wanted
+    from ..prelabel.works import PRELABEL, UNDO, read_undo
+    from ..wiring import check_choice, label_studio, store
+
+    if args.undo is not None:
+        kind = UNDO
+        asked = {"project": args.project, "version": args.undo, "dry_run": args.dry_run}
+        params = dict(read_undo(asked))
+    else:
+        kind = PRELABEL
+        names = ("project", "view", "limit", "redo", "include_annotated", "replace", "dry_run")
+        asked = {name: getattr(args, name) for name in names}
+        params = Wanted.from_json({**asked, "filters": args.filter}).to_json()
+    settings = running.settings_of(args)
+    check_choice(settings)
+    studio = label_studio(settings)
+    assert studio is not None  # `settings_of` saw to it
+    with _logging(settings), contextlib.closing(store(settings)) as storage:
+        book = JobBook(storage)
+        elsewhere = _elsewhere(book, studio, args.project)
+        if elsewhere is not None:
+            _say(
+                f"job {elsewhere.id} is at work on project {args.project} "
+                f"({elsewhere.owner or elsewhere.state}); wait for it, or cancel it with "
+                f"'curl -X DELETE …/jobs/{elsewhere.id}' at the service that runs it"
+            )
+            return ELSEWHERE
+        job, new = book.place(kind + HERE, params, scope=studio.scope(args.project))
+        if not new:
+            _say(f"going on with job {job.id}")
+        ended = _work(book, job, kind, studio, storage, settings)
+    if ended is None:
+        _say(f"job {job.id} is in other hands by now")
+        return ELSEWHERE
+    return _report(ended, as_json=args.json)
+
+
+def _work(
+    book: "JobBook",
+    job: "Job",
+    kind: str,
+    studio: "LabelStudio",
+    storage: "Storage",
+    settings: Settings,
+) -> "Job | None":
+    """Run the job here, in front of the user; the job as it is then, None if it was lost."""
+    from ..jobs.base import WAITING
+    from ..jobs.owner import this_process
+    from ..jobs.running import Pace, Running, sentence
+    from ..prelabel.works import PRELABEL, ProjectWorks
+    from ..storage.patience import Wait, patiently
+    from ..wiring import build
+
+    wait = Wait()
+    patient = book.over(patiently(storage, tell=wait))
+    me, token = this_process(), secrets.token_hex(8)
+    for other in patient.all(scope=job.scope):  # of earlier commands that were killed
+        if not other.ended and other.kind.endswith(HERE) and other.id != job.id:
+            left = patient.claim(me, token=token, kinds=(other.kind,), only=other.id)
+            if left is not None:
+                patient.give_up(left)
+    if job.state == WAITING:  # it failed before; whoever gives the command does not wait
+        patient.cancel(job.id)
+        patient.resume(job.id)
+    lease = patient.claim(me, token=token, kinds=(job.kind,), only=job.id)
+    if lease is None:
+        return None
+    services = build(replace(settings, storage="memory:", auto_prelabel=False))
+    at_work = Running(book, lease, pace=Pace(), wait=wait)
+    with contextlib.closing(services), _bar(kind == PRELABEL) as watch, _stopped_by_hand(at_work):
+        if kind == PRELABEL:
+            services.model.start()
+        works = ProjectWorks(studio, services.predictor, storage, watch=watch).works()
+        return at_work.run({job.kind: works[kind]}, explain=sentence, settle=patient)
+
+
+def _elsewhere(book: "JobBook", studio: "LabelStudio", project: int) -> "Job | None":
+    """A job on this project that a living process is at, or will be."""
+    from ..jobs.base import RUNNING
+    from ..jobs.owner import is_gone
+
+    for job in book.all(scope=studio.scope(project)):
+        if job.ended:
+            continue
+        ours = job.kind.endswith(HERE)
+        alive = job.state == RUNNING and job.owner is not None and not is_gone(job.owner)
+        if alive and job.owned_until > book.clock():
+            return job
+        if not ours and job.state != RUNNING:
+            return job  # queued for the service
+    return None
+
+
+@contextlib.contextmanager
+def _stopped_by_hand(at_work: "Running") -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM stops at the next pause, the second one at once."""
+
+    def stop(*_: object) -> None:
+        _say("stopping after what is under way; again to stop at once")
+        at_work.stop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _bar(counting: bool) -> Iterator[Any]:
+    """A progress bar on a terminal, a line now and then elsewhere; yields who is told."""
+    with tqdm(
+        total=0,
+        unit="task",
+        file=sys.stderr,
+        dynamic_ncols=True,
+        mininterval=0.5 if sys.stderr.isatty() else 30.0,
+        smoothing=0.1,
+    ) as bar:
+
+        def watch(progress: "Progress") -> None:
+            done = progress["total"] - progress.left
+            if bar.total != progress["total"]:
+                bar.total, bar.initial = progress["total"], done
+                bar.n = done
+                bar.refresh()
+            bar.set_description_str(progress.phase, refresh=False)
+            bar.set_postfix_str(_postfix(progress), refresh=False)
+            bar.update(done - bar.n)
+
+        yield watch
+
+
+def _postfix(progress: "Progress") -> str:
+    parts = [f"{progress['written']} written"]
+    if progress.failed:
+        first = ", ".join(
+            f"{one.count} {kind}" for kind, one in list(progress.failures.items())[:3]
+        )
+        parts.append(f"{progress.failed} failed ({first})")
+    return ", ".join(parts)
+
+
+@contextlib.contextmanager
+def _logging(settings: Settings) -> Iterator[None]:
+    """Warnings go to standard error, past the bar; single tasks are in the table in the end."""
+
+    class Past(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            tqdm.write(f"cliper: {self.format(record)}", file=sys.stderr)
+
+    handler = Past()
+    handler.addFilter(lambda record: not record.getMessage().startswith("task "))
+    root = logging.getLogger()
+    before = root.level
+    root.addHandler(handler)
+    root.setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(before)
+
+
+def _report(job: "Job", *, as_json: bool) -> int:
+    from ..jobs.base import DONE as ENDED_WELL
+    from ..jobs.base import FAILED, WAITING
+
+    told = dict(job.result or job.progress)
+    if as_json:
+        facts = {"job": job.id, "state": job.state, "reason": job.reason}
+        print(json.dumps({**facts, **told, "peak_memory_mib": round(_peak_memory(), 1)}))
+    elif told:
+        print("\n".join(summary(told)))
+    if job.state == ENDED_WELL:
+        return SOME_FAILED if told.get("failed") else DONE
+    if job.state in (FAILED, WAITING):
+        _say(f"{job.reason}; the same command goes on from here")
+        return 2
+    _say("stopped; the same command goes on from here")
+    return INTERRUPTED
+
+
+def _peak_memory() -> float:
+    """MiB of this process at its largest. Source: getrusage(2), which counts in KiB on Linux."""
+    unit = 1024 if sys.platform == "linux" else 1024 * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def summary(told: Mapping[str, Any]) -> Sequence[str]:
+    """What was done, line by line, and the table of failures."""
+    lines = [f"version {told['model_version']}"] if told.get("model_version") else []
+    for name, words in (
+        ("written", "predictions written"),
+        ("empty", "of them without any region: nothing was found"),
+        ("already", "tasks had this version before"),
+        ("annotated", "tasks left alone: annotated or skipped"),
+        ("drafted", "tasks left alone: somebody has begun"),
+        ("gone", "tasks are no longer there"),
+        ("removed", "predictions removed"),
+        ("kept", "predictions kept: an annotation came from them, or a draft is on their task"),
+        ("left", "tasks left to do"),
+    ):
+        if told.get(name) or name == "written":
+            lines.append(f"{told.get(name, 0):8d}  {words}")
+    if told.get("failed"):
+        lines.append(f"{told['failed']:8d}  tasks failed:")
+        for kind, one in told["failures"].items():
+            tasks = ", ".join(map(str, one["tasks"]))
+            more = " …" if one["count"] > len(one["tasks"]) else ""
+            lines.append(f"{one['count']:8d}    {kind}: {one['reason']} (tasks {tasks}{more})")
+    if told.get("seconds") and told.get("written"):
+        rate = told["written"] / told["seconds"]
+        lines.append(f"{told['seconds']:8.0f}  seconds, {rate:.2f} tasks a second")
+    return lines
+
+
+def _say(sentence: str) -> None:
+    tqdm.write(f"cliper: {sentence}", file=sys.stderr)
