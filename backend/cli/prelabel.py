@@ -259,11 +259,12 @@ def _report(job: "Job", *, as_json: bool) -> int:
         facts = {"job": job.id, "state": job.state, "reason": job.reason}
         print(json.dumps({**facts, **told, "peak_memory_mib": round(_peak_memory(), 1)}))
     elif told:
-        print("\n".join(summary(told)))
+        print("\n".join(summary(told, dry_run=bool(job.params.get("dry_run")))))
     if job.state == ENDED_WELL:
         return SOME_FAILED if told.get("failed") else DONE
     if job.state in (FAILED, WAITING):
-        _say(f"{job.reason}; the same command goes on from here")
+        again = "" if job.state == FAILED else "; the same command goes on from here"
+        _say(f"{job.reason}{again}")
         return 2
     _say("stopped; the same command goes on from here")
     return INTERRUPTED
@@ -275,21 +276,23 @@ def _peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
-def summary(told: Mapping[str, Any]) -> Sequence[str]:
+def summary(told: Mapping[str, Any], *, dry_run: bool = False) -> Sequence[str]:
     """What was done, line by line, and the table of failures."""
     lines = [f"version {told['model_version']}"] if told.get("model_version") else []
-    for name, words in (
-        ("written", "predictions written"),
-        ("empty", "of them without any region: nothing was found"),
-        ("already", "tasks had this version before"),
-        ("annotated", "tasks left alone: annotated or skipped"),
-        ("drafted", "tasks left alone: somebody has begun"),
-        ("gone", "tasks are no longer there"),
-        ("removed", "predictions removed"),
-        ("kept", "predictions kept: an annotation came from them, or a draft is on their task"),
-        ("left", "tasks left to do"),
+    would = "would be " if dry_run else ""
+    undone = told.get("phase") in ("removing", "removed")
+    for name, words, always in (
+        ("written", "predictions written", not undone and not dry_run),
+        ("empty", "of them without any region: nothing was found", False),
+        ("already", "tasks had this version before", False),
+        ("annotated", "tasks left alone: annotated or skipped", False),
+        ("drafted", "tasks left alone: somebody has begun", False),
+        ("gone", "tasks are no longer there", False),
+        ("removed", f"predictions {would}removed", undone),
+        ("kept", "predictions kept: annotations came from them, or their tasks have drafts", False),
+        ("left", "tasks to be predicted" if dry_run else "tasks left to do", False),
     ):
-        if told.get(name) or name == "written":
+        if told.get(name) or always:
             lines.append(f"{told.get(name, 0):8d}  {words}")
     if told.get("failed"):
         lines.append(f"{told['failed']:8d}  tasks failed:")

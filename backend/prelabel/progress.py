@@ -3,11 +3,13 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 WINDOW = 60.0  # seconds over which the rate is taken
+DEALT = ("already", "annotated", "drafted", "gone", "written")
+UNDONE = ("removed", "kept")  # of predictions
 EXAMPLES = 5  # tasks named per reason
 MOST_REASONS = 50  # told apart; the rest is counted together
 
@@ -31,7 +33,11 @@ class Progress:
     regions    in these answers; `empty` answers have none
     """
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, *, dealt: Sequence[str] = DEALT, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`dealt`: the counts that, with failures, make up what is done of `total`."""
+        self._dealt = tuple(dealt)
         self._clock, self._lock = clock, threading.Lock()
         self._moments: deque[tuple[float, int]] = deque()
         self._begun = clock()
@@ -108,9 +114,7 @@ class Progress:
         """Tasks not dealt with yet."""
         with self._lock:
             counts = self._counts
-            dealt = sum(
-                counts[name] for name in ("already", "annotated", "drafted", "gone", "written")
-            )
+            dealt = sum(counts[name] for name in self._dealt)
             return max(counts["total"] - dealt - sum(f.count for f in self._failed.values()), 0)
 
     @property

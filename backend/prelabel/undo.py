@@ -109,7 +109,7 @@ def undo(
             _one_by_one(project, version, mixed, pause)
         progress.set(removed=before - project.versions().get(version, 0))
     progress.set(kept=before - progress["removed"])
-    progress.phase = "done"
+    progress.phase = "removed"
 
 
 def _pages(project: StudioProject, version: str, only_with: str | None) -> Iterator[list[Listed]]:

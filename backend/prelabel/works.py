@@ -22,7 +22,7 @@ from ..storage.base import Json, Key, Scope, Storage
 from ..storage.patience import patiently
 from ..studio.client import Patience, Studio
 from ..studio.project import StudioProject
-from .progress import Progress
+from .progress import UNDONE, Progress
 from .run import Hooks, Predicts, prelabel
 from .undo import is_ours, undo
 from .wanted import Wanted
@@ -91,7 +91,7 @@ class ProjectWorks:
 
     def _undo(self, handle: Handle) -> Json:
         params = handle.job.params
-        progress = Progress()
+        progress = Progress(dealt=UNDONE)
         studio = self._studio.open(handle.wait)
 
         def pause() -> None:
