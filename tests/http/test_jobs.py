@@ -176,6 +176,14 @@ def test_a_dead_letter_stays_listed_with_its_reason(counting: Counting):
         ({"kind": ["count"]}, "kind must be one of: count"),
         ({"kind": "paint"}, "kind must be one of: count"),
         ({"kind": "count"}, "project must be a number"),
+        (
+            {"kind": "count", "project": float("inf")},
+            "a job is asked for without NaN and infinities",
+        ),
+        (
+            {"kind": "count", "project": 1, "words": "x" * 100_000},
+            "a job is asked for with at most 100000 characters",
+        ),
     ],
 )
 def test_a_wrong_wish_is_answered_with_a_sentence(counting: Counting, body: Any, sentence: str):
