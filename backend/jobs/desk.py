@@ -8,6 +8,8 @@ from ..errors import BadRequest
 from ..storage.base import Json, Scope, to_text
 from .base import Job, Jobs, Runner
 
+LONGEST = 100_000  # characters of what is asked for; it is kept with the job
+
 
 @dataclass(frozen=True, kw_only=True)
 class JobKind:
@@ -38,6 +40,12 @@ class JobDesk:
         """The job that was asked for, and whether it is new. Raises BadRequest, TooManyJobs."""
         if not isinstance(body, Mapping):
             raise BadRequest("a job is asked for with a JSON object")
+        try:
+            length = len(to_text(body))
+        except ValueError:
+            raise BadRequest("a job is asked for without NaN and infinities") from None
+        if length > LONGEST:
+            raise BadRequest(f"a job is asked for with at most {LONGEST} characters")
         kind = self.kinds.get(name) if isinstance(name := body.get("kind"), str) else None
         if kind is None:
             known = ", ".join(sorted(self.kinds)) or "none"

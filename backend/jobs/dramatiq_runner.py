@@ -14,6 +14,7 @@ import logging
 import math
 import secrets
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
@@ -36,11 +37,11 @@ logger = logging.getLogger(__name__)
 NAMESPACE, QUEUE, ACTOR = "cliper", "jobs", "work_on"
 ANSWER_S = 5.0  # seconds Redis may take
 LONGEST_DELAY = 3600.0  # seconds; who waits longer is looked for in the book
-SENT_AGAIN = 100  # messages sent in one look into the book
+SENT_AGAIN = 100  # messages sent in one look into the book, or kept until they can be sent
 
 
 class DramatiqRunner:
-    """Implements Runner; started once. Redis is first spoken to by `start` and `wake`."""
+    """Implements Runner; started once. Redis is first spoken to by `start`."""
 
     def __init__(
         self,
@@ -71,6 +72,7 @@ class DramatiqRunner:
         self._token = secrets.token_hex(8)
         self._running: Running | None = None
         self._begun = 0  # messages taken up; who took up none for a while has read all there are
+        self._unsent: deque[Job] = deque(maxlen=SENT_AGAIN)
         self._counts: Mapping[str, int] = {}
         self._away: str | None = None
         self._place = _without_password(url)
@@ -97,12 +99,13 @@ class DramatiqRunner:
         self._thread.start()
 
     def wake(self, job: Job) -> None:
-        """See Runner. Where Redis is away, the job is found in the book once it is back."""
+        """See Runner. Never waits for Redis; while it is away, the book knows the job."""
         running = self._running
         if running is not None and running.job.id == job.id:
             running.look()
         elif job.state in (QUEUED, WAITING):
-            self._send(job)
+            self._unsent.append(job)
+            self._woken.set()
 
     def close(self, *, seconds: float = 5.0) -> None:
         """See Runner. A work that does not pause in time goes on until the process ends."""
@@ -181,7 +184,10 @@ class DramatiqRunner:
         """
         mended, begun = False, self._begun
         while not self._closing.is_set():
+            self._woken.clear()
             try:
+                while self._unsent:
+                    self._send(self._unsent.popleft())
                 if not mended:
                     self._patient.mend()
                     mended = True

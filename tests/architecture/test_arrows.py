@@ -103,8 +103,9 @@ def test_one_file_imports_the_backend_sdk() -> None:
     assert importers("label_studio_ml") == {"backend.adapter.model"}
 
 
-def test_one_store_and_one_runner_import_the_client_of_redis() -> None:
+def test_redis_is_spoken_to_in_one_file_as_a_store_and_in_one_as_a_queue() -> None:
     assert importers("redis") == {"backend.storage.redis", "backend.jobs.dramatiq_runner"}
+    assert importers("dramatiq") == {"backend.jobs.dramatiq_runner"}
 
 
 def test_only_the_rim_speaks_http() -> None:

@@ -200,6 +200,7 @@ def test_a_job_asked_for_while_the_queue_is_away_is_done_when_it_is_back(
 
     job = book.enqueue("work", {}, scope=SCOPE)
     runner.wake(job)
+    until(lambda: runner.facts()["waiting_for"] is not None)
     waiting = str(runner.facts()["waiting_for"])
     kept_redis.start()
 
@@ -209,17 +210,19 @@ def test_a_job_asked_for_while_the_queue_is_away_is_done_when_it_is_back(
     storage.close()
 
 
-def test_messages_that_redis_lost_are_sent_again_from_the_book(
+def test_messages_that_were_taken_and_lost_are_sent_again_from_the_book(
     tmp_path: Path, kept_redis: RedisServer
 ):
     storage = open_storage(f"sqlite:///{tmp_path}/jobs.sqlite", max_blob_bytes=1000)
     book = JobBook(storage)
     jobs = [book.enqueue("work", {"number": number}, scope=SCOPE) for number in range(3)]
-    quiet = DramatiqRunner(book, {}, url=kept_redis.url, pace=QUICK)  # sends, and does nothing
+    old = DramatiqRunner(book, {}, url=kept_redis.url, pace=QUICK)  # does not know such work
+    old.start()
     for job in jobs:
-        quiet.wake(job)
-    kept_redis.empty()
-    quiet.close()
+        old.wake(job)
+    until(lambda: old._begun == len(jobs))
+    old.close()
+    assert [book.get(job.id).state for job in jobs] == ["queued"] * 3
 
     runner = DramatiqRunner(book, {"work": lambda handle: 1}, url=kept_redis.url, pace=QUICK)
     runner.start()
