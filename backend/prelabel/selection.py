@@ -1,6 +1,7 @@
 """Which tasks a run takes on, page by page, and how many it leaves alone and why."""
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from ..studio.project import (
     PAGE,
@@ -16,6 +17,14 @@ from .progress import Progress
 from .wanted import Wanted
 
 
+class _Step(NamedTuple):
+    """A page of tasks, how many beside them were left alone, and how many the filters leave out."""
+
+    page: list[Listed]
+    skipped: int
+    unmatched: int
+
+
 def select(
     project: StudioProject, wanted: Wanted, version: str, progress: Progress
 ) -> Iterator[list[Listed]]:
@@ -25,17 +34,19 @@ def select(
     annotations, skipped ones or drafts unless they are included. Whatever else is written
     meanwhile does not shift the pages. Raises StudioRefused, StudioAway.
     """
-    pages = (
-        _by_number(project, wanted, version, progress)
-        if wanted.view is None
-        else _by_view(project, wanted, version, progress)
-    )
+    by_number = wanted.view is None
+    aside = progress["already"] + progress["annotated"] if by_number else 0
     left = wanted.limit
-    for page in pages:
+    for page, skipped, unmatched in (_by_number if by_number else _by_view)(
+        project, wanted, version, progress
+    ):
         untouched = page
         if not wanted.include_annotated:
             untouched = _undrafted(project, page)
             progress.add("drafted", len(page) - len(untouched))
+        aside += skipped + len(page) - len(untouched)
+        progress.whole -= unmatched
+        _bound(wanted, progress, aside)
         if left is not None:
             untouched, left = untouched[:left], left - len(untouched)
         yield untouched
@@ -44,18 +55,25 @@ def select(
 
 
 def measure(project: StudioProject, wanted: Wanted, version: str, progress: Progress) -> None:
-    """Count what there is, before anything is done. Drafts show up on the way."""
+    """Count what there is, before anything is done. Drafts show up on the way, and for a tab
+    whatever else is left alone."""
     if wanted.view is not None:
-        progress.set(total=len(project.ids_of_view(wanted.view)))
+        progress.whole = len(project.ids_of_view(wanted.view))
     else:
         conditions = wanted.conditions()
-        total = project.count(conditions)
+        progress.whole = project.count(conditions)
         lacking = project.count([*conditions, *_lacks(wanted, version)])
         to_do = project.count([*conditions, *_lacks(wanted, version), *_free(wanted)])
-        progress.set(total=total, already=total - lacking, annotated=lacking - to_do)
+        progress.set(already=progress.whole - lacking, annotated=lacking - to_do)
+    _bound(wanted, progress, progress["already"] + progress["annotated"])
+
+
+def _bound(wanted: Wanted, progress: Progress, aside: int) -> None:
+    """Tasks asked for: all that match, or those left aside so far and as many as the limit."""
+    total = progress.whole
     if wanted.limit is not None:
-        aside = progress["already"] + progress["annotated"]
-        progress.set(total=min(progress["total"], aside + wanted.limit))
+        total = min(total, aside + wanted.limit)
+    progress.set(total=total)
 
 
 def _lacks(wanted: Wanted, version: str) -> Filters:
@@ -68,7 +86,7 @@ def _free(wanted: Wanted) -> Filters:
 
 def _by_number(
     project: StudioProject, wanted: Wanted, version: str, progress: Progress
-) -> Iterator[list[Listed]]:
+) -> Iterator[_Step]:
     filters = [*wanted.conditions(), *_lacks(wanted, version), *_free(wanted)]
     last = 0
     while True:
@@ -76,31 +94,35 @@ def _by_number(
         if not page:
             return
         last = page[-1].id
-        yield page
+        yield _Step(page, 0, 0)
 
 
 def _by_view(
     project: StudioProject, wanted: Wanted, version: str, progress: Progress
-) -> Iterator[list[Listed]]:
+) -> Iterator[_Step]:
     """A tab's filters may look at what we write, so its tasks are noted first."""
     assert wanted.view is not None
     numbers = project.ids_of_view(wanted.view)
     conditions = wanted.conditions()
     for first in range(0, len(numbers), PAGE):
         chunk = list(numbers[first : first + PAGE])
-        found = {one.id: one for one in project.page([among(chunk), *conditions]).tasks}
-        progress.add("gone", len(chunk) - len(found))
+        there = project.tasks(chunk)
+        progress.add("gone", len(chunk) - len(there))
+        found = set(there)
+        if conditions:
+            found &= set(project.ids([among(chunk), *conditions]))
         lacking = set(found)
         if not wanted.redo:
             lacking &= set(project.ids([among(chunk), lacks_version(version)]))
         progress.add("already", len(found) - len(lacking))
         free = [
-            found[number]
-            for number in chunk
-            if number in lacking and (wanted.include_annotated or not found[number].annotations)
+            one
+            for number, one in there.items()
+            if number in lacking and (wanted.include_annotated or not one.annotations)
         ]
         progress.add("annotated", len(lacking) - len(free))
-        yield free
+        unmatched = len(there) - len(found)
+        yield _Step(free, len(chunk) - unmatched - len(free), unmatched)
 
 
 def _undrafted(project: StudioProject, page: Sequence[Listed]) -> list[Listed]:
