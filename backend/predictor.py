@@ -15,7 +15,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -227,13 +227,20 @@ class Predictor:
             )
             return self._mine(task, lambda: self._unpack(task, view, work, spend))
 
+        def views(task: Task) -> list[View]:
+            found = self._mine(task, lambda: desk.plan.views(task))
+            if isinstance(found, CouldNotPredict):
+                raise found
+            return found
+
         steps = streaming.Steps(
-            views=desk.plan.views,
+            views=views,
             unpack=unpack,
             queue=lambda view, ready: self._queue(view, ready, desk, keep=False, spend=spend),
         )
-        for task, results in streaming.stream(tasks, steps):
-            yield task, _told(task, results, desk)
+        with closing(streaming.stream(tasks, steps)) as done:
+            for task, results in done:
+                yield task, _told(task, results, desk)
 
     def close(self) -> None:
         """Let the device finish what runs, and nothing more."""

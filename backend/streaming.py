@@ -1,12 +1,13 @@
 """Many pictures, in any order: the next ones are fetched and unpacked while the device works.
 
 Knows nothing of models: who unpacks and who queues is given. Memory stays bounded whatever the
-number of tasks: at most `AHEAD` pictures wait or are being fetched, and no new one is begun while
-those that wait take more than `AHEAD_BYTES`.
+number of tasks and of pictures per task: at most `AHEAD` pictures wait or are being fetched, at
+most `FETCHERS` of them are being fetched, and no new one is begun while those that wait take
+`AHEAD_BYTES` or more.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -76,25 +77,35 @@ class _Place:
     view: View
 
 
-def stream(tasks: Iterable[Task], steps: Steps[Ready]) -> Iterator[tuple[Task, Results]]:
+def stream(
+    tasks: Iterable[Task], steps: Steps[Ready]
+) -> Generator[tuple[Task, Results], None, None]:
     """Every task once, with its pictures' results in their order, as soon as it is done.
 
     Whatever a picture brings about is its task's trouble and no other's; what is everybody's
     (anything else than CouldNotPredict is raised) ends the stream.
     """
     source = iter(tasks)
+    open_places: deque[_Place] = deque()  # of the task begun last: addresses, no pictures yet
     fetching: dict[Future[Any], _Place] = {}
     waiting: deque[tuple[_Place, Ready]] = deque()
-    working: dict[Future[Any], tuple[_Place, Ticket[ImageResult]]] = {}
+    working: dict[Future[Any], list[tuple[_Place, Ticket[ImageResult]]]] = {}
     workers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
 
     def room() -> bool:
-        few = len(fetching) + len(waiting) < AHEAD
+        few = len(fetching) < FETCHERS and len(fetching) + len(waiting) < AHEAD
         return few and sum(ready.nbytes for _, ready in waiting) < AHEAD_BYTES
 
     try:
         while True:
-            while room() and (task := next(source, None)) is not None:
+            while room():
+                if open_places:
+                    place = open_places.popleft()
+                    unpacking = workers.submit(steps.unpack, place.given.task, place.view)
+                    fetching[unpacking] = place
+                    continue
+                if (task := next(source, None)) is None:
+                    break
                 try:
                     views = steps.views(task)
                 except CouldNotPredict as error:
@@ -104,31 +115,44 @@ def stream(tasks: Iterable[Task], steps: Steps[Ready]) -> Iterator[tuple[Task, R
                     yield task, []
                     continue
                 given = _Given(task, len(views))
-                for number, view in enumerate(views):
-                    place = _Place(given=given, number=number, view=view)
-                    fetching[workers.submit(steps.unpack, task, view)] = place
-            while waiting and len(working) < ON_DEVICE:
+                open_places.extend(
+                    _Place(given=given, number=number, view=view)
+                    for number, view in enumerate(views)
+                )
+            while waiting and _count(working) < ON_DEVICE:
                 place, ready = waiting.popleft()
                 ticket = steps.queue(place.view, ready)
-                working[ticket.future] = (place, ticket)
+                # equal pictures share one job, and so one future
+                working.setdefault(ticket.future, []).append((place, ticket))
             if not fetching and not working:
                 return
             for future in wait([*fetching, *working], return_when=FIRST_COMPLETED).done:
+                settled: list[tuple[_Place, ImageResult | CouldNotPredict]] = []
                 if future in fetching:
                     place, found = fetching.pop(future), future.result()
-                    if not isinstance(found, ImageResult | CouldNotPredict):
+                    if isinstance(found, ImageResult | CouldNotPredict):
+                        settled.append((place, found))
+                    else:
                         waiting.append((place, found))
-                        continue
                 else:
-                    place, ticket = working.pop(future)
-                    found = _outcome(ticket)
-                place.given.settle(place.number, found)
-                if not place.given.open:
-                    yield place.given.task, place.given.told()
+                    settled += [(place, _outcome(ticket)) for place, ticket in working.pop(future)]
+                for place, result in settled:
+                    place.given.settle(place.number, result)
+                    if isinstance(result, CouldNotPredict):  # what is left of it can be spared
+                        while open_places and open_places[0].given is place.given:
+                            given, rest = place.given, open_places.popleft()
+                            given.settle(rest.number, result)
+                    if not place.given.open:
+                        yield place.given.task, place.given.told()
     finally:
-        for _, ticket in working.values():
-            ticket.leave()
+        for shared in working.values():
+            for _, ticket in shared:
+                ticket.leave()
         workers.shutdown(wait=True, cancel_futures=True)
+
+
+def _count(working: Mapping[Future[Any], Sequence[object]]) -> int:
+    return sum(map(len, working.values()))
 
 
 def _outcome(ticket: Ticket[ImageResult]) -> ImageResult | CouldNotPredict:

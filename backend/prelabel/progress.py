@@ -59,6 +59,7 @@ class Progress:
             0,
         )
         self._seconds: dict[str, float] = {}
+        self.whole = 0  # tasks that match, before any limit
         self.phase = "starting"
         self.version = ""
 
@@ -101,13 +102,18 @@ class Progress:
 
     @property
     def failed(self) -> int:
-        return sum(one.count for one in self._failed.values())
+        with self._lock:
+            return sum(one.count for one in self._failed.values())
 
     @property
     def failures(self) -> Mapping[str, Failed]:
         """By kind, the most frequent first."""
         with self._lock:
-            return dict(sorted(self._failed.items(), key=lambda pair: -pair[1].count))
+            found = {
+                kind: Failed(one.sentence, one.count, list(one.tasks))
+                for kind, one in self._failed.items()
+            }
+        return dict(sorted(found.items(), key=lambda pair: -pair[1].count))
 
     @property
     def left(self) -> int:
@@ -140,18 +146,20 @@ class Progress:
 
     def to_json(self) -> dict[str, Any]:
         eta, rate = self.eta, self.per_second
+        with self._lock:
+            counts, spent = dict(self._counts), dict(self._seconds)
         return {
-            **self._counts,
+            **counts,
             "phase": self.phase,
             "model_version": self.version,
             "left": self.left,
             "failed": self.failed,
             "failures": {
-                kind: {"count": one.count, "reason": one.sentence, "tasks": list(one.tasks)}
+                kind: {"count": one.count, "reason": one.sentence, "tasks": one.tasks}
                 for kind, one in self.failures.items()
             },
             "per_second": round(rate, 3),
             "eta_seconds": None if eta is None else round(eta),
             "seconds": round(self.seconds, 1),
-            "spent": {what: round(spent, 2) for what, spent in sorted(self._seconds.items())},
+            "spent": {what: round(seconds, 2) for what, seconds in sorted(spent.items())},
         }

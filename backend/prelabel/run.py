@@ -115,6 +115,7 @@ def prelabel(
         )
     version = seat.plan.version
     progress.version, progress.phase = version, "counting"
+    _warn_of_lookalikes(project, version)
     measure(project, wanted, version, progress)
     hooks.told(progress)
     if wanted.dry_run:
@@ -142,7 +143,10 @@ def prelabel(
                 hooks.wait(seconds)
                 chunk, run.again = list(again), array("q")
                 again = run.again
-                run.through(_again(project, chunk, version), last=number == len(AGAIN) - 1)
+                run.through(
+                    _again(project, chunk, wanted, seat, progress),
+                    last=number == len(AGAIN) - 1,
+                )
     progress.phase = "checking"
     once_each(project, version, progress)
     if wanted.replace:
@@ -153,6 +157,17 @@ def prelabel(
                 progress.add("removed", removing["removed"])
     progress.phase = "done"
     hooks.told(progress)
+
+
+def _warn_of_lookalikes(project: StudioProject, version: str) -> None:
+    for other in project.lookalikes(version):
+        logger.warning(
+            "project %d has predictions of %s, which Label Studio's filters take for %s: "
+            "tasks that have these are left alone",
+            project.id,
+            other,
+            version,
+        )
 
 
 class _Run:
@@ -208,16 +223,38 @@ def _wanted_tasks(
     """Raises ProjectChanged where the label config is no longer the one the run began with."""
     done = hooks.redone() if wanted.redo else set()
     for page in select(project, wanted, seat.plan.version, progress):
-        if project.facts().label_config != seat.facts.label_config:
-            raise ProjectChanged(
-                f"the label config of project {project.id} was changed meanwhile; start again: "
-                "what fits the new one is predicted anew, what is written stays until --undo"
-            )
+        _refuse_change(project, seat)
         progress.add("already", sum(one.id in done for one in page))
         yield from (one.task for one in page if one.id not in done)
 
 
-def _again(project: StudioProject, numbers: Sequence[int], version: str) -> Iterator[Task]:
+def _again(
+    project: StudioProject,
+    numbers: Sequence[int],
+    wanted: Wanted,
+    seat: Desked,
+    progress: Progress,
+) -> Iterator[Task]:
+    """Tasks whose servers did not answer; what became of them meanwhile is counted.
+
+    Raises ProjectChanged.
+    """
     for first in range(0, len(numbers), PAGE):
+        _refuse_change(project, seat)
         chunk = numbers[first : first + PAGE]
-        yield from (one.task for one in project.page([among(chunk), lacks_version(version)]).tasks)
+        there = project.tasks(chunk)
+        lacking = set(there)
+        if not wanted.redo:
+            lacking &= set(project.ids([among(chunk), lacks_version(seat.plan.version)]))
+        progress.add("gone", len(chunk) - len(there))
+        progress.add("already", len(there) - len(lacking))
+        yield from (one.task for number, one in there.items() if number in lacking)
+
+
+def _refuse_change(project: StudioProject, seat: Desked) -> None:
+    """Raises ProjectChanged."""
+    if project.facts().label_config != seat.facts.label_config:
+        raise ProjectChanged(
+            f"the label config of project {project.id} was changed meanwhile; start again: "
+            "what fits the new one is predicted anew, what is written stays until --undo"
+        )

@@ -1,6 +1,7 @@
 """Which tasks a run takes on, page by page, and how many it leaves alone and why."""
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from ..studio.project import (
     PAGE,
@@ -16,6 +17,14 @@ from .progress import Progress
 from .wanted import Wanted
 
 
+class _Step(NamedTuple):
+    """A page of tasks, how many beside them were left alone, and how many the filters leave out."""
+
+    page: list[Listed]
+    skipped: int
+    unmatched: int
+
+
 def select(
     project: StudioProject, wanted: Wanted, version: str, progress: Progress
 ) -> Iterator[list[Listed]]:
@@ -26,17 +35,21 @@ def select(
     meanwhile does not shift the pages. Raises StudioRefused, StudioAway.
     """
     chosen = _named(project, wanted)
-    pages = (
+    aside = progress["already"] + progress["annotated"] if chosen is None else 0
+    steps = (
         _by_number(project, wanted, version)
         if chosen is None
         else _by_name(project, chosen, wanted, version, progress)
     )
     left = wanted.limit
-    for page in pages:
+    for page, skipped, unmatched in steps:
         untouched = page
         if not wanted.include_annotated:
             untouched = _undrafted(project, page)
             progress.add("drafted", len(page) - len(untouched))
+        aside += skipped + len(page) - len(untouched)
+        progress.whole -= unmatched
+        _bound(wanted, progress, aside)
         if left is not None:
             untouched, left = untouched[:left], left - len(untouched)
         yield untouched
@@ -45,19 +58,26 @@ def select(
 
 
 def measure(project: StudioProject, wanted: Wanted, version: str, progress: Progress) -> None:
-    """Count what there is, before anything is done. Drafts show up on the way."""
+    """Count what there is, before anything is done. Drafts show up on the way, and for tasks
+    named one by one whatever else is left alone."""
     chosen = _named(project, wanted)
     if chosen is not None:
-        progress.set(total=len(chosen))
+        progress.whole = len(chosen)
     else:
         conditions = wanted.conditions()
-        total = project.count(conditions)
+        progress.whole = project.count(conditions)
         lacking = project.count([*conditions, *_lacks(wanted, version)])
         to_do = project.count([*conditions, *_lacks(wanted, version), *_free(wanted)])
-        progress.set(total=total, already=total - lacking, annotated=lacking - to_do)
+        progress.set(already=progress.whole - lacking, annotated=lacking - to_do)
+    _bound(wanted, progress, progress["already"] + progress["annotated"])
+
+
+def _bound(wanted: Wanted, progress: Progress, aside: int) -> None:
+    """Tasks asked for: all that match, or those left aside so far and as many as the limit."""
+    total = progress.whole
     if wanted.limit is not None:
-        aside = progress["already"] + progress["annotated"]
-        progress.set(total=min(progress["total"], aside + wanted.limit))
+        total = min(total, aside + wanted.limit)
+    progress.set(total=total)
 
 
 def _lacks(wanted: Wanted, version: str) -> Filters:
@@ -76,7 +96,7 @@ def _named(project: StudioProject, wanted: Wanted) -> Sequence[int] | None:
     return wanted.tasks or None
 
 
-def _by_number(project: StudioProject, wanted: Wanted, version: str) -> Iterator[list[Listed]]:
+def _by_number(project: StudioProject, wanted: Wanted, version: str) -> Iterator[_Step]:
     filters = [*wanted.conditions(), *_lacks(wanted, version), *_free(wanted)]
     last = 0
     while True:
@@ -84,7 +104,7 @@ def _by_number(project: StudioProject, wanted: Wanted, version: str) -> Iterator
         if not page:
             return
         last = page[-1].id
-        yield page
+        yield _Step(page, 0, 0)
 
 
 def _by_name(
@@ -93,23 +113,27 @@ def _by_name(
     wanted: Wanted,
     version: str,
     progress: Progress,
-) -> Iterator[list[Listed]]:
+) -> Iterator[_Step]:
     conditions = wanted.conditions()
     for first in range(0, len(numbers), PAGE):
         chunk = list(numbers[first : first + PAGE])
-        found = {one.id: one for one in project.page([among(chunk), *conditions]).tasks}
-        progress.add("gone", len(chunk) - len(found))
+        there = project.tasks(chunk)
+        progress.add("gone", len(chunk) - len(there))
+        found = set(there)
+        if conditions:
+            found &= set(project.ids([among(chunk), *conditions]))
         lacking = set(found)
         if not wanted.redo:
             lacking &= set(project.ids([among(chunk), lacks_version(version)]))
         progress.add("already", len(found) - len(lacking))
         free = [
-            found[number]
-            for number in chunk
-            if number in lacking and (wanted.include_annotated or not found[number].annotations)
+            one
+            for number, one in there.items()
+            if number in lacking and (wanted.include_annotated or not one.annotations)
         ]
         progress.add("annotated", len(lacking) - len(free))
-        yield free
+        unmatched = len(there) - len(found)
+        yield _Step(free, len(chunk) - unmatched - len(free), unmatched)
 
 
 def _undrafted(project: StudioProject, page: Sequence[Listed]) -> list[Listed]:

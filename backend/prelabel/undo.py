@@ -88,9 +88,10 @@ def undo(
     progress.set(total=before)
     mixed = array("q")  # tasks with other predictions too
     complete = only_with is None
+    sure = not project.lookalikes(version)
     for page in _pages(project, version, only_with):
         pause()
-        cases = list(_cases(project, page, version))
+        cases = list(_cases(project, page, version, sure=sure))
         complete = complete and _nothing_stays(page, cases)
         mixed.extend(case.task for case in cases if not case.alone)
         if dry_run:
@@ -107,7 +108,7 @@ def undo(
             project.delete_version(version)
         else:
             _one_by_one(project, version, mixed, pause)
-        progress.set(removed=before - project.versions().get(version, 0))
+        progress.set(removed=max(before - project.versions().get(version, 0), 0))
     progress.set(kept=before - progress["removed"])
     progress.phase = "removed"
 
@@ -120,13 +121,18 @@ def _pages(project: StudioProject, version: str, only_with: str | None) -> Itera
         yield page
 
 
-def _cases(project: StudioProject, page: Sequence[Listed], version: str) -> Iterator[_Case]:
-    """The tasks of which something may go."""
+def _cases(
+    project: StudioProject, page: Sequence[Listed], version: str, *, sure: bool
+) -> Iterator[_Case]:
+    """The tasks of which something may go.
+
+    `sure`: what Label Studio lists as of the version is of the version.
+    """
     drafted = set(project.ids([among(one.id for one in page), has_draft()]))
     for one in page:
         if one.id in drafted:
             continue
-        if one.predictions == 1 and not one.annotations:
+        if sure and one.predictions == 1 and not one.annotations:
             yield _Case(task=one.id, count=1, complete=True, alone=True)
             continue
         there = project.predictions(one.id)
@@ -156,7 +162,7 @@ def _nothing_stays(page: Sequence[Listed], cases: Sequence[_Case]) -> bool:
 def _still_complete(project: StudioProject, version: str) -> bool:
     """Whether even now nothing of what is left of a version has to stay."""
     return all(
-        _nothing_stays(page, list(_cases(project, page, version)))
+        _nothing_stays(page, list(_cases(project, page, version, sure=False)))
         for page in _pages(project, version, None)
     )
 
@@ -166,6 +172,8 @@ def _one_by_one(
 ) -> None:
     for task in tasks:
         pause()
+        if project.count([among([task]), has_draft()]):  # begun since it was listed
+            continue
         ours = [one for one in project.predictions(task) if one["model_version"] == version]
         if not ours:
             continue

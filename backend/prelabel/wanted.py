@@ -35,6 +35,7 @@ MOST_TASKS = 100_000  # named one by one
 FILTER = re.compile(
     r"\s*(?P<column>[^=!<>~]+?)\s*(?P<sign>>=|<=|!=|!~|=|>|<|~)\s*(?P<value>.*?)\s*"
 )
+FILTER_FIELDS = frozenset({"filter", "operator", "type", "value"})
 FILTER_HELP = "such as 'data.split=train', 'id>=100' or 'data.name~harbour' (= != > >= < <= ~ !~)"
 
 
@@ -72,7 +73,7 @@ class Wanted:
         unknown = sorted(set(params) - known)
         if unknown:
             raise BadRequest(f"unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}")
-        filters = params.get("filters") or ()
+        filters = () if params.get("filters") is None else params["filters"]
         if isinstance(filters, str) or not isinstance(filters, Sequence):
             raise BadRequest(f"filters must be a list of conditions, {FILTER_HELP}")
         for one in filters:
@@ -118,7 +119,7 @@ def read_filter(text: object) -> Mapping[str, Json]:
             given = json.loads(text)
         except ValueError:
             given = {}
-        if not {"filter", "operator", "type", "value"} <= set(given):
+        if not set(given) >= FILTER_FIELDS:
             raise BadRequest("a filter as JSON needs filter, operator, type and value")
         return dict(given)
     found = FILTER.fullmatch(text)
@@ -129,6 +130,8 @@ def read_filter(text: object) -> Mapping[str, Json]:
             f"columns are data.KEY, {', '.join(COLUMNS)}"
         )
     kind, value, operator = COLUMNS.get(column, "String"), found["value"], SIGNS[found["sign"]]
+    if kind != "String" and "contains" in operator:
+        raise BadRequest(f"{found['sign']} looks into text, and {column} is none; use = or !=")
     number = _as_number(value)
     if column.startswith("data.") and number is not None and "contains" not in operator:
         kind = "Number"  # of numbers and of digits alike
@@ -142,7 +145,7 @@ def read_filter(text: object) -> Mapping[str, Json]:
         "filter": f"filter:tasks:{column}",
         "operator": operator,
         "type": kind,
-        "value": number if kind == "Number" else value.strip('"'),
+        "value": number if kind == "Number" else _unquoted(value),
     }
 
 
@@ -158,12 +161,16 @@ def _as_date(column: str, text: str) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def _unquoted(text: str) -> str:
+    quoted = len(text) > 1 and text[0] == text[-1] == '"'
+    return text[1:-1] if quoted else text
+
+
 def _as_number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return int(value) if value == int(value) else value
+    """Digits, with a sign and a point perhaps; `1_000`, `nan` and `inf` are text."""
+    if re.fullmatch(r"[+-]?[0-9]{1,15}", text):
+        return int(text)
+    return float(text) if re.fullmatch(r"[+-]?[0-9]{1,15}\.[0-9]{1,15}", text) else None
 
 
 def _number(params: Mapping[str, Json], name: str) -> int | None:

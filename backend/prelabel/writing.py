@@ -17,6 +17,7 @@ from ..studio.client import Json
 from ..studio.project import (
     StudioProject,
     among,
+    has_draft,
     has_predictions,
     has_version,
     lacks_version,
@@ -30,6 +31,7 @@ MOST_BYTES = 4_000_000  # of a batch's JSON; proxies often stop at ten million
 OLDEST = 5.0  # seconds a prediction waits for its batch to fill
 WAITING = 2  # batches beside the one being written
 TRIES = 4  # of a batch that Label Studio fails over
+NOT_STORED = "it does not fit the label config; Label Studio's log says why"
 CONTENT = frozenset({400, 413, 422})  # something in the batch is at fault, or its size
 
 
@@ -92,7 +94,7 @@ class Writer:
         if not self._batch:
             self._since = self._clock()
         self._batch.append(Ready(task, prediction))
-        self._bytes += len(prediction)
+        self._bytes += len(prediction.encode())
         self.tick()
 
     def tick(self) -> None:
@@ -130,7 +132,7 @@ class Writer:
                 self._settle(batch, lacking)
                 return
             try:
-                self._project.write(b"[%b]" % b",".join(one.body() for one in left))
+                stored = self._project.write(b"[%b]" % b",".join(one.body() for one in left))
             except StudioUncertain as error:
                 logger.info("%s; looking what became of it", error)
                 self._pause(2.0 ** (attempt - 1))
@@ -138,7 +140,10 @@ class Writer:
             except StudioRefused as error:
                 if error.status not in CONTENT:
                     raise
-                self._part(left, error)
+                self._part(batch, error)
+                return
+            if stored < len(left):  # what does not fit the label config was left out
+                self._part(batch, StudioRefused("to store a prediction", 201, NOT_STORED))
                 return
             for number in old:
                 self._project.delete_prediction(number)
@@ -173,6 +178,10 @@ class Writer:
     def _part(self, batch: Sequence[Ready], error: StudioRefused) -> None:
         """Halve a batch that Label Studio refuses, until the one at fault is alone."""
         if len(batch) == 1:
+            lacking, _ = self._lacking(batch)
+            if not lacking:  # the last try was uncertain, and did happen; or the task is gone
+                self._settle(batch, lacking)
+                return
             self._progress.fail(batch[0].task, "refused", str(error))
             logger.warning("task %d: %s", batch[0].task, error)
             return
@@ -184,12 +193,16 @@ class Writer:
 def once_each(project: StudioProject, version: str, progress: Progress) -> None:
     """Remove what a task has more than once of a version: the oldest stays.
 
-    Costs two requests where there is nothing to remove. What somebody built on stays too. Raises
+    Costs two requests where there is nothing to remove. What somebody built on stays too, and all
+    that a drafted task has: a draft whose prediction went could not be submitted. Raises
     StudioRefused, StudioAway.
     """
-    if project.versions().get(version, 0) <= project.count([has_version(version)]):
+    several = project.versions().get(version, 0) > project.count([has_version(version)])
+    if not several and not project.lookalikes(version):
         return
     for task in project.ids([has_version(version), has_predictions(1)]):
+        if project.count([among([task]), has_draft()]):
+            continue
         ours = [one for one in project.predictions(task) if one["model_version"] == version]
         if len(ours) < 2:
             continue

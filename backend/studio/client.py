@@ -6,6 +6,7 @@ asked looks what became of it.
 """
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -29,6 +30,13 @@ PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 NEVER_DONE = frozenset({429, 503})  # the request was turned away before anything happened
 MOST_ERRORS_500 = 4  # Label Studio says 500 for what will never succeed too
 LONGEST_MESSAGE = 300
+
+BROKEN = (  # on the way there or back; a body that ends too early is no ConnectionError
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+    requests.exceptions.ContentDecodingError,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +112,10 @@ class Studio:
             trouble, wanted = "", 0.0
             try:
                 answer = self._send(method, path, **options)
-            except (requests.ConnectionError, requests.Timeout) as error:
+            except BROKEN as error:
                 trouble = f"does not answer ({_why(error)})"
+                if _is_distrusted(error):
+                    raise StudioAway(self._about(method, path, trouble)) from None
                 if not again and not _never_arrived(error):
                     raise StudioUncertain(self._about(method, path, trouble)) from None
             except requests.RequestException as error:
@@ -140,7 +150,12 @@ class Studio:
         headers = {"Authorization": f"{kind} {token}", **options.pop("headers", {})}
         timeout = (10.0, self._timeout)
         return self._session.request(
-            method, f"{self.url}{path}", headers=headers, timeout=timeout, **options
+            method,
+            f"{self.url}{path}",
+            headers=headers,
+            timeout=timeout,
+            allow_redirects=method == "GET",  # elsewhere requests would make it a GET
+            **options,
         )
 
     @property
@@ -153,33 +168,58 @@ class Studio:
             return self._token
         with self._lock:
             if self._access is None or self._access == refused:
-                answer = self._session.request(
-                    "POST",
-                    f"{self.url}/api/token/refresh",
-                    json={"refresh": self._token},
-                    timeout=(10.0, self._timeout),
-                )
-                if answer.status_code in PASSING:
-                    raise requests.ConnectionError(f"HTTP {answer.status_code} for the token")
-                self._access = str(_content(answer, "POST /api/token/refresh")["access"])
+                self._access = self._exchanged()
             return self._access
+
+    def _exchanged(self) -> str:
+        """A new access token. Raises StudioRefused, and _NotSent where it may go better later."""
+        try:
+            answer = self._session.request(
+                "POST",
+                f"{self.url}/api/token/refresh",
+                json={"refresh": self._token},
+                timeout=(10.0, self._timeout),
+            )
+        except BROKEN as error:
+            if _is_distrusted(error):
+                raise
+            raise _NotSent(_why(error)) from None
+        if answer.status_code in PASSING:
+            raise _NotSent(f"HTTP {answer.status_code} to the token")
+        told = _content(answer, "POST /api/token/refresh")
+        if not isinstance(told, dict) or "access" not in told:
+            raise StudioRefused("POST /api/token/refresh", answer.status_code, "no token given")
+        return str(told["access"])
 
     def _about(self, method: str, path: str, trouble: str) -> str:
         return f"Label Studio at {shown(self.url)} {trouble} to {method} {path.split('?')[0]}"
 
     def _say(self, trouble: str) -> None:
-        if self.waits_for is None:
+        with self._lock:
+            is_new, self.waits_for = self.waits_for is None, f"Label Studio, which {trouble}"
+        if is_new:
             logger.warning("Label Studio at %s %s; waiting for it", shown(self.url), trouble)
-        self.waits_for = f"Label Studio, which {trouble}"
 
     def _all_is_well(self) -> None:
-        if self.waits_for is not None:
+        with self._lock:
+            was_away, self.waits_for = self.waits_for is not None, None
+        if was_away:
             logger.warning("Label Studio at %s answers again", shown(self.url))
-        self.waits_for = None
+
+
+class _NotSent(requests.ConnectionError):
+    """The request was not sent at all: the token for it could not be had, now."""
+
+
+def _is_distrusted(error: Exception) -> bool:
+    """Whether the server's certificate is refused: that does not pass by waiting."""
+    return isinstance(error, requests.exceptions.SSLError) and "VERIFY_FAILED" in str(error)
 
 
 def _never_arrived(error: Exception) -> bool:
     """Whether no connection was made at all, so that nothing can have happened."""
+    if isinstance(error, _NotSent):
+        return True
     reason = error.args[0] if error.args else None
     reason = reason.reason if isinstance(reason, MaxRetryError) else reason
     connect = isinstance(error, requests.ConnectTimeout)
@@ -187,7 +227,9 @@ def _never_arrived(error: Exception) -> bool:
 
 
 def _why(error: Exception) -> str:
-    if isinstance(error, requests.exceptions.SSLError):
+    if isinstance(error, _NotSent):
+        return str(error)
+    if _is_distrusted(error):
         return "its certificate is not trusted"
     if isinstance(error, requests.Timeout):
         return "not in time"
@@ -197,24 +239,29 @@ def _why(error: Exception) -> str:
 def _retry_after(answer: requests.Response) -> float:
     """Seconds the server asks us to wait, up to ten minutes; 0 where it does not say."""
     given = answer.headers.get("Retry-After", "")
-    if given.isdigit():
+    if re.fullmatch(r"[0-9]+", given):
         return min(float(given), 600.0)
     try:
         wanted = parsedate_to_datetime(given).timestamp() - time.time()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0.0
     return min(max(wanted, 0.0), 600.0)
 
 
 def _content(answer: requests.Response, request: str) -> Json:
-    """The decoded JSON, bytes where it is none, None where there is nothing."""
+    """The decoded JSON, None where there is nothing. Raises StudioRefused."""
+    if 300 <= answer.status_code < 400:
+        where = answer.headers.get("Location", "")
+        raise StudioRefused(request, answer.status_code, f"it is at {shown(where)}; give that URL")
     if answer.status_code >= 400:
         raise StudioRefused(request, answer.status_code, said(answer))
     if answer.status_code == 204 or not answer.content:
         return None
-    if "json" in answer.headers.get("Content-Type", ""):
+    try:
         return answer.json()
-    return answer.content
+    except requests.JSONDecodeError:
+        said_by = "the answer is no JSON: is this the address of Label Studio?"
+        raise StudioRefused(request, answer.status_code, said_by) from None
 
 
 def said(answer: requests.Response) -> str:

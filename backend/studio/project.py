@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from ..errors import StudioRefused
 from ..labelstudio.tasks import Task
 from .client import Json, Studio
 
@@ -100,6 +101,17 @@ class StudioProject:
             found.setdefault(int(one["id"]), _listed(one))
         return Page(list(found.values()), int(told["total"]))
 
+    def tasks(self, numbers: Sequence[int]) -> dict[int, Listed]:
+        """A few tasks by their numbers, in the order of these; those that are gone are left out."""
+        found: dict[int, Listed] = {}
+        last = 0
+        while page := self.page([among(numbers)], after=last).tasks if numbers else []:
+            found.update((one.id, one) for one in page)
+            last = page[-1].id
+            if len(found) >= len(set(numbers)):
+                break
+        return {number: found[number] for number in numbers if number in found}
+
     def count(self, filters: Filters = ()) -> int:
         return int(self._tasks(filters, 1, "id")["total"])
 
@@ -107,10 +119,11 @@ class StudioProject:
         """Numbers of all tasks that match, rising."""
         last = 0
         while True:
-            told = self._tasks([above(last), *filters], ID_PAGE, "id")["tasks"]
-            found = sorted({int(one["id"]) for one in told})
+            told = self._tasks([above(last), *filters], ID_PAGE, "id")
+            found = sorted({int(one["id"]) for one in told["tasks"]})
             yield from found
-            if len(told) < ID_PAGE:
+            # an administrator may allow smaller pages only (TASK_API_PAGE_SIZE_MAX)
+            if not found or len(told["tasks"]) >= int(told["total"]):
                 return
             last = found[-1]
 
@@ -125,7 +138,7 @@ class StudioProject:
         """
         found = array("q")
         seen: set[int] = set()
-        number = 1
+        number, rows = 1, 0
         while True:
             params = {
                 "view": view,
@@ -135,12 +148,18 @@ class StudioProject:
                 "include": "id",
                 "resolve_uri": "false",
             }
-            told = self.studio.get("/api/tasks", params=params)
+            try:
+                told = self.studio.get("/api/tasks", params=params)
+            except StudioRefused as error:
+                if error.status == 404 and number > 1:  # the last tasks went meanwhile
+                    return found
+                raise
+            rows += len(told["tasks"])
             for one in told["tasks"]:
                 if int(one["id"]) not in seen:
                     seen.add(int(one["id"]))
                     found.append(int(one["id"]))
-            if number * ID_PAGE >= int(told["total"]):
+            if not told["tasks"] or rows >= int(told["total"]):
                 return found
             number += 1
 
@@ -164,35 +183,63 @@ class StudioProject:
         told = self.studio.get(f"/api/projects/{self.id}/model-versions")
         return {str(version): int(count) for version, count in dict(told or {}).items()}
 
+    def lookalikes(self, version: str) -> list[str]:
+        """Other versions in the project that the filters below take for this one.
+
+        Label Studio looks for a part of the text, in some databases whatever its case.
+        """
+        part = version.casefold()
+        return [one for one in self.versions() if one != version and part in one.casefold()]
+
     def predictions(self, task: int) -> list[Json]:
-        """All predictions of a task with their regions, oldest first."""
-        told = self.studio.get("/api/predictions", params={"task": task})
+        """All predictions of a task with their regions, oldest first; none of one that is gone."""
+        try:
+            told = self.studio.get("/api/predictions", params={"task": task})
+        except StudioRefused as error:
+            if error.status in (400, 404) and self._is_gone(task):
+                return []
+            raise
         listed = told["results"] if isinstance(told, dict) else told
         return sorted(listed, key=lambda one: int(one["id"]))
 
     def annotations(self, task: int) -> list[Json]:
-        """All annotations of a task, skipped ones too."""
-        return list(self.studio.get(f"/api/tasks/{task}/annotations/") or ())
+        """All annotations of a task, skipped ones too; none of one that is gone."""
+        try:
+            return list(self.studio.get(f"/api/tasks/{task}/annotations/") or ())
+        except StudioRefused as error:
+            if error.status == 404 and self._is_gone(task):
+                return []
+            raise
 
-    def write(self, predictions: bytes) -> None:
-        """A JSON list of predictions, all or none. Raises StudioUncertain too.
+    def _is_gone(self, task: int) -> bool:
+        return not self.count([among([task])])
+
+    def write(self, predictions: bytes) -> int:
+        """A JSON list of predictions; returns how many were stored. Raises StudioUncertain too.
+
+        One that does not fit the label config is refused together with all others, or left out
+        without a word: that depends on how Label Studio is set up.
 
         Bulk writing leaves the tasks' dates alone, and asks Label Studio for about a tenth of
         the work of one request per prediction.
         """
-        self.studio.post(
+        told = self.studio.post(
             f"/api/projects/{self.id}/import/predictions",
             data=predictions,
             headers={"Content-Type": "application/json"},
         )
+        return int(told["created"])
 
     def delete_all_of(self, tasks: Iterable[int]) -> None:
         """Every prediction of these tasks, whatever its version; their dates stay as they are."""
+        included = sorted(tasks)
+        if not included:  # Label Studio would take it for all tasks of the project
+            return
         self.studio.post(
             "/api/dm/actions",
             again=True,
             params={"id": "delete_tasks_predictions", "project": self.id},
-            json={"selectedItems": {"all": False, "included": sorted(tasks)}},
+            json={"selectedItems": {"all": False, "included": included}},
         )
 
     def delete_version(self, version: str) -> None:
@@ -227,6 +274,7 @@ def among(tasks: Iterable[int]) -> Mapping[str, Json]:
 
 
 def has_version(version: str) -> Mapping[str, Json]:
+    """Of this version, or of one that contains its name: see `lookalikes`."""
     return _filter("predictions_model_versions", "contains", "List", [version])
 
 
