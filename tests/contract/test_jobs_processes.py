@@ -267,6 +267,42 @@ def test_messages_do_not_pile_up_while_a_long_job_keeps_the_runner_busy(
     storage.close()
 
 
+def test_a_busy_runner_keeps_no_messages_from_one_that_is_free(
+    tmp_path: Path, kept_redis: RedisServer
+):
+    held = [threading.Event(), threading.Event()]
+
+    def work(handle: Handle) -> Json:
+        number = handle.job.params["number"]
+        while number < len(held) and not held[number].is_set():
+            handle.wait(0.001)
+        return None
+
+    storage = open_storage(f"sqlite:///{tmp_path}/jobs.sqlite", max_blob_bytes=1000)
+    book = JobBook(storage)
+    hourly = Pace(look=3600.0, beat=0.02, write=0.01)  # nobody finds anything in the book
+    runners = [DramatiqRunner(book, {"work": work}, url=kept_redis.url, pace=hourly) for _ in held]
+    for runner in runners:
+        runner.start()
+        until(lambda runner=runner: runner.facts()["open"] != {})
+    jobs = [book.enqueue("work", {"number": number}, scope=SCOPE) for number in range(12)]
+    for job in jobs:
+        runners[0].wake(job)
+    for job in jobs[:2]:
+        until(lambda job=job: book.get(job.id).state == "running")
+
+    held[0].set()
+
+    for job in (jobs[0], *jobs[2:]):
+        until(lambda job=job: book.get(job.id).state == "done")
+    assert book.get(jobs[1].id).state == "running"
+    held[1].set()
+    until(lambda: book.get(jobs[1].id).state == "done")
+    for runner in runners:
+        runner.close()
+    storage.close()
+
+
 class Looks:
     """How often a runner has looked into its book since then."""
 
