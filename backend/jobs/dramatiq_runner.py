@@ -16,7 +16,6 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from urllib.parse import urlsplit
 
 import redis
 from dramatiq import Actor, Worker
@@ -25,6 +24,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ..errors import StorageAway
+from ..storage.address import redacted
 from ..storage.base import Json
 from ..storage.patience import BOUND, Wait, patiently
 from .base import QUEUED, WAITING, Job, Works
@@ -34,7 +34,7 @@ from .running import Pace, Running, sentence
 
 logger = logging.getLogger(__name__)
 
-NAMESPACE, QUEUE, ACTOR = "cliper", "jobs", "work_on"
+NAMESPACE, QUEUE, ACTOR = "cliper-queue", "jobs", "work_on"  # the store's keys: cliper:
 ANSWER_S = 5.0  # seconds Redis may take
 LONGEST_DELAY = 3600.0  # seconds; who waits longer is looked for in the book
 SENT_AGAIN = 100  # messages sent in one look into the book, or kept until they can be sent
@@ -54,7 +54,8 @@ class DramatiqRunner:
         patience: float = BOUND,
         explain: Callable[[BaseException], str] = sentence,
     ) -> None:
-        """`url`: `redis://host:port/number`. Whoever shares it and `namespace` shares the jobs.
+        """`url`: `redis://host:port/number`, or `rediss:`, `unix:`. Whoever shares it and
+        `namespace` shares the jobs.
 
         `patience`, `explain`: as EmbeddedRunner has them.
         """
@@ -75,7 +76,7 @@ class DramatiqRunner:
         self._unsent: deque[Job] = deque(maxlen=SENT_AGAIN)
         self._counts: Mapping[str, int] = {}
         self._away: str | None = None
-        self._place = _without_password(url)
+        self._place = f"Redis at {redacted(url)}"
         self._client = redis.Redis.from_url(
             url,
             socket_timeout=ANSWER_S,
@@ -214,8 +215,3 @@ class DramatiqRunner:
         elif sentence is None and self._away is not None:
             logger.info("jobs are handed out again")
         self._away = sentence
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return f"Redis at {parts.hostname or 'localhost'}:{parts.port or 6379}{parts.path}"

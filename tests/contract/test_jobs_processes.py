@@ -205,7 +205,7 @@ def test_a_job_asked_for_while_the_queue_is_away_is_done_when_it_is_back(
     kept_redis.start()
 
     until(lambda: book.get(job.id).state == "done")
-    assert waiting.startswith(f"the queue at Redis at 127.0.0.1:{kept_redis.port}/0 is away")
+    assert waiting.startswith(f"the queue at Redis at {kept_redis.url} is away")
     runner.close()
     storage.close()
 
@@ -256,7 +256,7 @@ def test_messages_do_not_pile_up_while_a_long_job_keeps_the_runner_busy(
     until(lambda: looks.count > 20)
 
     client = kept_redis.client
-    waiting = client.llen("cliper:jobs")
+    waiting = client.llen("cliper-queue:jobs")
     client.close()
     leave.set()
 
@@ -264,6 +264,42 @@ def test_messages_do_not_pile_up_while_a_long_job_keeps_the_runner_busy(
     for job in jobs:
         until(lambda job=job: book.get(job.id).state == "done")
     runner.close()
+    storage.close()
+
+
+def test_a_busy_runner_keeps_no_messages_from_one_that_is_free(
+    tmp_path: Path, kept_redis: RedisServer
+):
+    held = [threading.Event(), threading.Event()]
+
+    def work(handle: Handle) -> Json:
+        number = handle.job.params["number"]
+        while number < len(held) and not held[number].is_set():
+            handle.wait(0.001)
+        return None
+
+    storage = open_storage(f"sqlite:///{tmp_path}/jobs.sqlite", max_blob_bytes=1000)
+    book = JobBook(storage)
+    hourly = Pace(look=3600.0, beat=0.02, write=0.01)  # nobody finds anything in the book
+    runners = [DramatiqRunner(book, {"work": work}, url=kept_redis.url, pace=hourly) for _ in held]
+    for runner in runners:
+        runner.start()
+        until(lambda runner=runner: runner.facts()["open"] != {})
+    jobs = [book.enqueue("work", {"number": number}, scope=SCOPE) for number in range(12)]
+    for job in jobs:
+        runners[0].wake(job)
+    for job in jobs[:2]:
+        until(lambda job=job: book.get(job.id).state == "running")
+
+    held[0].set()
+
+    for job in (jobs[0], *jobs[2:]):
+        until(lambda job=job: book.get(job.id).state == "done")
+    assert book.get(jobs[1].id).state == "running"
+    held[1].set()
+    until(lambda: book.get(jobs[1].id).state == "done")
+    for runner in runners:
+        runner.close()
     storage.close()
 
 
@@ -281,9 +317,13 @@ class Looks:
         runner._patient.counts = counts  # type: ignore[method-assign]
 
 
-def test_neither_password_nor_address_of_the_queue_is_shown_beyond_its_place():
-    runner = DramatiqRunner(
-        JobBook(open_storage("memory:", max_blob_bytes=0)), {}, url="redis://:secret@somewhere:7/2"
-    )
-    assert runner.facts()["queue"] == "Redis at somewhere:7/2"
-    assert "secret" not in str(runner.facts())
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("redis://:secret@somewhere:7/2", "Redis at redis://:***@somewhere:7/2"),
+        ("unix:///run/redis.sock", "Redis at unix:///run/redis.sock"),
+    ],
+)
+def test_where_the_queue_is_can_be_read_without_its_password(url: str, place: str):
+    book = JobBook(open_storage("memory:", max_blob_bytes=0))
+    assert DramatiqRunner(book, {}, url=url).facts()["queue"] == place

@@ -14,7 +14,8 @@ class Killed(BaseException):
 class AwayStorage:
     """Wraps a store. `away`: every call fails. `fail_swaps`: so many swaps happen, and then fail.
 
-    `calls` counts what was asked; the one with the number `killed_at` never happens.
+    `calls` counts what was asked; the one with the number `killed_at` never happens, and before the
+    one with the number `held_at`, `meanwhile` happens.
     """
 
     def __init__(self, storage: Storage) -> None:
@@ -23,6 +24,8 @@ class AwayStorage:
         self.fail_swaps = 0
         self.calls = 0
         self.killed_at: int | None = None
+        self.held_at: int | None = None
+        self.meanwhile: Callable[[], object] = lambda: None
 
     @property
     def name(self) -> str:
@@ -63,5 +66,7 @@ class AwayStorage:
         self.calls += 1
         if self.calls == self.killed_at:
             raise Killed
+        if self.calls == self.held_at:
+            self.meanwhile()
         if self.away:
             raise StorageAway("the store cannot be reached")

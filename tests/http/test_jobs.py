@@ -266,12 +266,16 @@ def test_health_says_what_jobs_do_also_while_the_store_is_away(counting: Countin
 
 
 def test_a_service_without_jobs_says_so(start_service: StartService):
-    client = start_service().client
+    services = replace(start_service().services, jobs=None)
+    client = create_app(services).test_client()
 
     for answer in (client.get("/jobs"), client.post("/jobs", json={}), client.delete("/jobs/x")):
         assert (answer.status_code, answer.get_json()) == (
             404,
-            {"error": "this service runs no jobs"},
+            {
+                "error": "this service runs no jobs: it needs LABEL_STUDIO_URL and "
+                "LABEL_STUDIO_API_KEY"
+            },
         )
     assert "jobs" not in client.get("/health").get_json()
 

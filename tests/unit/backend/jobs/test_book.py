@@ -528,6 +528,47 @@ def test_wherever_a_process_is_killed_asking_again_gives_one_job_that_is_done(ac
             return
 
 
+@pytest.mark.parametrize("other", ["ask", "resume", "take", "cancel", "mend"])
+@pytest.mark.parametrize("action", ACTIONS)
+def test_whatever_another_process_does_between_two_steps_there_is_at_most_one_live_job(
+    action: str, other: str
+):
+    """Held before its first call of the store, before its second, and so on to its last."""
+    for number in itertools.count(1):
+        bench = Bench(keep=1)
+        act = prepared(bench, action)
+        theirs = JobBook(bench.memory, clock=bench.clock, rules=bench.book.rules)
+        listed = [job for job in theirs.all() if job.key == "k"]
+        taken: list[Lease | None] = []
+        bench.store.held_at = bench.store.calls + number
+        bench.store.meanwhile = {
+            "ask": lambda theirs=theirs: theirs.enqueue("count", {}, scope=HERE, key="k"),
+            "resume": lambda theirs=theirs, listed=listed: [theirs.resume(j.id) for j in listed],
+            "take": lambda theirs=theirs, taken=taken: taken.append(
+                theirs.claim("b", token="token of b", kinds=KINDS)
+            ),
+            "cancel": lambda theirs=theirs, listed=listed: [theirs.cancel(j.id) for j in listed],
+            "mend": theirs.mend,
+        }[other]
+
+        mine = act()
+
+        survived = bench.store.calls < bench.store.held_at
+        bench.store.held_at = None
+        live = [job for job in theirs.all() if not job.ended and job.key == "k"]
+        assert len(live) <= 1, number
+        if action == "place" or (action, other) == ("resume", "ask"):
+            assert len(live) == 1, number
+        if isinstance(mine, Lease):
+            assert taken in ([], [None])
+        asked, _ = bench.ask(key="k")
+        assert [job.id for job in live] in ([], [asked.id])
+        if not any(taken) and not isinstance(mine, Lease) and asked.state == "queued":
+            assert bench.taken("c").job.id == asked.id  # and it can be found
+        if survived:
+            return
+
+
 @pytest.mark.parametrize("action", ACTIONS)
 def test_a_store_that_goes_away_in_the_middle_of_a_write_is_waited_for_and_nothing_is_done_twice(
     action: str,
