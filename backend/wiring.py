@@ -14,6 +14,7 @@ from .jobs.base import Runner, Works
 from .jobs.book import JobBook
 from .jobs.desk import JobDesk
 from .jobs.embedded import EmbeddedRunner
+from .jobs.running import sentence
 from .keeping import Keeping
 from .model_host import ModelHost, ModelSource, Progress
 from .model_pool import ModelChoice, ModelPool
@@ -37,6 +38,7 @@ __all__ = [
     "limits",
     "pictures",
     "real_model",
+    "runner",
     "store",
     "tile_plan",
 ]
@@ -118,8 +120,15 @@ def runner(settings: Settings, book: JobBook, works: Works) -> Runner:
     if scheme_of(settings.storage) in REDIS_SCHEMES:
         from .jobs.dramatiq_runner import DramatiqRunner
 
-        return DramatiqRunner(book, works, url=settings.storage)
-    return EmbeddedRunner(book, works)
+        return DramatiqRunner(book, works, url=settings.storage, explain=_explained)
+    return EmbeddedRunner(book, works, explain=_explained)
+
+
+def _explained(error: BaseException) -> str:
+    """Why a job failed; the model's own sentences are for people too."""
+    from cliper_model.errors import CliperError
+
+    return str(error) if isinstance(error, CliperError) else sentence(error)
 
 
 def limits(settings: Settings) -> Limits:

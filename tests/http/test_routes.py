@@ -21,6 +21,7 @@ def test_health_tells_what_runs_and_where(service: Service):
         "profile": "paintbox",
         "model": {"state": "ready", "progress": 100, "reason": None},
         "other_models": [],
+        "storage": {"store": "memory", "trouble": None},
         "device": "cpu",
         "dtype": "float32",
         "fallbacks": [],
