@@ -134,6 +134,16 @@ class StudioServer:
         """Listens again, at the same address."""
         self._restart(True)
 
+    def forget(self) -> None:
+        """Empty, as at the start."""
+        with self.lock:
+            self.projects.clear()
+            for table in (self.tasks, self.predictions, self.annotations, self.drafts, self.views):
+                table.clear()
+            self.calls.clear()
+            self.faults.clear()
+            self.before = lambda call: None
+
     def asked(self, pattern: str) -> list[Call]:
         """Requests so far whose `METHOD /path` holds the pattern."""
         with self.lock:
@@ -248,17 +258,30 @@ class StudioServer:
     def _touch(self, task: int) -> None:
         self.tasks[task].update(updated_at=self.now(), updated_by=1)
 
-    def _listed(self, task: Json) -> Json:
-        mine = [one for one in self.annotations.values() if one["task"] == task["id"]]
-        models = [p for p in self.predictions.values() if p["task"] == task["id"]]
-        return {
-            **task,
-            "total_annotations": sum(not one["was_cancelled"] for one in mine),
-            "cancelled_annotations": sum(one["was_cancelled"] for one in mine),
-            "total_predictions": len(models),
-            "predictions_model_versions": [one["model_version"] for one in models],
-            "draft_exists": any(one["task"] == task["id"] for one in self.drafts.values()),
+    def _listed(self, project: int) -> list[Json]:
+        """All tasks of a project with what the Data Manager adds to them."""
+        listed = {
+            one["id"]: {
+                **one,
+                "total_annotations": 0,
+                "cancelled_annotations": 0,
+                "total_predictions": 0,
+                "predictions_model_versions": [],
+                "draft_exists": False,
+            }
+            for one in self._of(project)
         }
+        for one in self.annotations.values():
+            if (task := listed.get(one["task"])) is not None:
+                task["cancelled_annotations" if one["was_cancelled"] else "total_annotations"] += 1
+        for one in self.predictions.values():
+            if (task := listed.get(one["task"])) is not None:
+                task["total_predictions"] += 1
+                task["predictions_model_versions"].append(one["model_version"])
+        for one in self.drafts.values():
+            if (task := listed.get(one["task"])) is not None:
+                task["draft_exists"] = True
+        return list(listed.values())
 
     # -- answers ------------------------------------------------------------------------
 
@@ -333,7 +356,7 @@ class StudioServer:
             query = view["data"]
         else:
             query = json.loads(call.query.get("query", "{}"))
-        found = [self._listed(one) for one in self._of(project)]
+        found = self._listed(project)
         for rule in (query.get("filters") or {}).get("items", []):
             found = [one for one in found if _holds(rule, one)]
         for order in query.get("ordering") or ["tasks:id"]:
