@@ -1,6 +1,5 @@
 """Many pictures in any order: bounded, each task once, and nothing left behind."""
 
-import gc
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -36,7 +35,6 @@ MEGABYTE = 1_000_000
 @pytest.fixture(autouse=True)
 def no_thread_is_left():
     yield
-    gc.collect()
     assert not [one.name for one in threading.enumerate() if one.name.startswith("fetch")]
 
 
