@@ -100,7 +100,7 @@ class Wanted:
         )
 
     def to_json(self) -> dict[str, Json]:
-        return {**vars(self), "filters": list(self.filters), "tasks": list(self.tasks)}
+        return {**vars(self), "filters": list(self.filters), "tasks": list(self.tasks) or None}
 
     def conditions(self) -> Filters:
         """The filters as the Data Manager takes them."""
@@ -183,9 +183,13 @@ def _number(params: Mapping[str, Json], name: str) -> int | None:
 
 
 def _numbers(params: Mapping[str, Json], name: str) -> tuple[int, ...]:
-    given = params.get(name) or ()
+    given = params.get(name)
+    if given is None:
+        return ()
     if isinstance(given, str) or not isinstance(given, Sequence) or len(given) > MOST_TASKS:
         raise BadRequest(f"{name} must be a list of at most {MOST_TASKS} task numbers")
+    if not given:  # would be taken for all of them
+        raise BadRequest(f"{name} must name at least one; leave it out for all")
     for one in given:
         if isinstance(one, bool) or not isinstance(one, int) or one < 1:
             raise BadRequest(f"{name} must hold whole numbers from 1 on, got {one!r}")

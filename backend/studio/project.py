@@ -203,9 +203,14 @@ class StudioProject:
         return sorted(listed, key=lambda one: int(one["id"]))
 
     def annotations(self, task: int) -> list[Json]:
-        """All annotations of a task, skipped ones too; none of one that is gone."""
+        """All annotations of a task, skipped ones too; none of one that is gone.
+
+        `/api/tasks/ID/annotations/` leaves skipped ones out. Label Studio may ask its model for
+        predictions of a task that has none, so ask only about tasks with predictions.
+        """
         try:
-            return list(self.studio.get(f"/api/tasks/{task}/annotations/") or ())
+            told = self.studio.get(f"/api/tasks/{task}/", params={"resolve_uri": "false"})
+            return list(told["annotations"])
         except StudioRefused as error:
             if error.status == 404 and self._is_gone(task):
                 return []

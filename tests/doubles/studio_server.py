@@ -401,7 +401,14 @@ class StudioServer:
     def _annotations(self, call: Call, task: int) -> tuple[int, Json]:
         if task not in self.tasks:
             raise Trouble(404, "No Task matches the given query.")
-        return 200, [one for one in self.annotations.values() if one["task"] == task]
+        mine = [one for one in self.annotations.values() if one["task"] == task]
+        return 200, [one for one in mine if not one["was_cancelled"]]
+
+    def _task(self, call: Call, task: int) -> tuple[int, Json]:
+        if task not in self.tasks:
+            raise Trouble(404, "No Task matches the given query.")
+        annotations = [one for one in self.annotations.values() if one["task"] == task]
+        return 200, {**self.tasks[task], "annotations": annotations}
 
     def _annotate(self, call: Call, task: int) -> tuple[int, Json]:
         parent = call.body.get("parent_prediction")
@@ -494,6 +501,7 @@ ROUTES: tuple[tuple[str, Route], ...] = (
     (r"GET /api/projects/(\d+)/export", StudioServer._export),
     (r"GET /api/ml/?", StudioServer._connections),
     (r"GET /api/tasks/?", StudioServer._tasks),
+    (r"GET /api/tasks/(\d+)/", StudioServer._task),
     (r"DELETE /api/tasks/(\d+)/", StudioServer._delete_task),
     (r"GET /api/tasks/(\d+)/annotations/", StudioServer._annotations),
     (r"POST /api/tasks/(\d+)/annotations/", StudioServer._annotate),

@@ -119,6 +119,18 @@ def tell(url: str, token: str) -> Story:
     story["built on"] = [
         each["parent_prediction"] == first for each in project.annotations(numbers[1])
     ]
+    skipped = project.predictions(numbers[2])[0]["id"]
+    studio.post(
+        f"/api/tasks/{numbers[2]}/annotations/",
+        json=given(was_cancelled=True, parent_prediction=skipped),
+    )
+    story["skipped"] = [
+        (each["was_cancelled"], each["parent_prediction"] == skipped)
+        for each in project.annotations(numbers[2])
+    ]
+    story["listed without skipped"] = [
+        len(studio.get(f"/api/tasks/{number}/annotations/")) for number in numbers
+    ]
     story["drafted"] = one.places(sorted(project.drafted()))
     story["free"] = one.places(project.ids(unannotated()))
     story["undrafted"] = project.count([has_draft(), has_version(OURS)])

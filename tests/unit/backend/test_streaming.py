@@ -418,10 +418,10 @@ def test_a_stream_of_lists_of_pictures_says_what_a_request_says():
 @pytest.mark.parametrize(
     ("error", "kind", "passing"),
     [
-        (Unreachable("nobody answers"), "Unreachable", True),
-        (ImageBroken("truncated"), "ImageBroken", False),
-        (ValueError("Invalid IPv6 URL"), "CouldNotPredict", False),
-        (MemoryError(), "OutOfMemory", False),
+        (Unreachable("nobody answers"), "unreachable", True),
+        (ImageBroken("truncated"), "image broken", False),
+        (ValueError("Invalid IPv6 URL"), "could not predict", False),
+        (MemoryError(), "out of memory", False),
     ],
 )
 def test_a_bad_picture_is_told_by_its_kind(error: Exception, kind: str, passing: bool):
@@ -447,7 +447,7 @@ def test_a_task_without_a_picture_costs_nobody_else(data: dict):
     predictor.close()
 
     assert [found[n].__class__ for n in (1, 2, 3)] == [Predicted, NotPredicted, Predicted]
-    assert found[2].kind == "TaskDataMissing"
+    assert found[2].kind == "task data missing"
 
 
 def test_a_task_over_which_the_plan_itself_stumbles_costs_nobody_else():

@@ -137,6 +137,15 @@ def test_a_version_that_looks_alike_is_said(
     assert f"has predictions of {VERSION}-checked" in caplog.text
 
 
+def test_a_project_of_the_same_number_elsewhere_is_not_meant(
+    server: StudioServer, project: StudioProject, tasks: list[int], run: Run
+):
+    with pytest.raises(ConfigError, match="is not the one that asked"):
+        run(key=f"{project.id}.1")
+
+    assert run(key=project.facts().key)["written"] == 5
+
+
 def test_a_dry_run_counts_and_writes_nothing(
     server: StudioServer, tasks: list[int], run: Run, predictor: Scripted
 ):

@@ -91,11 +91,15 @@ def test_filters_narrow_it(server: StudioServer, project: StudioProject, progres
 
 
 @pytest.mark.parametrize("limit", range(1, 9))
-@pytest.mark.parametrize("by_tab", [False, True])
+@pytest.mark.parametrize("by", ["number", "tab", "name"])
 def test_a_limit_counts_what_is_taken_and_not_what_is_left_alone(
-    server: StudioServer, project: StudioProject, progress: Progress, limit: int, by_tab: bool
+    server: StudioServer, project: StudioProject, progress: Progress, limit: int, by: str
 ):
-    wish = {"view": tab(server, project, order="tasks:id")} if by_tab else {}
+    wish: dict[str, object] = {
+        "number": {},
+        "tab": {"view": tab(server, project, order="tasks:id")},
+        "name": {"tasks": tuple(server.ids(project.id))},
+    }[by]
     expected = [0, 2, 6, 7, 8, 9][:limit]
 
     assert chosen(server, project, progress, limit=limit, **wish) == expected
@@ -116,6 +120,18 @@ def test_a_tab_is_taken_in_its_order(
     assert chosen(server, project, progress, view=tab(server, project)) == [9, 8, 7, 6, 2, 0]
     assert aside(progress) == [1, 2, 1, 0]
     assert (progress["total"], progress.left) == (10, 6)
+
+
+def test_tasks_are_taken_by_name_in_the_order_given(
+    server: StudioServer, project: StudioProject, progress: Progress
+):
+    tasks = server.ids(project.id)
+    (stranger,) = server.ids(server.project(tasks=1))
+    given = (tasks[7], stranger, tasks[0], tasks[4], tasks[1], tasks[5])
+
+    assert chosen(server, project, progress, tasks=given) == [7, 0]
+    assert aside(progress) == [1, 1, 1, 1]
+    assert (progress["total"], progress.left) == (6, 2)
 
 
 def test_filters_narrow_a_tab_and_what_they_leave_out_is_not_gone(

@@ -14,6 +14,8 @@ def test_a_wish_survives_json():
     )
 
     assert Wanted.from_json(json.loads(json.dumps(wanted.to_json()))) == wanted
+    named = Wanted(project=3, tasks=(9, 7), key="3.1769855431", include_annotated=True)
+    assert Wanted.from_json(json.loads(json.dumps(named.to_json()))) == named
 
 
 def test_a_project_is_enough():
@@ -35,6 +37,12 @@ def test_a_project_is_enough():
         ({"project": 3, "redo": 1}, "redo must be true or false, got 1"),
         ({"project": 3, "dry_run": "yes"}, "dry_run must be true or false"),
         ({"project": 3, "colour": 1}, "unknown field 'colour'; known are dry_run, filters"),
+        ({"project": 3, "tasks": []}, "tasks must name at least one; leave it out for all"),
+        ({"project": 3, "tasks": {}}, "tasks must be a list"),
+        ({"project": 3, "tasks": "12"}, "tasks must be a list"),
+        ({"project": 3, "tasks": [True]}, "tasks must hold whole numbers from 1 on, got True"),
+        ({"project": 3, "tasks": [1], "view": 2}, "give tasks or a view, not both"),
+        ({"project": 3, "key": 7}, "key must be a project's number and birth"),
         ({"project": 3, "filters": "data.a=b"}, "filters must be a list"),
         ({"project": 3, "filters": {"a": 1}}, "filters must be a list"),
         ({"project": 3, "filters": 0}, "filters must be a list"),

@@ -516,7 +516,7 @@ def test_a_task_that_goes_meanwhile_is_no_trouble(
         server.predict(task, VERSION)
 
     def remove(call) -> None:
-        if call.path.endswith(f"{tasks[0]}/annotations/"):
+        if call.path == f"/api/tasks/{tasks[0]}/":
             server.remove(tasks[0])
 
     server.before = remove
