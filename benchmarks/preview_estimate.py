@@ -21,7 +21,7 @@ from typing import Any
 import cv2
 
 from backend import wiring
-from backend.cli.running import ready_services, shares_processor, studio_of
+from backend.cli.running import ready_services, shares_processor
 from backend.demo import projects
 from backend.demo.label_studio_api import LabelStudioApi
 from backend.demo.projects import Picture
@@ -98,8 +98,10 @@ def measured(name: str, url: str, token: str, database: Path | None) -> dict[str
         label_studio_api_key=token,
         result_cache_mb=0,
     )
-    services = ready_services(settings, lambda status: None, build=wiring.build)
-    project = StudioProject(studio_of(settings), number)
+    services = ready_services(settings)
+    address = wiring.label_studio(settings)
+    assert address is not None
+    project = StudioProject(address.open(time.sleep), number)
     shared = shares_processor(settings, services)
     begun = time.perf_counter()
     wanted = Wanted(project=number)

@@ -1,14 +1,15 @@
 """`cliper preview`: what a run over a project would bring, on a sample, with nothing written."""
 
 import argparse
+import contextlib
 import json
-import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import BadRequest
-from ..settings import Settings
+from . import running
 
 if TYPE_CHECKING:
     from ..prelabel.preview import Preview
@@ -22,9 +23,9 @@ WIDEST = 28  # letters of a label in the table
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--project", type=int, required=True, metavar="ID", help="number of the project"
-    )
+    from ..prelabel.wanted import FILTER_HELP
+
+    parser.add_argument("--project", type=int, required=True, metavar="ID", help="its number")
     parser.add_argument(
         "-n", type=int, default=24, metavar="TASKS", help="tasks to look at, 1 to 200; default: 24"
     )
@@ -34,13 +35,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="CONDITION",
-        help="only tasks such as 'data.split=train' or 'id>=100'; may be given several times",
+        help=f"only tasks for which it holds, {FILTER_HELP}; several have to hold together",
     )
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="where results go; default: preview-ID"
     )
-    parser.add_argument("--url", metavar="URL", help="like LABEL_STUDIO_URL")
-    parser.add_argument("--token", metavar="TOKEN", help="like LABEL_STUDIO_API_KEY")
+    running.configure(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,24 +54,26 @@ def run(args: argparse.Namespace) -> int:
     from ..prelabel.page import command
     from ..prelabel.wanted import Wanted
     from ..studio.project import StudioProject
-    from .running import ModelBar, ready_services, shares_processor, studio_of
+    from ..wiring import check_choice, label_studio
 
     if not 1 <= args.n <= use_case.MOST_TASKS:
         raise BadRequest(f"-n must be from 1 to {use_case.MOST_TASKS}, got {args.n}")
     wanted = Wanted.from_json({"project": args.project, "view": args.view, "filters": args.filter})
-    given = {"LABEL_STUDIO_URL": args.url, "LABEL_STUDIO_API_KEY": args.token}
-    settings = Settings.from_environ(
-        {**os.environ, **{name: value for name, value in given.items() if value}}
-    )
+    settings = running.settings_of(args)
+    check_choice(settings)
     out = args.out or Path(f"preview-{args.project}")
     _prepare(out)
-    studio = studio_of(settings)
-    project = StudioProject(studio, args.project)
-    project.facts()  # before the model is loaded: a wrong number costs no minutes
-    with ModelBar() as note:
-        services = ready_services(settings, note)
-    try:
-        with tqdm(total=args.n, unit="task", disable=None, file=sys.stderr) as bar:
+    address = label_studio(settings)
+    assert address is not None  # `settings_of` saw to it
+    with contextlib.closing(address.open(time.sleep)) as studio:
+        project = StudioProject(studio, args.project)
+        project.facts()  # before the model is loaded: a wrong number costs no minutes
+        with running.ModelBar() as note:
+            services = running.ready_services(settings, note)
+        with (
+            contextlib.closing(services),
+            tqdm(total=args.n, unit="task", disable=None, file=sys.stderr) as bar,
+        ):
 
             def told(done: int, of: int) -> None:
                 bar.total, bar.n = of, done
@@ -82,12 +84,9 @@ def run(args: argparse.Namespace) -> int:
                 services.predictor,
                 wanted,
                 args.n,
-                shares_processor=shares_processor(settings, services),
+                shares_processor=running.shares_processor(settings, services),
                 told=told,
             )
-    finally:
-        services.close()
-        studio.close()
     _save(seen, out)
     print(table(seen))
     print(f"look at {out / 'page.html'}, then go on with: {command(wanted)}")

@@ -282,7 +282,7 @@ class _Table:
 def _tasks(project: StudioProject, numbers: Sequence[int]) -> Iterator[Task]:
     """The sample's tasks; who was deleted meanwhile is left out."""
     for first in range(0, len(numbers), PAGE):
-        yield from (one.task for one in project.page([among(numbers[first : first + PAGE])]).tasks)
+        yield from (one.task for one in project.tasks(numbers[first : first + PAGE]).values())
 
 
 def _seconds_per_page(project: StudioProject, numbers: "array[int]") -> float:

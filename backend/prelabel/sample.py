@@ -2,6 +2,7 @@
 
 import random
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -44,10 +45,10 @@ def candidates(project: StudioProject, wanted: Wanted, version: str) -> Candidat
     conditions = wanted.conditions()
     free = [] if wanted.include_annotated else unannotated()
     lacks = [] if wanted.redo else [lacks_version(version)]
-    if wanted.view is not None:
-        tab = project.ids_of_view(wanted.view)
-        found = _those(project, tab, conditions) if conditions else tab
-        to_do = _those(project, found, [*free, *lacks]) if free or lacks else found
+    if wanted.view is not None or wanted.tasks:
+        named = wanted.tasks if wanted.view is None else project.ids_of_view(wanted.view)
+        found = _those(project, named, conditions)
+        to_do = _those(project, found, [*free, *lacks])
     else:
         found = array("q", project.ids(conditions))
         to_do = array("q", project.ids([*conditions, *lacks, *free]))
@@ -69,8 +70,10 @@ def evenly(numbers: "array[int]", count: int, *, seed: int = SEED) -> list[int]:
     return [numbers[chance.randrange(begin, end)] for begin, end in pairwise(edges)]
 
 
-def _those(project: StudioProject, numbers: "array[int]", filters: Filters) -> "array[int]":
+def _those(project: StudioProject, numbers: Sequence[int], filters: Filters) -> "array[int]":
     """Those of the numbers that match, in their order."""
+    if not filters:
+        return array("q", numbers)
     found = array("q")
     for first in range(0, len(numbers), CHUNK):
         chunk = numbers[first : first + CHUNK]

@@ -25,7 +25,7 @@ class ReadOnlyProject:
     """`asked` counts requests for tasks with their data."""
 
     config: str
-    tasks: Sequence[Kept]
+    kept: Sequence[Kept]
     title: str = "a project"
     listing_predicts: bool = False
     views: Mapping[int, Sequence[int]] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class ReadOnlyProject:
             title=self.title,
             label_config=self.config,
             model_version=None,
-            tasks=len(self.tasks),
+            tasks=len(self.kept),
             listing_predicts=self.listing_predicts,
         )
 
@@ -61,6 +61,10 @@ class ReadOnlyProject:
         ]
         return Page(listed, len(found))
 
+    def tasks(self, numbers: Sequence[int]) -> dict[int, Listed]:
+        listed = {one.id: one for one in self.page(size=len(self.kept)).tasks}
+        return {number: listed[number] for number in numbers if number in listed}
+
     def ids(self, filters: Filters = ()) -> Iterator[int]:
         return (one.id for one in self._matching(filters))
 
@@ -68,7 +72,7 @@ class ReadOnlyProject:
         return array("q", self.views[view])
 
     def _matching(self, filters: Filters) -> list[Kept]:
-        return [one for one in self.tasks if all(holds(each, one) for each in filters)]
+        return [one for one in self.kept if all(holds(each, one) for each in filters)]
 
 
 def holds(condition: Mapping[str, Any], task: Kept) -> bool:

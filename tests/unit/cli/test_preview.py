@@ -108,7 +108,7 @@ def test_who_is_to_be_asked_has_to_be_said(arguments, left_out: str, capsys):
 
     assert main([*arguments[:place], *arguments[place + 2 :]]) == 2
 
-    assert f"must be set, or give {left_out}" in capsys.readouterr().err
+    assert f"or give {left_out}" in capsys.readouterr().err
 
 
 def test_a_model_that_cannot_be_loaded_is_a_sentence(arguments, monkeypatch, capsys):

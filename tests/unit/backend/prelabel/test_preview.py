@@ -91,8 +91,8 @@ def test_failures_are_counted_by_kind_and_retries_are_waited_for():
     seen = looked_at("red", "gone", "gone", "silent")
 
     assert {kind: one.count for kind, one in seen.failures.items()} == {
-        "ImageMissing": 2,
-        "Unreachable": 1,
+        "image missing": 2,
+        "unreachable": 1,
     }
     assert seen.estimate.seconds >= sum(AGAIN)
     assert "3 of 4 tasks of the sample failed, so will others" in seen.warnings()
