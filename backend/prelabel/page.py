@@ -106,8 +106,10 @@ def page(seen: Preview) -> str:
         *_warnings(seen),
         *_sheet(seen),
         *_labels(seen.rows, seen.palette),
+        '<div class="two">',
         *_regions(seen.regions),
         *_time(seen),
+        "</div>",
         *_failures(seen),
         "<h2>Go on</h2>",
         f"<pre><code>{escape(command(seen.wanted))}</code></pre>",
@@ -259,7 +261,7 @@ def _presence(row: Row) -> str:
 def _regions(counts: Sequence[int]) -> Iterator[str]:
     if not counts:
         return
-    yield "<h2>Regions per task</h2>"
+    yield "<section><h2>Regions per task</h2>"
     yield (
         f"<p>{median(counts):g} in the middle, {max(counts)} at most, "
         f"{plural(sum(counts), 'region')} in {plural(len(counts), 'task')}.</p>"
@@ -274,14 +276,14 @@ def _regions(counts: Sequence[int]) -> Iterator[str]:
             f'<i style="width:{100 * many / most:.0f}%"></i></span></td>'
             f'<td class="count">{many}</td></tr>'
         )
-    yield "</tbody></table>"
+    yield "</tbody></table></section>"
 
 
 def _time(seen: Preview) -> Iterator[str]:
     foretold, pace = seen.estimate, seen.pace
     if not seen.tasks:
         return
-    yield "<h2>Time and room</h2>"
+    yield "<section><h2>Time and room</h2>"
     aside = f", after {plural(seen.warm_up, 'task')} of warming up" if seen.warm_up else ""
     yield (
         f"<p>{plural(pace.tasks, 'task')} timed{aside}: {pace.per_task:.3g} s each. Listing a page "
@@ -299,6 +301,7 @@ def _time(seen: Preview) -> Iterator[str]:
                 f'<td class="count">{percent(share)}</td></tr>'
             )
         yield "</tbody></table>"
+    yield "</section>"
 
 
 def _failures(seen: Preview) -> Iterator[str]:

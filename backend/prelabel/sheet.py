@@ -47,7 +47,7 @@ def draw(tiles: Sequence[Tile], palette: Palette, headline: str) -> Image.Image:
     for place, label in enumerate(shown):
         x = MARGIN + place % across * LEGEND_WIDE
         y = top + place // across * LEGEND_ROW
-        pen.rounded_rectangle((x, y + 1, x + 20, y + 16), 4, palette.colour(*label))
+        pen.rounded_rectangle((x, y + 1, x + 20, y + 16), 4, palette.colour(*label), CARD)
         name = textwrap.shorten(label[1], NAME, placeholder="…") or label[1][:NAME]
         pen.text((x + 28, y - 1), name, INK, ImageFont.load_default(15))
     return sheet
