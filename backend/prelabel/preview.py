@@ -8,7 +8,7 @@ are painted from the regions as Label Studio would get them, when the clock has 
 
 import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ import numpy as np
 from ..labelstudio.tasks import Task
 from ..outcomes import NotPredicted, Outcome, Predicted
 from ..painting import written_name
-from ..plan import View
+from ..plan import View, choice_of
 from ..predictor import Desk, Sees
 from ..studio.project import PAGE, ProjectFacts, StudioProject, above, among, has_draft
 from .estimate import Estimate, Meter, Pace, estimate
@@ -32,8 +32,10 @@ MOST_TASKS = 200  # of a sample: their regions are kept until they are painted
 MOST_ROWS = 500  # labels of a table; task data may bring any number
 LOOKED_AT = 3  # pages of tasks listed for the clock
 EVERYWHERE = 8  # pictures a label has to be in, all of them, before we wonder
-UNLIKE = 0.35
-"""Median of the highest presence below which pictures are called unlike the training pictures."""
+UNLIKE: Mapping[str, float] = {"demo": 0.98}
+"""By profile: median over pictures of the highest presence, below which they are called unlike the
+training pictures. Measured with `benchmarks/unlike.py`, see `results/unlike-demo.json`. Of other
+profiles nobody knows yet: there it is the presence a label must have to be found at all."""
 
 UNLIKE_SENTENCE = (
     "these pictures may be unlike the model's training pictures; look before you go on"
@@ -114,6 +116,7 @@ class Preview:
     rows: Sequence[Row]
     regions: Sequence[int]  # per predicted task
     highest: Sequence[float]  # presence per picture, of its likeliest label
+    unlike_below: float  # as their median
     failures: dict[str, Failed]
     pace: Pace
     warm_up: int
@@ -142,7 +145,7 @@ class Preview:
             "tasks": {"matching": len(self.candidates.all), "to_do": len(self.candidates.to_do)},
             "sample": {"seed": self.seed, "tasks": list(self.tasks), "failed": self.failed},
             "median_presence": _rounded(self.median_presence),
-            "unlike_below": UNLIKE,
+            "unlike_below": self.unlike_below,
             "labels": [row.to_json() for row in self.rows],
             "regions_per_task": list(self.regions),
             "failures": {
@@ -219,6 +222,7 @@ def preview(
         rows=list(table.rows.values()),
         regions=[one.count for one in predicted],
         highest=table.highest,
+        unlike_below=_unlike_below(seat.desk),
         failures=dict(progress.failures),
         pace=pace,
         warm_up=meter.warm_up,
@@ -301,6 +305,17 @@ def _seconds_per_page(project: StudioProject, numbers: "array[int]") -> float:
     return median(seconds)
 
 
+def _unlike_below(desk: Desk) -> float:
+    """The lowest bound of the models and labels at work."""
+    bounds = []
+    for one in desk.plan.wanted:
+        choice = choice_of(one)
+        decision = one.decision(desk.segmenters[choice].decision(one.preset))
+        needed = np.min(decision.presence_threshold, initial=1.0)
+        bounds.append(UNLIKE.get(desk.plan.identities[choice].profile, float(needed)))
+    return min(bounds)
+
+
 def _warnings(seen: Preview) -> Iterator[str]:
     looked = len(seen.tasks)
     if not looked:
@@ -313,7 +328,7 @@ def _warnings(seen: Preview) -> Iterator[str]:
     elif seen.failed:
         yield f"{seen.failed} of {looked} tasks of the sample failed, so will others"
     highest = seen.median_presence
-    if highest is not None and highest < UNLIKE:
+    if highest is not None and highest < seen.unlike_below:
         yield UNLIKE_SENTENCE
     looked_for = [row for row in seen.rows if row.presences]
     never = [row.label for row in looked_for if not row.found]

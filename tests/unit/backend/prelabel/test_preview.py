@@ -103,6 +103,12 @@ def test_low_presence_is_warned_about_with_the_one_sentence():
     assert UNLIKE_SENTENCE not in looked_at("red", "red", "none").warnings()
 
 
+def test_where_nothing_was_measured_the_bound_is_what_a_label_must_reach_to_be_found():
+    config = RED_AND_BLUE.replace('toName="image"', 'toName="image" model_score_threshold="0.8"')
+
+    assert looked_at("red", config=config).unlike_below == 0.8
+
+
 def test_labels_that_are_nowhere_or_everywhere_are_named():
     warnings = looked_at(*["red"] * 8).warnings()
 
