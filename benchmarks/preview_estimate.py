@@ -4,7 +4,8 @@
 
 Makes projects of drawn scenes in a real Label Studio on this machine, previews 24 tasks of each,
 then pre-labels all of it and compares; previews again, since other work on the machine may have
-come or gone meanwhile. Writes `results/preview-estimate.json`; exit status 1 if a
+come or gone meanwhile. Our own processor time per task tells how well the sample stands for the
+whole, whatever else the machine does. Writes `results/preview-estimate.json`; exit status 1 if a
 run took a quarter more or less than foretold.
 """
 
@@ -105,15 +106,25 @@ def measured(name: str, url: str, token: str, database: Path | None) -> dict[str
     shared = shares_processor(settings, services)
     begun = time.perf_counter()
     wanted = Wanted(project=number)
-    seen = preview(project, services.predictor, wanted, SAMPLE, shares_processor=shared)
+    worked: dict[int, float] = {}  # tasks done -> seconds of all our cores
+    seen = preview(
+        project,
+        services.predictor,
+        wanted,
+        SAMPLE,
+        shares_processor=shared,
+        told=lambda done, of: worked.update({done: time.process_time()}),
+    )
     took = time.perf_counter() - begun
 
     before = _size(database)
     progress = Progress()
     hooks = Hooks(told=lambda _: None, pause=lambda: None, wait=time.sleep)
-    begun = time.perf_counter()
+    begun, work_begun = time.perf_counter(), time.process_time()
     prelabel(project, services.predictor, wanted, progress, hooks)
     seconds = time.perf_counter() - begun
+    work = (time.process_time() - work_begun) / count
+    sample_work = (worked[SAMPLE] - worked[seen.warm_up]) / (SAMPLE - seen.warm_up)
     assert progress["written"] == count
     redo = Wanted(project=number, redo=True)
     after = preview(project, services.predictor, redo, SAMPLE, shares_processor=shared)
@@ -122,6 +133,8 @@ def measured(name: str, url: str, token: str, database: Path | None) -> dict[str
         "tasks": count,
         "estimate / run": round(seen.estimate.seconds / seconds, 3),
         "estimate after it / run": round(after.estimate.seconds / seconds, 3),
+        "processor time per task, sample / run": round(sample_work / work, 3),
+        "processor time per task, seconds": round(work, 4),
         "estimate, seconds": round(seen.estimate.seconds, 2),
         "run, seconds": round(seconds, 2),
         "preview, seconds": round(took, 2),

@@ -56,7 +56,7 @@ def gradient(chance: np.random.Generator, scene: Pixels) -> Pixels:
     from_, to = chance.integers(0, 256, (2, 3))
     steps = np.linspace(0, 1, SIZE)[:, None, None]
     whole = (from_ + (to - from_) * steps).repeat(SIZE, axis=1)
-    return np.asarray(np.rot90(whole, chance.integers(4)), np.uint8)
+    return np.asarray(np.rot90(whole, int(chance.integers(4))), np.uint8)
 
 
 def plain(chance: np.random.Generator, scene: Pixels) -> Pixels:

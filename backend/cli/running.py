@@ -130,9 +130,14 @@ def shares_processor(settings: Settings, services: Services) -> bool:
         return False
     import torch
 
-    return is_here(settings.label_studio_url or "") and torch.get_num_threads() >= len(
-        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    )
+    return is_here(settings.label_studio_url or "") and torch.get_num_threads() >= cores()
+
+
+def cores() -> int:
+    """That this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def is_here(url: str) -> bool:

@@ -20,11 +20,11 @@ from ..outcomes import NotPredicted, Outcome, Predicted
 from ..painting import written_name
 from ..plan import View, choice_of
 from ..predictor import Desk, Sees
-from ..studio.project import PAGE, ProjectFacts, StudioProject, above, among, has_draft
+from ..studio.project import PAGE, Filters, ProjectFacts, StudioProject, above, among, has_draft
 from .estimate import Estimate, Meter, Pace, estimate
 from .progress import Failed, Progress
 from .run import AGAIN, Predicts, sit_down
-from .sample import SEED, Candidates, candidates, evenly
+from .sample import SEED, Candidates, candidates, evenly, still_open
 from .tiles import Album, Found, Palette, Tile
 from .wanted import Wanted
 
@@ -184,7 +184,8 @@ def preview(
     version = seat.plan.version
     found = candidates(project, wanted, version)
     chosen = evenly(found.worth_looking_at, min(count, MOST_TASKS), seed=seed)
-    listing = _seconds_per_page(project, found.worth_looking_at)
+    filters = [*wanted.conditions(), *still_open(wanted, version)]
+    listing = _seconds_per_page(project, found.worth_looking_at, filters)
     tasks = _tasks(project, chosen)
 
     album, meter, progress = Album(), Meter(len(chosen)), Progress()
@@ -289,7 +290,7 @@ def _tasks(project: StudioProject, numbers: Sequence[int]) -> Iterator[Task]:
         yield from (one.task for one in project.tasks(numbers[first : first + PAGE]).values())
 
 
-def _seconds_per_page(project: StudioProject, numbers: "array[int]") -> float:
+def _seconds_per_page(project: StudioProject, numbers: "array[int]", filters: Filters) -> float:
     """What a run asks Label Studio before each page of tasks, timed at a few places."""
     if not numbers:
         return 0.0
@@ -297,7 +298,7 @@ def _seconds_per_page(project: StudioProject, numbers: "array[int]") -> float:
     for part in range(LOOKED_AT):
         before = numbers[len(numbers) * part // LOOKED_AT] - 1
         begun = time.perf_counter()
-        page = project.page(after=before).tasks
+        page = project.page(filters, after=before).tasks
         project.facts()
         if page:
             list(project.ids([among(one.id for one in page), has_draft(), above(before)]))

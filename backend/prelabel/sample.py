@@ -42,20 +42,24 @@ def candidates(project: StudioProject, wanted: Wanted, version: str) -> Candidat
 
     Raises StudioRefused, StudioAway.
     """
-    conditions = wanted.conditions()
-    free = [] if wanted.include_annotated else unannotated()
-    lacks = [] if wanted.redo else [lacks_version(version)]
+    conditions, open_ = wanted.conditions(), still_open(wanted, version)
     if wanted.view is not None or wanted.tasks:
         named = wanted.tasks if wanted.view is None else project.ids_of_view(wanted.view)
         found = _those(project, named, conditions)
-        to_do = _those(project, found, [*free, *lacks])
+        to_do = _those(project, found, open_)
     else:
         found = array("q", project.ids(conditions))
-        to_do = array("q", project.ids([*conditions, *lacks, *free]))
+        to_do = array("q", project.ids([*conditions, *open_]))
     if not wanted.include_annotated:
         drafted = set(project.ids([has_draft()]))
         to_do = array("q", (number for number in to_do if number not in drafted))
     return Candidates(all=found, to_do=to_do[: wanted.limit])
+
+
+def still_open(wanted: Wanted, version: str) -> Filters:
+    """What a run leaves alone does not match: what is done, and what people have annotated."""
+    free = [] if wanted.include_annotated else unannotated()
+    return [*free, *([] if wanted.redo else [lacks_version(version)])]
 
 
 def evenly(numbers: "array[int]", count: int, *, seed: int = SEED) -> list[int]:
