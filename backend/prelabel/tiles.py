@@ -2,7 +2,6 @@
 
 import json
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +23,7 @@ from ..plan import View
 TILE = 360  # pixels of the longer side
 LARGEST = 8.0  # times a tiny picture is enlarged
 PER_TASK = 4  # tiles of a task with a list of pictures
+MOST = 200  # tiles, each with its masks: 155 MB at the largest
 VISIBLE = 0.4  # share of a tile's pixel that has to be covered
 DOT = 4  # pixels, radius of a key point
 
@@ -83,12 +83,16 @@ class Album:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._small: OrderedDict[tuple[object, str], Small] = OrderedDict()
+        self._small: dict[tuple[object, str], Small] = {}
+        self._seen = 0
         self.tiles: list[Tile] = []
 
     def see(self, task: Task, view: View, pixels: UInt8[np.ndarray, "height width 3"]) -> None:
-        """Keep a small copy, of a list's first pictures only."""
-        if (view.index or 0) < PER_TASK:
+        """Keep a small copy, of a list's first pictures only, while there is room."""
+        with self._lock:
+            wanted = (view.index or 0) < PER_TASK and self._seen < MOST
+            self._seen += wanted
+        if wanted:
             small = scaled(pixels)
             with self._lock:
                 self._small[task.id, view.place] = small

@@ -87,6 +87,15 @@ def test_a_picture_nobody_saw_has_no_tile_but_counts():
     assert [one.label for one in found] == ["cat"]
 
 
+def test_a_wall_has_room_for_so_many_tiles_and_no_more(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("backend.prelabel.tiles.MOST", 1)
+    album, _, _ = hung(view_of(control("BrushLabels")))
+
+    hung(view_of(control("BrushLabels")), album)
+
+    assert len(album.tiles) == 1
+
+
 def test_a_failed_task_hangs_with_its_reason():
     album = Album()
     album.see(Task(5), view_of(control("BrushLabels")), np.zeros((4, 4, 3), np.uint8))
