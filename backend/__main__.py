@@ -25,6 +25,7 @@ COMMANDS = {
     "prelabel": "write predictions for a whole project into Label Studio, or take them back",
     "storage": "show what is kept between runs, or move it into another store",
     "doctor": "find out what is wrong between Label Studio, the service and the pictures",
+    "preview": "see on a few tasks what pre-labelling a project would bring",
     "demo": "show everything at work: Label Studio, the service, and a report",
 }
 

@@ -7,7 +7,15 @@ NotPredicted    it could not be done this time; nothing is stored, it is asked a
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
+
+
+class Presence(NamedTuple):
+    """How likely a label is in a picture, found or not: 0 to 1."""
+
+    control: str
+    label: str
+    value: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +28,7 @@ class ImageResult:
     weighted_score  sum of area times score over the regions
     presence        highest over the labels
     answers         scores of what was answered about the picture as a whole
+    presences       of every label that was looked for
     """
 
     regions: bytes
@@ -28,10 +37,11 @@ class ImageResult:
     presence: float
     answers: tuple[float, ...] = ()
     count: int = 0
+    presences: tuple[Presence, ...] = ()
 
     @property
     def nbytes(self) -> int:
-        return len(self.regions) + 200
+        return len(self.regions) + 200 + 100 * len(self.presences)
 
     def to_bytes(self) -> bytes:
         """A line of JSON, and the regions as they are."""
@@ -42,17 +52,23 @@ class ImageResult:
     def from_bytes(cls, data: bytes) -> Self:
         header, _, regions = data.partition(b"\n")
         plain = json.loads(header)
-        return cls(**{**plain, "answers": tuple(plain["answers"])}, regions=regions)
+        plain["answers"] = tuple(plain["answers"])
+        plain["presences"] = tuple(Presence(*one) for one in plain.get("presences", ()))
+        return cls(**plain, regions=regions)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predicted:
-    """An answer Label Studio stores; without regions it means: nothing found."""
+    """An answer Label Studio stores; without regions it means: nothing found.
+
+    `presences` are for us, not for Label Studio: one tuple per picture, as `regions`.
+    """
 
     regions: tuple[bytes, ...]  # JSON lists
     score: float | None
     model_version: str
     count: int = 0  # of the regions
+    presences: tuple[tuple[Presence, ...], ...] = ()
 
     def to_json(self) -> str:
         inside = b",".join(part[1:-1] for part in self.regions if part != b"[]")
@@ -93,4 +109,5 @@ def combined(results: Sequence[ImageResult], version: str) -> Predicted:
         score=round(min(max(score, 0.0), 1.0), 4),
         model_version=version,
         count=sum(result.count for result in results),
+        presences=tuple(result.presences for result in results),
     )

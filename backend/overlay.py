@@ -12,6 +12,7 @@ Colour = tuple[int, int, int]
 
 TURN = 0.61803398875  # the golden ratio's fraction: neighbours in a list get distant hues
 OPACITY = 0.5
+STRONG = 0.65  # opacity on grey
 INK, PAPER, FAINT = (34, 34, 42), (255, 255, 255), (110, 110, 120)
 ROW, SWATCH, MARGIN, FONT = 26, 16, 12, 15  # pixels of the legend
 MOST = 255  # labels a palette has room for beside the background
@@ -68,6 +69,20 @@ def overlay(
     sheet.paste(picture, (0, 0))
     sheet.paste(panel, (picture.width, 0))
     return sheet
+
+
+def on_grey(
+    image: UInt8[np.ndarray, "height width 3"],
+    masks: Sequence[tuple[Bool[np.ndarray, "height width"], Colour]],
+) -> UInt8[np.ndarray, "height width 3"]:
+    """The picture in pale grey with every mask in its colour, outlined; same size."""
+    grey = image.astype(np.float32).mean(axis=2, keepdims=True).repeat(3, axis=2)
+    painted = 0.5 * grey + 110
+    for mask, colour in masks:
+        painted[mask] = (1 - STRONG) * grey[mask] + STRONG * np.array(colour, np.float32)
+    for mask, colour in masks:
+        painted[outline(mask)] = 0.6 * np.array(colour, np.float32)
+    return np.asarray(painted.clip(0, 255), np.uint8)
 
 
 def outline(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:

@@ -14,11 +14,11 @@ from cliper_model import Decision, Segmentation
 
 from .errors import CouldNotPredict
 from .labelstudio import answers
-from .labelstudio.label_config import ConfigLabel
+from .labelstudio.label_config import ConfigLabel, Control
 from .labelstudio.regions import FORMATS, RegionControl
 from .labelstudio.regions.pieces import Piece, pieces
 from .labelstudio.tasks import Region
-from .outcomes import ImageResult
+from .outcomes import ImageResult, Presence
 from .vocabulary import RASTERS, ControlVocabulary
 
 NO_NUMBERS = "the model gave no finite scores for this picture"
@@ -69,6 +69,7 @@ def image_result(
     """
     regions: list[Region] = []
     answered: list[float] = []
+    presences: list[Presence] = []
     area = weighted = presence = 0.0
     for each in painted:
         segmentation = each.segmentation
@@ -76,6 +77,7 @@ def image_result(
         if not (np.isfinite(scores).all() and np.isfinite(segmentation.presence).all()):
             raise CouldNotPredict(NO_NUMBERS)
         presence = max(presence, float(segmentation.presence.max(initial=0.0)))
+        presences += _presences(each)
         if each.one.control.is_answer:
             said = _answers(each, seed=seed)
             answered += (one["score"] for one in said)
@@ -93,7 +95,24 @@ def image_result(
         presence=presence,
         answers=tuple(answered),
         count=len({region["id"] for region in regions}),
+        presences=tuple(presences),
     )
+
+
+def written_name(control: Control, label: ConfigLabel) -> str:
+    """How results name a label; one of a Taxonomy with what it stands inside."""
+    if control.kind == "taxonomy":
+        return "/".join((*label.path, label.result_name))
+    return label.result_name
+
+
+def _presences(each: Painted) -> Iterator[Presence]:
+    """Of every label that this control may write."""
+    control = each.one.control
+    for number, label in enumerate(each.one.sought):
+        if not each.one.is_taken(label):
+            value = min(max(float(each.segmentation.presence[number]), 0.0), 1.0)
+            yield Presence(control.from_name, written_name(control, label), value)
 
 
 def _answers(each: Painted, *, seed: str) -> list[Region]:

@@ -19,6 +19,9 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
+from jaxtyping import UInt8
+
 from . import advice, prompting, streaming
 from .device import DeviceQueue, Ticket
 from .errors import (
@@ -64,6 +67,7 @@ WORDS = re.compile("[A-Z][a-z]*")  # of an error's name
 FORGIVEN = 60.0  # seconds after which a stream asks a server again that hung
 
 Waited = TypeVar("Waited")
+Sees = Callable[[Task, View, UInt8[np.ndarray, "height width 3"]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,13 +215,18 @@ class Predictor:
         return self._desk(config, options.read_extra(extra_params))
 
     def stream(
-        self, tasks: Iterable[Task], desk: Desk, spend: Spend = spend_nothing
+        self,
+        tasks: Iterable[Task],
+        desk: Desk,
+        spend: Spend = spend_nothing,
+        sees: Sees | None = None,
     ) -> Iterator[tuple[Task, Outcome]]:
         """Every task once, in the order they are done; for as many tasks as there are.
 
         No time budget, and no seat: requests go on beside it, and wait for two pictures at most.
         Pictures are not kept for clicks. `spend` hears the seconds of download, decode, model and
-        encode, from several threads. Raises ConfigError, ModelFailed, which are everybody's.
+        encode, from several threads. `sees` is shown every picture, also those whose result is
+        known, from several threads. Raises ConfigError, ModelFailed, which are everybody's.
         """
         hurries = _Hurries(self._clock)
 
@@ -225,7 +234,7 @@ class Predictor:
             work = _Work(
                 plan=desk.plan, segmenters=desk.segmenters, hurry=hurries.now(), keep=False
             )
-            return self._mine(task, lambda: self._unpack(task, view, work, spend))
+            return self._mine(task, lambda: self._unpack(task, view, work, spend, sees))
 
         def views(task: Task) -> list[View]:
             found = self._mine(task, lambda: desk.plan.views(task))
@@ -414,7 +423,12 @@ class Predictor:
             return CouldNotPredict(f"the picture could not be had ({kind})")
 
     def _unpack(
-        self, task: Task, view: View, work: _Work, spend: Spend = spend_nothing
+        self,
+        task: Task,
+        view: View,
+        work: _Work,
+        spend: Spend = spend_nothing,
+        sees: Sees | None = None,
     ) -> ImageResult | _Unpacked:
         """The result for one picture if it is known, else the picture.
 
@@ -430,11 +444,15 @@ class Predictor:
         known = self._results.get(key)
         if known is None and work.keep:
             known = self._keeping.result(work.scope, key)
-        if known is not None:
+        if known is not None and sees is None:
             return known
         begun = time.perf_counter()
         pixels = self._pictures.decode(data, page=view.page)
         spend("decode", time.perf_counter() - begun)
+        if sees is not None:
+            sees(task, view, pixels)
+        if known is not None:
+            return known
         self._looking.refuse_brush((pixels.shape[0], pixels.shape[1]), view.wanted)
         picture = Picture(digest, view.page, lambda: pixels, work.scope)
         return _Unpacked(key=key, picture=picture, nbytes=pixels.nbytes)

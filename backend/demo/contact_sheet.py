@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from .. import overlay
 from .projects import Mask, Picture, label_colours
 from .report import Answer
 
@@ -13,7 +14,6 @@ PANEL = 192  # pixels
 GAP, MARGIN, TITLE, CAPTION, LEGEND_ROW = 6, 24, 64, 22, 24  # pixels
 ACROSS = 3  # pictures side by side
 INK, PAPER, FAINT = (34, 34, 42), (250, 249, 246), (120, 120, 130)
-OPACITY = 0.65
 
 
 def draw(
@@ -71,21 +71,7 @@ def paint(
     colours: Mapping[str, tuple[int, int, int]],
 ) -> NDArray[np.uint8]:
     """The picture in grey with every mask in its label's colour, outlined; same size."""
-    grey = image.astype(np.float32).mean(axis=2, keepdims=True).repeat(3, axis=2)
-    painted = 0.5 * grey + 110
-    for label, mask in masks.items():
-        colour = np.array(colours[label], np.float32)
-        painted[mask] = (1 - OPACITY) * grey[mask] + OPACITY * colour
-    for label, mask in masks.items():
-        painted[_outline(mask)] = 0.6 * np.array(colours[label], np.float32)
-    return np.asarray(painted.clip(0, 255), np.uint8)
-
-
-def _outline(mask: Mask) -> Mask:
-    """Pixels of the mask that touch its outside."""
-    padded: Mask = np.pad(mask, 1, mode="edge")
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return np.asarray(mask & ~inner)
+    return overlay.on_grey(image, [(mask, colours[label]) for label, mask in masks.items()])
 
 
 def _fit(panel: NDArray[np.uint8]) -> Image.Image:

@@ -43,6 +43,7 @@ class ConfigLabel:
     words    what to look for; never empty
     path     result names of the choices it stands inside, for a Taxonomy
     options  its own `model_*` values
+    colour   as the config writes it (`background`), "" where it does not; only for eyes
     """
 
     name: str
@@ -50,6 +51,7 @@ class ConfigLabel:
     words: tuple[str, ...]
     path: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    colour: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,6 +286,7 @@ class _Reading:
             words=words,
             path=path,
             options={name: one for name, one in values.items() if name != "model_skip"},
+            colour=_attribute(element, "background") or "",
         )
 
     def _image(self, name: str) -> ConfigImage:
@@ -406,6 +409,7 @@ def _listed_labels(given: object, control: Control) -> tuple[ConfigLabel, ...]:
                         value, predicted_values=words, hint=str(fields.get("hint") or "")
                     ),
                     path=path,
+                    colour=str(fields.get("background") or ""),
                 )
             )
             if len(labels) > 10 * MANY_LABELS:

@@ -150,6 +150,20 @@ class Browser:
         """Load a page."""
         self._driver.get(address)
 
+    def show_at(self, width: int, height: int) -> None:
+        """Lay pages out for a screen of so many pixels, also a narrower one than a window can be.
+
+        Visit the page again afterwards.
+        """
+        self._driver.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500},
+        )
+
+    def console(self) -> list[str]:
+        """What the console has said since it was asked last: errors and refusals too."""
+        return [str(entry["message"]) for entry in self._driver.get_log("browser")]
+
     def run(self, script: str, *arguments: object) -> Any:
         """Run JavaScript in the page; returns what it returns."""
         return self._driver.execute_script(script, *arguments)
