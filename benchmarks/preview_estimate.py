@@ -1,8 +1,9 @@
 """How well a preview foretells the run that follows it.
 
-    python -m benchmarks.preview_estimate --url URL --token TOKEN [--only NAME] [--database FILE]
+    python -m benchmarks.preview_estimate [--only NAME] [--database FILE]
 
-Makes projects of drawn scenes in a real Label Studio on this machine, previews 24 tasks of each,
+Makes projects of drawn scenes in a real Label Studio on this machine, the one that LABEL_STUDIO_URL
+and LABEL_STUDIO_API_KEY name, previews 24 tasks of each,
 then pre-labels all of it and compares; previews again, since other work on the machine may have
 come or gone meanwhile. Our own processor time per task tells how well the sample stands for the
 whole, whatever else the machine does. Writes `results/preview-estimate.json`; exit status 1 if a
@@ -49,14 +50,12 @@ SCENARIOS: Mapping[str, tuple[str, int, tuple[int, int] | None, str]] = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Estimates against runs.")
-    parser.add_argument("--url", required=True)
-    parser.add_argument("--token", required=True)
     parser.add_argument("--only", action="append", choices=list(SCENARIOS))
     parser.add_argument("--database", type=Path, help="Label Studio's SQLite file, to see it grow")
     parser.add_argument("--one", choices=list(SCENARIOS), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
-        print(json.dumps(measured(args.one, args.url, args.token, args.database)))
+        print(json.dumps(measured(args.one, args.database)))
         return 0
 
     found: dict[str, Any] = {}
@@ -81,27 +80,23 @@ def main() -> int:
     return 0 if passed else 1
 
 
-def measured(name: str, url: str, token: str, database: Path | None) -> dict[str, Any]:
+def measured(name: str, database: Path | None) -> dict[str, Any]:
     """One scenario: estimate and run."""
+    environ = {**os.environ, "PROFILE": "demo", "DEVICE": "cpu", "RESULT_CACHE_MB": "0"}
+    settings = Settings.from_environ(environ)
+    address = wiring.label_studio(settings)
+    if address is None:
+        raise SystemExit("set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY")
     kind, count, size_wh, _ = SCENARIOS[name]
     made = getattr(projects, kind)(count, SEED)
-    api = LabelStudioApi(url, token)
+    api = LabelStudioApi(address.url, address.token)
     number = api.create_project(f"preview: {name}"[:50], made.label_config)
     for first in range(0, count, 20):
         some = made.pictures[first : first + 20]
         api.upload(number, {one.name: enlarged(one, size_wh) for one in some})
     api.close()
 
-    settings = Settings(
-        profile="demo",
-        device="cpu",
-        label_studio_url=url,
-        label_studio_api_key=token,
-        result_cache_mb=0,
-    )
     services = ready_services(settings)
-    address = wiring.label_studio(settings)
-    assert address is not None
     project = StudioProject(address.open(time.sleep), number)
     shared = shares_processor(settings, services)
     begun = time.perf_counter()
