@@ -65,11 +65,10 @@ class Bench:
         for first in range(0, count, UPLOADED_AT_ONCE):
             chunk = made.pictures[first : first + UPLOADED_AT_ONCE]
             files = [(one.name, (one.name, one.to_png(), "image/png")) for one in chunk]
-            self.api.call(
-                "POST",
-                f"/api/projects/{number}/import",
-                files=[("file", part) for _, part in files],
-            )
+            self.api.call("POST", f"/api/projects/{number}/import", files=files)
+        stored = self.api.call("GET", f"/api/projects/{number}")["task_number"]
+        if stored != count:
+            raise RuntimeError(f"{stored} tasks in place of {count}")
         return number
 
     def start(self, *words: str, **environment: str) -> subprocess.Popen[bytes]:
