@@ -91,7 +91,7 @@ def _peak_mib() -> float:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tasks", type=int, nargs="+", default=[100, 2000, 20000])
+    parser.add_argument("--tasks", type=int, nargs="+", default=[100, 2000, 10000])
     parser.add_argument("--project", type=int, help="one run, in this process")
     args = parser.parse_args()
     if args.project:

@@ -16,6 +16,9 @@ from ..studio.project import (
 from .progress import Progress
 from .wanted import Wanted
 
+PAGE_LETTERS = 4_000_000  # of data that a page may hold; tasks may hold whole pictures
+MOST_LISTED = 200  # tasks
+
 
 class _Step(NamedTuple):
     """A page of tasks, how many beside them were left alone, and how many the filters leave out."""
@@ -98,13 +101,19 @@ def _named(project: StudioProject, wanted: Wanted) -> Sequence[int] | None:
 
 def _by_number(project: StudioProject, wanted: Wanted, version: str) -> Iterator[_Step]:
     filters = [*wanted.conditions(), *_lacks(wanted, version), *_free(wanted)]
-    last = 0
+    last, size = 0, PAGE
     while True:
-        page = project.page(filters, after=last).tasks
+        page = project.page(filters, after=last, size=size).tasks
         if not page:
             return
-        last = page[-1].id
+        last, size = page[-1].id, _fitting(page)
         yield _Step(page, 0, 0)
+
+
+def _fitting(page: Sequence[Listed]) -> int:
+    """How many such tasks to list at once: each page costs Label Studio a count of the project."""
+    letters = sum(len(str(value)) for one in page for value in one.task.data.values())
+    return min(max(PAGE_LETTERS * len(page) // max(letters, 1), 1), MOST_LISTED)
 
 
 def _by_name(
