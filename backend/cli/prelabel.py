@@ -288,6 +288,7 @@ def summary(told: Mapping[str, Any], *, dry_run: bool = False) -> Sequence[str]:
         ("annotated", "tasks left alone: annotated or skipped", False),
         ("drafted", "tasks left alone: somebody has begun", False),
         ("gone", "tasks are no longer there", False),
+        ("meanwhile", "tasks done, begun or removed by others meanwhile", False),
         ("removed", f"predictions {would}removed", undone),
         ("kept", "predictions kept: annotations came from them, or their tasks have drafts", False),
         ("left", "tasks to be predicted" if dry_run else "tasks left to do", False),

@@ -9,7 +9,7 @@ done. So a run may be killed at any point, and the next one goes on where it was
 
 import logging
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from ..labelstudio.tasks import Task
 from ..outcomes import NotPredicted, Outcome, Predicted
 from ..plan import Plan
 from ..predictor import Desk
+from ..studio.client import Json
 from ..studio.project import PAGE, ProjectFacts, StudioProject, among, lacks_version
 from .progress import Progress
 from .selection import measure, select
@@ -76,11 +77,10 @@ def sit_down(project: StudioProject, predictor: Predicts) -> Desked:
     facts = project.facts()
     if not facts.label_config.strip():
         raise ConfigError(f"project {project.id} has no label config yet")
-    connections = project.connections()
-    extra = connections[0].get("extra_params") if connections else None
-    desk = predictor.desk(facts.label_config, extra)
-    said = connections[0].get("model_version") if connections else None
-    if said and is_ours(said) and said != desk.plan.version:
+    connection = _our_own(project.connections())
+    desk = predictor.desk(facts.label_config, connection.get("extra_params"))
+    said = connection.get("model_version")
+    if said and said != desk.plan.version:
         logger.warning(
             "the project's model says %s, this run will write %s: its settings differ from ours",
             said,
@@ -93,6 +93,14 @@ def sit_down(project: StudioProject, predictor: Predicts) -> Desked:
             project.id,
         )
     return Desked(facts=facts, desk=desk)
+
+
+def _our_own(connections: Sequence[Mapping[str, Json]]) -> Mapping[str, Json]:
+    """Among the models of a project the one that gives versions like ours, else the first that
+    has given none yet; what other models are told is not for us."""
+    ours = [one for one in connections if is_ours(str(one.get("model_version") or ""))]
+    new = [one for one in connections if not one.get("model_version")]
+    return next(iter([*ours, *new]), {})
 
 
 def prelabel(
@@ -155,6 +163,7 @@ def prelabel(
                 removing = Progress()
                 undo(project, old, removing, only_with=version, pause=hooks.pause)
                 progress.add("removed", removing["removed"])
+    progress.add("meanwhile", progress.left)
     progress.phase = "done"
     hooks.told(progress)
 

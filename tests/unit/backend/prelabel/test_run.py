@@ -117,6 +117,19 @@ def test_the_connection_s_parameters_are_used_and_a_difference_is_said(
     assert f"model says {OLDER}, this run will write {VERSION}" in caplog.text
 
 
+def test_what_other_models_of_the_project_are_told_is_not_for_us(
+    server: StudioServer, project: StudioProject, run: Run, predictor: Scripted
+):
+    theirs = {"id": 7, "extra_params": "theirs", "model_version": THEIRS}
+    new = {"id": 8, "extra_params": "new"}
+    ours = {"id": 9, "extra_params": "ours", "model_version": VERSION}
+    for there in ([theirs], [theirs, new], [theirs, new, ours]):
+        server.projects[project.id].connections = there
+        run(dry_run=True)
+
+    assert predictor.extras == [None, "new", "ours"]
+
+
 def test_a_project_that_predicts_on_listing_is_said(
     server: StudioServer, project: StudioProject, run: Run, caplog: pytest.LogCaptureFixture
 ):
@@ -244,6 +257,25 @@ def test_what_becomes_of_a_task_before_it_is_tried_again_is_counted(
     progress = run()
 
     assert (progress["gone"], progress["already"], progress["written"]) == (1, 1, 3)
+    assert progress.left == 0
+
+
+def test_what_others_did_before_its_turn_came_is_not_left_to_do(
+    server: StudioServer, project: StudioProject, run: Run
+):
+    tasks = [*server.ids(project.id), *server.add(project.id, *[{}] * 75)]
+    counted: list[int] = []
+
+    def told(progress: Progress) -> None:
+        if not counted:
+            server.annotate(tasks[-1])
+            server.predict(tasks[-2], VERSION)
+            server.remove(tasks[-3])
+        counted.append(progress["total"])
+
+    progress = run(told=told)
+
+    assert (counted[0], progress["written"], progress["meanwhile"]) == (80, 77, 3)
     assert progress.left == 0
 
 
