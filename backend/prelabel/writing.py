@@ -63,8 +63,8 @@ class Writer:
         pause: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`replacing`: predictions of the version that are there are replaced, not kept; a task that
-        has some and that somebody has begun is left alone.
+        """`replacing`: predictions of the version that are there are replaced, not kept; a task
+        that has some and that somebody has begun is left alone.
 
         `written` is told of each batch, from the writer's thread. `pause` waits between tries.
         """

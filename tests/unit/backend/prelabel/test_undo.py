@@ -264,10 +264,15 @@ def test_who_begins_while_it_goes_on_keeps_what_he_sees(
 
 
 def test_tasks_touched_between_listing_and_deleting_lose_nothing_of_others(
-    server: StudioServer, project: StudioProject, tasks: list[int], progress: Progress
+    server: StudioServer,
+    project: StudioProject,
+    tasks: list[int],
+    progress: Progress,
+    monkeypatch: pytest.MonkeyPatch,
 ):
+    monkeypatch.setattr("backend.prelabel.undo.MANY", len(tasks))
     numbers = [server.predict(task, VERSION) for task in tasks]
-    server.annotate(tasks[0], numbers[0])  # asked about one by one, while the others wait
+    server.annotate(tasks[0], numbers[0])  # asked about by itself, while the others wait
 
     def begin(call) -> None:
         if call.path == "/api/predictions" and not server.drafts:
