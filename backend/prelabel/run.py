@@ -10,7 +10,7 @@ done. So a run may be killed at any point, and the next one goes on where it was
 import logging
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ..errors import ConfigError, ProjectChanged
@@ -48,15 +48,16 @@ class Hooks:
     told   after every task
     pause  a good moment to stop: may raise
     wait   seconds to wait; may raise
-    redone tasks already done anew by this run before it was interrupted
-    note_redone  keeps them
+    noted  tasks this run has written before it was interrupted; asked for where Label Studio does
+           not tell them from others
+    note   keeps them
     """
 
     told: Callable[[Progress], None]
     pause: Callable[[], None]
     wait: Callable[[float], None]
-    redone: Callable[[], set[int]] = set
-    note_redone: Callable[[Sequence[int]], None] = lambda _: None
+    noted: Callable[[], set[int]] = set
+    note: Callable[[Sequence[int]], None] = lambda _: None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +122,7 @@ def prelabel(
             f"project {project.id} of {project.studio.url} is not the one that asked; "
             "LABEL_STUDIO_URL is another Label Studio's"
         )
-    version = seat.plan.version
+    wanted, version = _goes_on(wanted, hooks), seat.plan.version
     progress.version, progress.phase = version, "counting"
     _warn_of_lookalikes(project, version)
     measure(project, wanted, version, progress)
@@ -139,7 +140,7 @@ def prelabel(
         version,
         progress,
         replacing=wanted.redo,
-        written=hooks.note_redone if wanted.redo else lambda _: None,
+        written=hooks.note if wanted.redo or wanted.limit is not None else lambda _: None,
         pause=hooks.wait,
     ) as writer:
         run = _Run(project, predictor, seat, progress, hooks, writer, again)
@@ -166,6 +167,14 @@ def prelabel(
     progress.add("meanwhile", progress.left)
     progress.phase = "done"
     hooks.told(progress)
+
+
+def _goes_on(wanted: Wanted, hooks: Hooks) -> Wanted:
+    """What this run has written before it was interrupted counts towards its limit; where tasks
+    are redone they come up again, and are counted then."""
+    if wanted.limit is None or wanted.redo:
+        return wanted
+    return replace(wanted, limit=max(wanted.limit - len(hooks.noted()), 0))
 
 
 def _warn_of_lookalikes(project: StudioProject, version: str) -> None:
@@ -230,7 +239,7 @@ def _wanted_tasks(
     project: StudioProject, wanted: Wanted, seat: Desked, progress: Progress, hooks: Hooks
 ) -> Iterator[Task]:
     """Raises ProjectChanged where the label config is no longer the one the run began with."""
-    done = hooks.redone() if wanted.redo else set()
+    done = hooks.noted() if wanted.redo else set()
     for page in select(project, wanted, seat.plan.version, progress):
         _refuse_change(project, seat)
         progress.add("already", sum(one.id in done for one in page))
