@@ -439,7 +439,8 @@ class Predictor:
         data = self._fetching.fetch(task, view.address, work.hurry)
         spend("download", time.perf_counter() - begun)
         digest = hashlib.sha256(data).hexdigest()
-        self._note(view, digest)
+        if work.keep:
+            self._note(view, digest)
         key = (digest, view.place, work.plan.version)
         known = self._results.get(key)
         if known is None and work.keep:

@@ -13,7 +13,7 @@ from flask import Response, request
 from ..errors import NotAllowed, NotJson
 from . import services
 
-PROXIES = ("Forwarded", "X-Forwarded-For", "X-Real-Ip")  # what a proxy adds
+PROXIES = frozenset({"Forwarded", "X-Forwarded-For", "X-Real-Ip"})  # what a proxy adds
 OPEN_ENDPOINTS = frozenset({"webhook.webhook"})
 
 
@@ -54,9 +54,7 @@ def require_somebody_known() -> None:
 
 
 def _from_this_machine() -> bool:
-    forwarded = {"Forwarded", "X-Forwarded-For", "X-Real-Ip"} & {
-        name for name, _ in request.headers
-    }
+    forwarded = PROXIES & {name for name, _ in request.headers}
     host = urlsplit(f"//{request.host}").hostname or ""
     named = host == "localhost" or _is_loopback(host)
     return not forwarded and named and _is_loopback(request.remote_addr or "")

@@ -88,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
     from ..wiring import check_choice, label_studio, store
 
     if args.undo is not None:
+        _refuse_choice_of_tasks(args)
         kind = UNDO
         asked = {"project": args.project, "version": args.undo, "dry_run": args.dry_run}
         params = dict(read_undo(asked))
@@ -120,6 +121,19 @@ def run(args: argparse.Namespace) -> int:
     return _report(ended, as_json=args.json)
 
 
+def _refuse_choice_of_tasks(args: argparse.Namespace) -> None:
+    """An undo takes back more than somebody meant who thought to choose. Raises BadRequest."""
+    from ..errors import BadRequest
+
+    for name in ("view", "filter", "limit", "redo", "include_annotated", "replace"):
+        given = getattr(args, name)
+        if given is not None and given is not False and given != []:
+            option = name.replace("_", "-")
+            raise BadRequest(
+                f"--undo takes back all of a version in the project; --{option} does not go with it"
+            )
+
+
 def _work(
     book: "JobBook",
     job: "Job",
@@ -129,7 +143,7 @@ def _work(
     settings: Settings,
 ) -> "Job | None":
     """Run the job here, in front of the user; the job as it is then, None if it was lost."""
-    from ..jobs.base import WAITING
+    from ..jobs.base import FAILED, WAITING
     from ..jobs.owner import this_process
     from ..jobs.running import Pace, Running, sentence
     from ..prelabel.works import PRELABEL, ProjectWorks
@@ -148,6 +162,9 @@ def _work(
         patient.cancel(job.id)
         patient.resume(job.id)
     lease = patient.claim(me, token=token, kinds=(job.kind,), only=job.id)
+    if lease is None and patient.get(job.id).state == FAILED:  # killed too often for a runner
+        patient.resume(job.id)
+        lease = patient.claim(me, token=token, kinds=(job.kind,), only=job.id)
     if lease is None:
         return None
     services = build(replace(settings, storage="memory:", auto_prelabel=False))
@@ -288,6 +305,7 @@ def summary(told: Mapping[str, Any], *, dry_run: bool = False) -> Sequence[str]:
         ("annotated", "tasks left alone: annotated or skipped", False),
         ("drafted", "tasks left alone: somebody has begun", False),
         ("gone", "tasks are no longer there", False),
+        ("meanwhile", "tasks done, begun or removed by others meanwhile", False),
         ("removed", f"predictions {would}removed", undone),
         ("kept", "predictions kept: annotations came from them, or their tasks have drafts", False),
         ("left", "tasks to be predicted" if dry_run else "tasks left to do", False),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 WINDOW = 60.0  # seconds over which the rate is taken
-DEALT = ("already", "annotated", "drafted", "gone", "written")
+DEALT = ("already", "annotated", "drafted", "gone", "written", "meanwhile")
 UNDONE = ("removed", "kept")  # of predictions
 EXAMPLES = 5  # tasks named per reason
 MOST_REASONS = 50  # told apart; the rest is counted together
@@ -29,6 +29,8 @@ class Progress:
     total      tasks that were asked for, all counts below included
     already    had predictions of this version before
     annotated, drafted   left alone
+    gone       no longer there
+    meanwhile  annotated, predicted or removed by others before their turn came
     predicted  have an answer; `written` of them are in Label Studio
     regions    in these answers; `empty` answers have none
     """
@@ -49,6 +51,7 @@ class Progress:
                 "annotated",
                 "drafted",
                 "gone",
+                "meanwhile",
                 "predicted",
                 "written",
                 "regions",

@@ -9,8 +9,8 @@ done. So a run may be killed at any point, and the next one goes on where it was
 
 import logging
 from array import array
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ..errors import ConfigError, ProjectChanged
@@ -18,6 +18,7 @@ from ..labelstudio.tasks import Task
 from ..outcomes import NotPredicted, Outcome, Predicted
 from ..plan import Plan
 from ..predictor import Desk
+from ..studio.client import Json
 from ..studio.project import PAGE, ProjectFacts, StudioProject, among, lacks_version
 from .progress import Progress
 from .selection import measure, select
@@ -47,15 +48,16 @@ class Hooks:
     told   after every task
     pause  a good moment to stop: may raise
     wait   seconds to wait; may raise
-    redone tasks already done anew by this run before it was interrupted
-    note_redone  keeps them
+    noted  tasks this run has written before it was interrupted; asked for where Label Studio does
+           not tell them from others
+    note   keeps them
     """
 
     told: Callable[[Progress], None]
     pause: Callable[[], None]
     wait: Callable[[float], None]
-    redone: Callable[[], set[int]] = set
-    note_redone: Callable[[Sequence[int]], None] = lambda _: None
+    noted: Callable[[], set[int]] = set
+    note: Callable[[Sequence[int]], None] = lambda _: None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +78,10 @@ def sit_down(project: StudioProject, predictor: Predicts) -> Desked:
     facts = project.facts()
     if not facts.label_config.strip():
         raise ConfigError(f"project {project.id} has no label config yet")
-    connections = project.connections()
-    extra = connections[0].get("extra_params") if connections else None
-    desk = predictor.desk(facts.label_config, extra)
-    said = connections[0].get("model_version") if connections else None
-    if said and is_ours(said) and said != desk.plan.version:
+    connection = _our_own(project.connections())
+    desk = predictor.desk(facts.label_config, connection.get("extra_params"))
+    said = connection.get("model_version")
+    if said and said != desk.plan.version:
         logger.warning(
             "the project's model says %s, this run will write %s: its settings differ from ours",
             said,
@@ -93,6 +94,14 @@ def sit_down(project: StudioProject, predictor: Predicts) -> Desked:
             project.id,
         )
     return Desked(facts=facts, desk=desk)
+
+
+def _our_own(connections: Sequence[Mapping[str, Json]]) -> Mapping[str, Json]:
+    """Among the models of a project the one that gives versions like ours, else the first that
+    has given none yet; what other models are told is not for us."""
+    ours = [one for one in connections if is_ours(str(one.get("model_version") or ""))]
+    new = [one for one in connections if not one.get("model_version")]
+    return next(iter([*ours, *new]), {})
 
 
 def prelabel(
@@ -113,7 +122,7 @@ def prelabel(
             f"project {project.id} of {project.studio.url} is not the one that asked; "
             "LABEL_STUDIO_URL is another Label Studio's"
         )
-    version = seat.plan.version
+    wanted, version = _goes_on(wanted, hooks), seat.plan.version
     progress.version, progress.phase = version, "counting"
     _warn_of_lookalikes(project, version)
     measure(project, wanted, version, progress)
@@ -131,7 +140,7 @@ def prelabel(
         version,
         progress,
         replacing=wanted.redo,
-        written=hooks.note_redone if wanted.redo else lambda _: None,
+        written=hooks.note if wanted.redo or wanted.limit is not None else lambda _: None,
         pause=hooks.wait,
     ) as writer:
         run = _Run(project, predictor, seat, progress, hooks, writer, again)
@@ -155,8 +164,17 @@ def prelabel(
                 removing = Progress()
                 undo(project, old, removing, only_with=version, pause=hooks.pause)
                 progress.add("removed", removing["removed"])
+    progress.add("meanwhile", progress.left)
     progress.phase = "done"
     hooks.told(progress)
+
+
+def _goes_on(wanted: Wanted, hooks: Hooks) -> Wanted:
+    """What this run has written before it was interrupted counts towards its limit; where tasks
+    are redone they come up again, and are counted then."""
+    if wanted.limit is None or wanted.redo:
+        return wanted
+    return replace(wanted, limit=max(wanted.limit - len(hooks.noted()), 0))
 
 
 def _warn_of_lookalikes(project: StudioProject, version: str) -> None:
@@ -221,7 +239,7 @@ def _wanted_tasks(
     project: StudioProject, wanted: Wanted, seat: Desked, progress: Progress, hooks: Hooks
 ) -> Iterator[Task]:
     """Raises ProjectChanged where the label config is no longer the one the run began with."""
-    done = hooks.redone() if wanted.redo else set()
+    done = hooks.noted() if wanted.redo else set()
     for page in select(project, wanted, seat.plan.version, progress):
         _refuse_change(project, seat)
         progress.add("already", sum(one.id in done for one in page))

@@ -25,7 +25,9 @@ from ..studio.project import (
     StudioProject,
     among,
     has_draft,
+    has_one_prediction,
     has_version,
+    unannotated,
 )
 from .progress import Progress
 
@@ -48,12 +50,14 @@ class _Case:
     count     how many may go
     complete  none of the version has to stay
     alone     the task has no other predictions
+    plain     nor any annotation, and only this one prediction
     """
 
     task: int
     count: int
     complete: bool
     alone: bool
+    plain: bool = False
 
 
 def check(project: StudioProject, version: str) -> int:
@@ -86,7 +90,7 @@ def undo(
     progress.phase, progress.version = "removing", version
     before = check(project, version)
     progress.set(total=before)
-    mixed = array("q")  # tasks with other predictions too
+    mixed = array("q")  # tasks with other predictions too, or touched since they were listed
     complete = only_with is None
     sure = not project.lookalikes(version)
     for page in _pages(project, version, only_with):
@@ -99,7 +103,8 @@ def undo(
             continue
         whole = [case for case in cases if case.alone]
         for first in range(0, len(whole), CHUNK):
-            chunk = whole[first : first + CHUNK]
+            chunk, touched = _parted(project, whole[first : first + CHUNK])
+            mixed.extend(case.task for case in touched)
             project.delete_all_of(case.task for case in chunk)
             progress.add("removed", sum(case.count for case in chunk))
             pause()
@@ -133,7 +138,7 @@ def _cases(
         if one.id in drafted:
             continue
         if sure and one.predictions == 1 and not one.annotations:
-            yield _Case(task=one.id, count=1, complete=True, alone=True)
+            yield _Case(task=one.id, count=1, complete=True, alone=True, plain=True)
             continue
         there = project.predictions(one.id)
         ours = [int(each["id"]) for each in there if each["model_version"] == version]
@@ -146,6 +151,20 @@ def _cases(
                 complete=len(free) == len(ours),
                 alone=len(free) == len(there),
             )
+
+
+def _parted(project: StudioProject, cases: Sequence[_Case]) -> tuple[list[_Case], list[_Case]]:
+    """Tasks that are as they were listed, and those somebody has touched since."""
+    same = {case.task for case in cases}
+    plain = [case.task for case in cases if case.plain]
+    if plain:
+        same -= {*plain} - set(project.ids([among(plain), *unannotated(), has_one_prediction()]))
+    if same:
+        same -= set(project.ids([among(same), has_draft()]))
+    return (
+        [case for case in cases if case.task in same],
+        [case for case in cases if case.task not in same],
+    )
 
 
 def _built_on(project: StudioProject, one: Listed) -> set[Json]:

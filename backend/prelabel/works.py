@@ -74,19 +74,19 @@ class ProjectWorks:
     def _prelabel(self, handle: Handle) -> Json:
         wanted = Wanted.from_json(handle.job.params)
         progress = Progress()
-        redone = _Redone(self._storage, handle)
+        noted = _Noted(self._storage, handle)
         studio = self._studio.open(handle.wait)
         hooks = Hooks(
             told=lambda now: self._tell(now, handle, studio),
             pause=handle.pause,
             wait=handle.wait,
-            redone=redone.read,
-            note_redone=redone.note,
+            noted=noted.read,
+            note=noted.note,
         )
         with _hopeless(), closing(studio):
             patient = _Patient(self._predictor, handle, progress)
             prelabel(StudioProject(studio, wanted.project), patient, wanted, progress, hooks)
-        redone.forget()
+        noted.forget()
         return progress.to_json()
 
     def _undo(self, handle: Handle) -> Json:
@@ -159,12 +159,12 @@ class _Patient:
         return self._predictor.stream(tasks, desk, spend)
 
 
-class _Redone:
-    """Tasks a job has done anew: only a log tells them from those that had the version before."""
+class _Noted:
+    """Tasks a job has written: only a log tells them from those that had the version before."""
 
     def __init__(self, storage: Storage, handle: Handle) -> None:
         self._storage = patiently(storage, tell=_say, sleep=handle.wait)
-        self._log = Key(handle.job.scope, ("redone", handle.job.id))
+        self._log = Key(handle.job.scope, ("noted", handle.job.id))
 
     def read(self) -> set[int]:
         done: set[int] = set()

@@ -63,7 +63,8 @@ class Writer:
         pause: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`replacing`: predictions of the version that are there are replaced, not kept.
+        """`replacing`: predictions of the version that are there are replaced, not kept; a task
+        that has some and that somebody has begun is left alone.
 
         `written` is told of each batch, from the writer's thread. `pause` waits between tries.
         """
@@ -158,12 +159,13 @@ class Writer:
             return set(self._project.ids([among(tasks), lacks_version(self._version)])), []
         there = set(self._project.ids([among(tasks)]))
         outdated = set(self._project.ids([among(tasks), has_version(self._version)]))
+        begun = set(self._project.ids([among(outdated), has_draft()])) if outdated else set()
         old = [
             int(one["id"])
-            for task in sorted(outdated)
+            for task in sorted(outdated - begun)
             for one in _free_of_humans(self._project, task, self._version)
         ]
-        return there, old
+        return there - begun, old  # a draft whose prediction went could not be submitted
 
     def _settle(self, batch: Sequence[Ready], lacking: set[int]) -> None:
         """Count a batch that is in Label Studio now, but for tasks that are no more."""
@@ -171,8 +173,10 @@ class Writer:
         others = set(tasks) - lacking
         there = set(self._project.ids([among(others)])) if others else set()
         gone = len(others - there)
+        begun = len(there) if self._replacing else 0
         self._progress.add("gone", gone)
-        self._progress.add("written", len(tasks) - gone)
+        self._progress.add("drafted", begun)
+        self._progress.add("written", len(tasks) - gone - begun)
         self._written([task for task in tasks if task in lacking or task in there])
 
     def _part(self, batch: Sequence[Ready], error: StudioRefused) -> None:

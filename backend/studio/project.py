@@ -303,6 +303,10 @@ def has_predictions(more_than: int) -> Mapping[str, Json]:
     return _filter("total_predictions", "greater", "Number", more_than)
 
 
+def has_one_prediction() -> Mapping[str, Json]:
+    return _filter("total_predictions", "equal", "Number", 1)
+
+
 def _filter(column: str, operator: str, kind: str, value: Json) -> Mapping[str, Json]:
     return {
         "filter": f"filter:tasks:{column}",

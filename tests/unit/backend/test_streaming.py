@@ -28,6 +28,7 @@ from ...doubles.colours import IDENTITY, ColourSegmenter
 from ...doubles.pictures import brush_config, stripes
 from ...doubles.studio_server import soon
 from .test_predictor import Album, Trouble, predictor_of
+from .test_prompting import point
 
 MEGABYTE = 1_000_000
 
@@ -559,6 +560,31 @@ def test_pictures_of_a_stream_are_not_kept_for_clicks():
 
     assert predictor._looking._newest is None
     predictor.close()
+
+
+def test_a_stream_does_not_make_clicks_fetch_again(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("backend.predictor.REMEMBERED_PICTURES", 1)
+    fetched: list[str] = []
+
+    class Noting(Album):
+        def fetch(self, address: str, *, timeout: float, task_id: int | None = None) -> bytes:
+            fetched.append(address)
+            return super().fetch(address, timeout=timeout, task_id=task_id)
+
+    smart = CONFIG.replace(
+        "</View>",
+        '<KeyPointLabels name="tips" toName="image" smart="true"><Label value="red"/>'
+        "</KeyPointLabels></View>",
+    )
+    predictor = predictor_of(Noting(**PICTURES), state_bytes=10**9)
+    request = PredictRequest(tasks=(task("a", 1),), label_config=smart)
+    predictor.predict(request)
+    list(predictor.stream(iter([task("b", 2)]), predictor.desk(smart)))
+
+    predictor.predict(replace(request, context={"result": [point(1, 1, to_name="image")]}))
+    predictor.close()
+
+    assert fetched == ["a", "b"]
 
 
 def test_what_was_predicted_for_a_request_is_not_done_again():

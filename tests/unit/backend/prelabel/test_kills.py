@@ -105,8 +105,8 @@ def test_every_task_has_one_prediction_in_the_end(shared: StudioServer, seed: in
         told=lambda progress: None,
         pause=chaos.step,
         wait=moments.pause,
-        redone=lambda: set(redone),
-        note_redone=redone.update,
+        noted=lambda: set(redone),
+        note=redone.update,
     )
     runs = 0
     for number in range(ENOUGH):

@@ -40,14 +40,12 @@ def run(project: StudioProject, predictor: Scripted, moments: Moments) -> Run:
     def go(
         told: Callable[[Progress], None] = lambda progress: None,
         pause: Callable[[], None] = lambda: None,
-        redone: Callable[[], set[int]] = set,
-        note_redone: Callable[[object], None] = lambda numbers: None,
+        noted: Callable[[], set[int]] = set,
+        note: Callable[[object], None] = lambda numbers: None,
         **wish: object,
     ) -> Progress:
         progress = Progress()
-        hooks = Hooks(
-            told=told, pause=pause, wait=moments.pause, redone=redone, note_redone=note_redone
-        )
+        hooks = Hooks(told=told, pause=pause, wait=moments.pause, noted=noted, note=note)
         prelabel(project, predictor, Wanted(project=project.id, **wish), progress, hooks)
         return progress
 
@@ -115,6 +113,19 @@ def test_the_connection_s_parameters_are_used_and_a_difference_is_said(
 
     assert predictor.extras == ["first"]
     assert f"model says {OLDER}, this run will write {VERSION}" in caplog.text
+
+
+def test_what_other_models_of_the_project_are_told_is_not_for_us(
+    server: StudioServer, project: StudioProject, run: Run, predictor: Scripted
+):
+    theirs = {"id": 7, "extra_params": "theirs", "model_version": THEIRS}
+    new = {"id": 8, "extra_params": "new"}
+    ours = {"id": 9, "extra_params": "ours", "model_version": VERSION}
+    for there in ([theirs], [theirs, new], [theirs, new, ours]):
+        server.projects[project.id].connections = there
+        run(dry_run=True)
+
+    assert predictor.extras == [None, "new", "ours"]
 
 
 def test_a_project_that_predicts_on_listing_is_said(
@@ -244,6 +255,25 @@ def test_what_becomes_of_a_task_before_it_is_tried_again_is_counted(
     progress = run()
 
     assert (progress["gone"], progress["already"], progress["written"]) == (1, 1, 3)
+    assert progress.left == 0
+
+
+def test_what_others_did_before_its_turn_came_is_not_left_to_do(
+    server: StudioServer, project: StudioProject, run: Run
+):
+    tasks = [*server.ids(project.id), *server.add(project.id, *[{}] * 75)]
+    counted: list[int] = []
+
+    def told(progress: Progress) -> None:
+        if not counted:
+            server.annotate(tasks[-1])
+            server.predict(tasks[-2], VERSION)
+            server.remove(tasks[-3])
+        counted.append(progress["total"])
+
+    progress = run(told=told)
+
+    assert (counted[0], progress["written"], progress["meanwhile"]) == (80, 77, 3)
     assert progress.left == 0
 
 
@@ -424,7 +454,7 @@ def test_redoing_replaces_each_once(server: StudioServer, tasks: list[int], run:
     old = [server.predict(task, VERSION) for task in tasks]
     noted: list[int] = []
 
-    progress = run(redo=True, note_redone=noted.extend)
+    progress = run(redo=True, note=noted.extend)
 
     assert stored(server, tasks) == [[VERSION]] * 5
     assert not set(old) & set(server.predictions)
@@ -446,10 +476,10 @@ def test_a_redo_that_was_interrupted_goes_on_where_it_was(
             raise Stopped
 
     with pytest.raises(Stopped):
-        run(redo=True, note_redone=noted.update, pause=pause)
+        run(redo=True, note=noted.update, pause=pause)
     assert noted == set(tasks[:60])
     predictor.asked.clear()
-    progress = run(redo=True, redone=lambda: set(noted), note_redone=noted.update)
+    progress = run(redo=True, noted=lambda: set(noted), note=noted.update)
 
     assert predictor.asked == tasks[60:]
     assert stored(server, tasks) == [[VERSION]] * 80
@@ -463,10 +493,30 @@ def test_a_limited_redo_that_was_interrupted_keeps_to_its_limit(
     for task in tasks:
         server.predict(task, VERSION)
 
-    progress = run(redo=True, limit=3, redone=lambda: set(tasks[:2]))
+    progress = run(redo=True, limit=3, noted=lambda: set(tasks[:2]))
 
     assert predictor.asked == tasks[2:3]
     assert (progress["already"], progress["written"], progress.left) == (2, 1, 0)
+
+
+@pytest.mark.parametrize("before", [1, 3])
+def test_a_limited_run_that_was_interrupted_keeps_to_its_limit(
+    server: StudioServer, tasks: list[int], run: Run, predictor: Scripted, before: int
+):
+    left = [before]
+    noted: set[int] = set()
+
+    def pause() -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        run(limit=3, note=noted.update, pause=pause)
+    progress = run(limit=3, noted=lambda: set(noted), note=noted.update)
+
+    assert predictor.asked == tasks[:3]
+    assert (progress["already"], progress["written"], progress.left) == (before, 3 - before, 0)
 
 
 def test_what_came_twice_between_question_and_write_is_mended_in_the_end(

@@ -263,6 +263,31 @@ def test_who_begins_while_it_goes_on_keeps_what_he_sees(
     assert server.versions(tasks[1]) == [THEIRS]
 
 
+def test_tasks_touched_between_listing_and_deleting_lose_nothing_of_others(
+    server: StudioServer,
+    project: StudioProject,
+    tasks: list[int],
+    progress: Progress,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("backend.prelabel.undo.MANY", len(tasks))
+    numbers = [server.predict(task, VERSION) for task in tasks]
+    server.annotate(tasks[0], numbers[0])  # asked about by itself, while the others wait
+
+    def begin(call) -> None:
+        if call.path == "/api/predictions" and not server.drafts:
+            server.draft(tasks[-1])
+            server.annotate(tasks[-2], numbers[-2])
+            server.predict(tasks[-3], THEIRS)
+
+    server.before = begin
+    undo(project, VERSION, progress)
+
+    left = [server.versions(task) for task in tasks]
+    assert left == [[VERSION], *[[]] * (len(tasks) - 4), [THEIRS], [VERSION], [VERSION]]
+    assert (progress["removed"], progress["kept"]) == (len(tasks) - 3, 3)
+
+
 def test_restarts_are_survived(
     server: StudioServer, project: StudioProject, tasks: list[int], progress: Progress
 ):

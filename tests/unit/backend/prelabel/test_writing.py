@@ -416,6 +416,22 @@ def test_replacing_keeps_what_an_annotation_came_from(
     assert built_on in server.predictions
 
 
+def test_replacing_leaves_a_task_alone_that_somebody_has_begun(
+    server: StudioServer, tasks: list[int], make_writer: MakeWriter, progress: Progress
+):
+    """Label Studio refuses an annotation whose prediction is gone."""
+    begun_on = server.predict(tasks[0], VERSION)
+    server.draft(tasks[0])
+    server.draft(tasks[1])
+
+    with make_writer(replacing=True) as writer:
+        fill(writer, tasks)
+
+    assert stored(server, tasks) == [[VERSION]] * 5
+    assert begun_on in server.predictions
+    assert (progress["drafted"], progress["written"]) == (1, 4)
+
+
 @pytest.mark.parametrize("strict", [True, False])
 def test_what_is_refused_replaces_nothing(
     server: StudioServer,
