@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ..jobs.base import Job
     from ..jobs.book import JobBook
     from ..jobs.running import Running
-    from ..prelabel.progress import Progress
     from ..prelabel.works import LabelStudio
     from ..storage.base import Storage
 
@@ -149,6 +148,7 @@ def _work(
     from ..prelabel.works import PRELABEL, ProjectWorks
     from ..storage.patience import Wait, patiently
     from ..wiring import build
+    from .run_progress import shown
 
     wait = Wait()
     patient = book.over(patiently(storage, tell=wait))
@@ -169,7 +169,7 @@ def _work(
         return None
     services = build(replace(settings, storage="memory:", auto_prelabel=False))
     at_work = Running(book, lease, pace=Pace(), wait=wait)
-    with contextlib.closing(services), _bar(kind == PRELABEL) as watch, _stopped_by_hand(at_work):
+    with contextlib.closing(services), shown() as watch, _stopped_by_hand(at_work):
         if kind == PRELABEL:
             services.model.start()
         works = ProjectWorks(studio, services.predictor, storage, watch=watch).works()
@@ -209,41 +209,6 @@ def _stopped_by_hand(at_work: "Running") -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _bar(counting: bool) -> Iterator[Any]:
-    """A progress bar on a terminal, a line now and then elsewhere; yields who is told."""
-    with tqdm(
-        total=0,
-        unit="task",
-        file=sys.stderr,
-        dynamic_ncols=True,
-        mininterval=0.5 if sys.stderr.isatty() else 30.0,
-        smoothing=0.1,
-    ) as bar:
-
-        def watch(progress: "Progress") -> None:
-            done = progress["total"] - progress.left
-            if bar.total != progress["total"]:
-                bar.total, bar.initial = progress["total"], done
-                bar.n = done
-                bar.refresh()
-            bar.set_description_str(progress.phase, refresh=False)
-            bar.set_postfix_str(_postfix(progress), refresh=False)
-            bar.update(done - bar.n)
-
-        yield watch
-
-
-def _postfix(progress: "Progress") -> str:
-    parts = [f"{progress['written']} written"]
-    if progress.failed:
-        first = ", ".join(
-            f"{one.count} {kind}" for kind, one in list(progress.failures.items())[:3]
-        )
-        parts.append(f"{progress.failed} failed ({first})")
-    return ", ".join(parts)
 
 
 @contextlib.contextmanager
