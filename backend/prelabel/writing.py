@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 MOST_TASKS = 50  # of a batch
 MOST_BYTES = 4_000_000  # of a batch's JSON; proxies often stop at ten million
-OLDEST = 5.0  # seconds a prediction waits for its batch to fill
+SOONEST, OLDEST = 1.0, 5.0  # seconds a prediction waits for its batch to fill, at first and later
 WAITING = 2  # batches beside the one being written
 TRIES = 4  # of a batch that Label Studio fails over
 NOT_STORED = "it does not fit the label config; Label Studio's log says why"
@@ -72,7 +72,7 @@ class Writer:
         self._replacing, self._written = replacing, written
         self._pause, self._clock = pause, clock
         self._batch: list[Ready] = []
-        self._bytes, self._since = 0, 0.0
+        self._bytes, self._since, self._wait = 0, 0.0, SOONEST
         self._queue: queue.Queue[list[Ready] | None] = queue.Queue(WAITING)
         self._trouble: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
@@ -100,7 +100,7 @@ class Writer:
 
     def tick(self) -> None:
         """Pass the batch on if it is full or has waited long enough."""
-        late = self._clock() - self._since > OLDEST
+        late = self._clock() - self._since > self._wait
         if self._batch and (late or len(self._batch) >= MOST_TASKS or self._bytes >= MOST_BYTES):
             self._pass_on()
 
@@ -108,6 +108,7 @@ class Writer:
         if self._batch:
             self._queue.put(self._batch)
             self._batch, self._bytes = [], 0
+            self._wait = min(2 * self._wait, OLDEST)
 
     def _raise(self) -> None:
         if self._trouble is not None:

@@ -1,12 +1,15 @@
 """`cliper prelabel` as users give it, against a real Label Studio: killed, stopped, taken back."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +87,11 @@ def run(
     for name, value in command.environment.items():
         monkeypatch.setenv(name, value)
 
-    def begin(project: int, *options: str, status: int = 0) -> Json:
+    def begin(project: int, *options: str, status: int = 0, says: str = "") -> Json:
         ended = main(["prelabel", "--project", str(project), "--json", *options])
         out, said = capsys.readouterr()
         assert ended == status, said
+        assert says in said
         told: Json = json.loads(out)
         return told
 
@@ -127,6 +131,15 @@ def wait_until(holds: Callable[[], bool], process: subprocess.Popen[bytes] | Non
         assert time.monotonic() < deadline
         assert process is None or process.poll() is None, "ended too early"
         time.sleep(0.1)
+
+
+@contextmanager
+def beside(*steps: Callable[[], object]) -> Iterator[None]:
+    """Steps in a thread of their own, while the command has this one."""
+    with ThreadPoolExecutor(1) as other:
+        done = other.submit(lambda: [step() for step in steps])
+        yield
+        done.result(PATIENCE)
 
 
 def written(api: LabelStudioApi, project: int) -> int:
@@ -218,36 +231,40 @@ def test_failures_are_told_and_cost_nobody_else(
 
 
 def test_stopped_by_hand_it_says_how_to_go_on(
-    api: LabelStudioApi, command: Command, scenes: Callable[[int], tuple[int, list[int]]]
+    api: LabelStudioApi, run: Run, scenes: Callable[[int], tuple[int, list[int]]]
 ) -> None:
     project, tasks = scenes(30)
-    process = command.start(project)
-    wait_until(lambda: written(api, project) >= 1, process)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(PATIENCE) == 130
-    assert "the same command goes on from here" in command.log.read_text()
+    with beside(
+        lambda: wait_until(lambda: written(api, project) >= 1),
+        lambda: os.kill(os.getpid(), signal.SIGINT),
+    ):
+        told = run(project, status=130, says="the same command goes on from here")
     assert 1 <= written(api, project) < len(tasks)
+    assert told["state"] == "queued"
 
-    command.finish(project)
+    run(project, says="going on with job")
 
     assert predictions_per_task(api, project) == dict.fromkeys(tasks, 1)
 
 
 def test_a_redis_that_is_away_for_a_while_is_waited_for(
-    label_studio: LabelStudioServer,
     api: LabelStudioApi,
+    run: Run,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
     scenes: Callable[[int], tuple[int, list[int]]],
 ) -> None:
     project, tasks = scenes(40)
     with RedisServer(tmp_path / "redis") as redis:
-        command = Command(label_studio, tmp_path, redis.url)
-        process = command.start(project)
-        wait_until(lambda: written(api, project) >= 1, process)
-        redis.stop()
-        wait_until(lambda: "waiting for the store" in command.log.read_text(), process)
-        redis.start()
-        assert process.wait(PATIENCE) == 0, command.log.read_text()
+        monkeypatch.setenv("STORAGE", redis.url)
+        with beside(
+            lambda: wait_until(lambda: written(api, project) >= 1),
+            redis.stop,
+            lambda: wait_until(lambda: "waiting for the store" in caplog.text),
+            redis.start,
+        ):
+            run(project, says="waiting for the store")
 
     assert predictions_per_task(api, project) == dict.fromkeys(tasks, 1)
 

@@ -9,7 +9,7 @@ from backend.errors import StudioAway, StudioRefused
 from backend.jobs.base import Stopped
 from backend.prelabel import writing
 from backend.prelabel.progress import Progress
-from backend.prelabel.writing import MOST_TASKS, OLDEST, TRIES, WAITING, once_each
+from backend.prelabel.writing import MOST_TASKS, OLDEST, SOONEST, TRIES, WAITING, once_each
 from backend.studio.client import Patience, Studio
 from backend.studio.project import StudioProject
 
@@ -79,16 +79,39 @@ def test_a_batch_is_written_when_it_has_waited(
 ):
     with make_writer() as writer:
         writer.add(tasks[0], prediction())
-        moments.now += OLDEST
+        moments.now += SOONEST
         writer.tick()
         assert bodies(server) == []
-        moments.now += 1
+        moments.now += 0.1
         writer.tick()
         soon(lambda: stored(server, tasks[:1]) == [[VERSION]])
         moments.now += 100
         writer.add(tasks[1], prediction())
         writer.tick()
         assert len(bodies(server)) == 1, "a new batch has its own time"
+
+
+def test_later_batches_wait_longer_for_company(
+    server: StudioServer, tasks: list[int], make_writer: MakeWriter, moments: Moments
+):
+    waited = []
+    with make_writer() as writer:
+        for task in tasks[:5]:
+            writer.add(task, prediction())
+            before, written = moments.now, len(bodies(server))
+            while len(bodies(server)) == written:
+                moments.now += SOONEST
+                writer.tick()
+                if moments.now - before > waited_for(len(waited)):
+                    soon(lambda: len(bodies(server)) > written)  # noqa: B023
+            waited.append(moments.now - before)
+
+    assert waited == sorted(waited)
+    assert waited[-1] <= OLDEST + SOONEST
+
+
+def waited_for(batches: int) -> float:
+    return min(SOONEST * 2**batches, OLDEST)
 
 
 def test_whoever_predicts_waits_while_the_writer_is_behind(
