@@ -33,7 +33,7 @@ class Pictures(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Hurry:
-    """One request's time; belongs to one thread.
+    """One request's time, or a while of a stream's; the threads that fetch for it share it.
 
     deadline  on the clock of the fetching
     budget    seconds the request had in all

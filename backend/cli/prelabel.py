@@ -104,11 +104,7 @@ def run(args: argparse.Namespace) -> int:
         book = JobBook(storage)
         elsewhere = _elsewhere(book, studio, args.project)
         if elsewhere is not None:
-            _say(
-                f"job {elsewhere.id} is at work on project {args.project} "
-                f"({elsewhere.owner or elsewhere.state}); wait for it, or cancel it with "
-                f"'curl -X DELETE …/jobs/{elsewhere.id}' at the service that runs it"
-            )
+            _say(_at_work(elsewhere, args.project))
             return ELSEWHERE
         job, new = book.place(kind + HERE, params, scope=studio.scope(args.project))
         if not new:
@@ -174,6 +170,20 @@ def _work(
             services.model.start()
         works = ProjectWorks(studio, services.predictor, storage, watch=watch).works()
         return at_work.run({job.kind: works[kind]}, explain=sentence, settle=patient)
+
+
+def _at_work(job: "Job", project: int) -> str:
+    """What to do about a job that is in the way."""
+    cancel = f"cancel it with 'curl -X DELETE …/jobs/{job.id}'"
+    if job.owner is not None:
+        return (
+            f"job {job.id} is at work on project {project} ({job.owner}); wait for it, or {cancel} "
+            "at the service that runs it"
+        )
+    return (
+        f"job {job.id} on project {project} is {job.state}: a service on this store will do it; "
+        f"start one if none runs, or {cancel} there"
+    )
 
 
 def _elsewhere(book: "JobBook", studio: "LabelStudio", project: int) -> "Job | None":
@@ -260,9 +270,11 @@ def _peak_memory() -> float:
 
 def summary(told: Mapping[str, Any], *, dry_run: bool = False) -> Sequence[str]:
     """What was done, line by line, and the table of failures."""
+    from ..prelabel.progress import UNDOING
+
     lines = [f"version {told['model_version']}"] if told.get("model_version") else []
     would = "would be " if dry_run else ""
-    undone = told.get("phase") in ("removing", "removed")
+    undone = told.get("phase") in UNDOING
     for name, words, always in (
         ("written", "predictions written", not undone and not dry_run),
         ("empty", "of them without any region: nothing was found", False),

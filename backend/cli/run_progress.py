@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from tqdm import tqdm
 
-from ..prelabel.progress import Progress
+from ..prelabel.progress import UNDOING, Progress
 
 EVERY = 30.0  # seconds between two lines of a log
 REASONS = 3  # told apart while it runs; all are in the table in the end
@@ -58,9 +58,9 @@ def line(progress: Progress) -> str:
 
 
 def counts(progress: Progress) -> str:
-    """What was written or removed, and what failed, by reason."""
-    removed = progress["removed"]
-    parts = [f"{removed} removed" if removed else f"{progress['written']} written"]
+    """What was written, or by an undo removed, and what failed, by reason."""
+    done = "removed" if progress.phase in UNDOING else "written"
+    parts = [f"{progress[done]} {done}"]
     if progress.failed:
         few = list(progress.failures.items())[:REASONS]
         reasons = ", ".join(f"{one.count} {kind}" for kind, one in few)

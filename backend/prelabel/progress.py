@@ -10,6 +10,7 @@ from typing import Any
 WINDOW = 60.0  # seconds over which the rate is taken
 DEALT = ("already", "annotated", "drafted", "gone", "written", "meanwhile")
 UNDONE = ("removed", "kept")  # of predictions
+UNDOING = ("removing", "removed")  # phases of an undo
 EXAMPLES = 5  # tasks named per reason
 MOST_REASONS = 50  # told apart; the rest is counted together
 

@@ -106,6 +106,7 @@ class ProjectWorks:
                 dry_run=params["dry_run"],
                 pause=pause,
             )
+        self._tell(progress, handle, studio)
         return progress.to_json()
 
     def _tell(self, progress: Progress, handle: Handle, studio: Studio) -> None:

@@ -64,7 +64,7 @@ class Writer:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`replacing`: predictions of the version that are there are replaced, not kept; a task
-        that has some and that somebody has begun is left alone.
+        in which somebody builds on one of them is left alone.
 
         `written` is told of each batch, from the writer's thread. `pause` waits between tries.
         """
@@ -160,13 +160,19 @@ class Writer:
             return set(self._project.ids([among(tasks), lacks_version(self._version)])), []
         there = set(self._project.ids([among(tasks)]))
         outdated = set(self._project.ids([among(tasks), has_version(self._version)]))
-        begun = set(self._project.ids([among(outdated), has_draft()])) if outdated else set()
-        old = [
-            int(one["id"])
-            for task in sorted(outdated - begun)
-            for one in _free_of_humans(self._project, task, self._version)
-        ]
-        return there - begun, old  # a draft whose prediction went could not be submitted
+        begun = self._begun(outdated)
+        built_on, old = set[int](), list[int]()
+        for task in sorted(outdated - begun):
+            ours, free = _ours_and_free(self._project, task, self._version)
+            if len(free) < len(ours):
+                built_on.add(task)
+            else:
+                old += [int(one["id"]) for one in free]
+        return there - begun - built_on, old
+
+    def _begun(self, tasks: set[int]) -> set[int]:
+        """Those with a draft, which could not be submitted if the prediction under it went."""
+        return set(self._project.ids([among(tasks), has_draft()])) if tasks else set()
 
     def _settle(self, batch: Sequence[Ready], lacking: set[int]) -> None:
         """Count a batch that is in Label Studio now, but for tasks that are no more."""
@@ -174,10 +180,12 @@ class Writer:
         others = set(tasks) - lacking
         there = set(self._project.ids([among(others)])) if others else set()
         gone = len(others - there)
-        begun = len(there) if self._replacing else 0
+        alone = there if self._replacing else set()
+        begun = len(self._begun(alone))
         self._progress.add("gone", gone)
         self._progress.add("drafted", begun)
-        self._progress.add("written", len(tasks) - gone - begun)
+        self._progress.add("annotated", len(alone) - begun)
+        self._progress.add("written", len(tasks) - gone - len(alone))
         self._written([task for task in tasks if task in lacking or task in there])
 
     def _part(self, batch: Sequence[Ready], error: StudioRefused) -> None:
@@ -208,21 +216,21 @@ def once_each(project: StudioProject, version: str, progress: Progress) -> None:
     for task in project.ids([has_version(version), has_predictions(1)]):
         if project.count([among([task]), has_draft()]):
             continue
-        ours = [one for one in project.predictions(task) if one["model_version"] == version]
+        ours, free = _ours_and_free(project, task, version)
         if len(ours) < 2:
             continue
-        free = _free_of_humans(project, task, version)
         spare = free if len(free) < len(ours) else free[1:]
         for one in spare:
             project.delete_prediction(int(one["id"]))
             progress.add("removed")
 
 
-def _free_of_humans(project: StudioProject, task: int, version: str) -> list[Json]:
-    """The task's predictions of a version that no annotation came from."""
+def _ours_and_free(
+    project: StudioProject, task: int, version: str
+) -> tuple[list[Json], list[Json]]:
+    """The task's predictions of a version, and those of them that no annotation came from."""
+    ours = [one for one in project.predictions(task) if one["model_version"] == version]
+    if not ours:
+        return [], []
     built_on = {one.get("parent_prediction") for one in project.annotations(task)}
-    return [
-        one
-        for one in project.predictions(task)
-        if one["model_version"] == version and one["id"] not in built_on
-    ]
+    return ours, [one for one in ours if one["id"] not in built_on]

@@ -51,6 +51,10 @@ def test_the_backend_reaches_label_studio_by_its_service_name(services: dict[str
     assert "host.docker.internal:host-gateway" in services["cliper"]["extra_hosts"]
 
 
+def test_leftovers_of_requests_can_be_finished_in_the_background(services: dict[str, Any]) -> None:
+    assert services["cliper"]["environment"]["AUTO_PRELABEL"] == "${AUTO_PRELABEL:-false}"
+
+
 def test_ports_are_the_ones_everybody_expects(services: dict[str, Any]) -> None:
     assert services["label-studio"]["ports"] == ["8080:8080"]
     assert services["cliper"]["ports"] == ["9090:9090"]

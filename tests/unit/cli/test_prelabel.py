@@ -75,3 +75,33 @@ def test_a_command_that_was_killed_many_times_goes_on(
 
     assert not server.predictions
     assert f"going on with job {job.id}" in capsys.readouterr().err
+
+
+def test_a_job_that_no_service_has_begun_is_not_said_to_be_at_work(
+    server: StudioServer,  # noqa: F811
+    store: str,
+    capsys: pytest.CaptureFixture[str],
+):
+    project = server.project(1)
+    with closing(open_storage(store, max_blob_bytes=0)) as storage:
+        scope = Scope.of(server.url, str(project))
+        job, _ = JobBook(storage).place("prelabel", {"project": project}, scope=scope)
+
+    assert main(["prelabel", "--project", str(project)]) == 3
+
+    said = capsys.readouterr().err
+    assert f"job {job.id} on project {project} is queued: a service on this store" in said
+
+
+def test_an_undo_says_in_the_end_what_was_removed(
+    server: StudioServer,  # noqa: F811
+    store: str,
+    capsys: pytest.CaptureFixture[str],
+):
+    project = server.project(2)
+    for task in server.ids(project):
+        server.predict(task, VERSION)
+
+    assert main(["prelabel", "--project", str(project), "--undo", VERSION]) == 0
+
+    assert capsys.readouterr().err.endswith("cliper: removed: 2 of 2, 2 removed\n")

@@ -56,3 +56,11 @@ def test_a_line_of_an_undo_counts_what_was_removed() -> None:
     progress.set(total=5, removed=4)
 
     assert line(progress) == "removing: 4 of 5, 4 removed"
+
+
+def test_a_run_that_removes_older_versions_still_says_what_was_written() -> None:
+    progress = Progress()
+    progress.phase = "checking"
+    progress.set(total=5, written=5, removed=3)
+
+    assert line(progress) == "checking: 5 of 5, 5 written"

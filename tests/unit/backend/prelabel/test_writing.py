@@ -426,17 +426,19 @@ def test_replacing_leaves_the_new_one_alone(
     assert progress["written"] == 5
 
 
-def test_replacing_keeps_what_an_annotation_came_from(
-    server: StudioServer, tasks: list[int], make_writer: MakeWriter
+def test_replacing_leaves_a_task_alone_in_which_an_annotation_came_from_one(
+    server: StudioServer, tasks: list[int], make_writer: MakeWriter, progress: Progress
 ):
+    """A new one would be the second of its version."""
     built_on = server.predict(tasks[0], VERSION)
     server.annotate(tasks[0], built_on)
 
     with make_writer(replacing=True) as writer:
         fill(writer, tasks)
 
-    assert stored(server, tasks)[0] == [VERSION, VERSION]
+    assert stored(server, tasks) == [[VERSION]] * 5
     assert built_on in server.predictions
+    assert (progress["annotated"], progress["written"]) == (1, 4)
 
 
 def test_replacing_leaves_a_task_alone_that_somebody_has_begun(
