@@ -251,7 +251,10 @@ class _Reader:
         """The address of a store; without one, a file in the user's folder for data."""
         address = self.text(name)
         if address is None:
-            data = self.path("XDG_DATA_HOME") or Path("~/.local/share").expanduser()
+            try:
+                data = self.path("XDG_DATA_HOME") or Path("~/.local/share").expanduser()
+            except RuntimeError:  # nobody's home is known: a user without a name
+                raise BadSetting(name, "must be set, as sqlite:PATH: there is no HOME") from None
             return f"sqlite:{data / 'cliper' / 'cliper.sqlite'}"
         try:
             scheme_of(address)

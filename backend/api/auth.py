@@ -13,7 +13,14 @@ from flask import Response, request
 from ..errors import NotAllowed, NotJson
 from . import services
 
-PROXIES = frozenset({"Forwarded", "X-Forwarded-For", "X-Real-Ip"})  # what a proxy adds
+PROXIES = (  # what a proxy adds, unless it was told to hide
+    "Forwarded",
+    "Via",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Proto",
+    "X-Real-Ip",
+)
 OPEN_ENDPOINTS = frozenset({"webhook.webhook"})
 
 
@@ -40,9 +47,11 @@ def require_somebody_known() -> None:
     """For routes that change things in Label Studio. Raises NotAllowed, NotJson.
 
     Where no password is set they answer this very machine only: the caller's address and the name
-    it used for us must both be loopback, so neither a proxy here nor a web page whose name was made
-    to lead here is taken for the owner. JSON is asked for since a browser sends that to another
-    site only after asking it first, which is never granted.
+    it used for us must both be loopback, so neither a proxy here that says it is one nor a web page
+    whose name was made to lead here is taken for the owner. A proxy here that says nothing of
+    itself and calls us by a loopback name cannot be told from the owner: it needs the password.
+    JSON is asked for since a browser sends that to another site only after asking it first, which
+    is never granted.
     """
     if services().basic_auth is None and not _from_this_machine():
         raise NotAllowed(
@@ -54,7 +63,7 @@ def require_somebody_known() -> None:
 
 
 def _from_this_machine() -> bool:
-    forwarded = PROXIES & {name for name, _ in request.headers}
+    forwarded = any(name in request.headers for name in PROXIES)
     host = urlsplit(f"//{request.host}").hostname or ""
     named = host == "localhost" or _is_loopback(host)
     return not forwarded and named and _is_loopback(request.remote_addr or "")
@@ -62,6 +71,9 @@ def _from_this_machine() -> bool:
 
 def _is_loopback(address: str) -> bool:
     try:
-        return ipaddress.ip_address(address).is_loopback
+        found = ipaddress.ip_address(address)
     except ValueError:
         return False
+    if isinstance(found, ipaddress.IPv6Address):  # HOST=:: sees callers by IPv4 as ::ffff:…
+        found = found.ipv4_mapped or found
+    return found.is_loopback

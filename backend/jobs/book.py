@@ -243,14 +243,19 @@ class JobBook:
         def how(page: _Page) -> _Page:
             self._check(page, lease)
             now = self.clock()
+            left = page.job.owned_until - now  # above a whole lease: the clock was set back
             if progress is not None and progress != page.job.progress:
                 page = page.becomes(progress=dict(progress), changed=now)
-            elif page.job.owned_until - now > self.rules.lease / 2:
+            elif self.rules.lease / 2 < left <= self.rules.lease:
                 return page
             return page.becomes(owned_until=now + self.rules.lease)
 
-        page = self._change(lease.job.scope, lease.job.id, how)
-        return replace(lease, job=page.job)
+        return replace(lease, job=self._changed(lease, how).job)
+
+    def ran_out(self, job: Job) -> bool:
+        """Whether the lease on a running job is over. Clocks may differ by up to a lease: one that
+        ends even later was written before the clock was set back, and holds for no one."""
+        return not 0 < job.owned_until - self.clock() <= 2 * self.rules.lease
 
     def finish(self, lease: Lease, result: Json) -> Job:
         """It is done. Raises LeaseLost; TypeError and ValueError for a result that is not JSON."""
@@ -348,8 +353,12 @@ class JobBook:
             self._check(page, lease)
             return becomes(page)
 
+        return self._changed(lease, how).job
+
+    def _changed(self, lease: Lease, how: Callable[[_Page], _Page]) -> _Page:
+        """As `_change`; a job that is not in the book any more is nobody's. Raises LeaseLost."""
         try:
-            return self._change(lease.job.scope, lease.job.id, how).job
+            return self._change(lease.job.scope, lease.job.id, how)
         except UnknownJob:
             raise LeaseLost from None
 
@@ -373,10 +382,12 @@ class JobBook:
         return iter([] if record is None else [(_open_at(only), record)])
 
     def _to_be_had(self, page: _Page) -> bool:
-        job, now = page.job, self.clock()
+        job = page.job
         if job.state == RUNNING:
-            return job.owned_until <= now or (job.owner is not None and self._gone(job.owner))
-        return job.state == QUEUED or (job.state == WAITING and job.not_before <= now)
+            return self.ran_out(job) or (job.owner is not None and self._gone(job.owner))
+        longest = max(self.rules.first_pause, self.rules.longest_pause)
+        ahead = job.not_before - self.clock()  # above the longest pause: the clock was set back
+        return job.state == QUEUED or (job.state == WAITING and not 0 < ahead <= longest)
 
     def _take(
         self, key: Key, record: Record, owner: str, token: str, kinds: Collection[str]

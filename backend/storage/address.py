@@ -29,11 +29,13 @@ def sqlite_path(address: str) -> str:
 
 def redacted(address: str) -> str:
     """The address without a password, for logs and sentences."""
-    scheme, _, rest = address.partition("://")
+    scheme, slashes, rest = address.partition("://")
     if scheme.lower() in ("sqlite", "memory") or address.lower().startswith("sqlite:"):
         return address
-    before, at, place = rest.rpartition("@")  # the last: a password may hold one
-    if at:
+    before, at, place = (rest or scheme).rpartition("@")  # the last: a password may hold one
+    if at and not slashes:  # mistyped: nobody knows where in there the password is
+        address = f"***@{place}"
+    elif at:
         user, secret, _ = before.partition(":")
         address = f"{scheme}://{user}{':***' if secret else ''}@{place}"
     return re.sub(r"(?i)([?&](?:ssl_)?password=)[^&#]*", r"\1***", address)

@@ -4,12 +4,13 @@ Revisions are the target's own. A log keeps its numbers, so that whoever noted h
 it goes on there.
 """
 
+import secrets
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from ..errors import StorageError
-from .base import ABSENT, Counts, Key, Storage
+from .base import ABSENT, Counts, Key, Scope, Storage
 
 Item = TypeVar("Item")
 
@@ -19,6 +20,7 @@ MERGES = {
     REPLACE: "what FROM has takes its place",
 }
 PAGE = 200  # lines or words written at once
+NOTHING = Counts(0, 0, 0, 0, 0, 0)
 
 
 class Copied(NamedTuple):
@@ -50,12 +52,14 @@ def copy(
     both stores raise.
     """
     before = target.counts()
-    if merge is None and before != Counts(0, 0, 0, 0, 0, 0):
+    if merge is None and before != NOTHING:
         raise StorageError(
             f"{target.name} is not empty ({before.records} records, {before.logs} logs, "
             f"{before.blobs} blobs); copy into an empty store, or say with --merge what happens to "
             "a key that both have"
         )
+    if before != NOTHING and _are_one(source, target):
+        raise StorageError(f"{source.name} and {target.name} are one store; name two")
     done = Copied()
     for step in (_records, _logs, _blobs):
         for piece in step(source, target, replace=merge == REPLACE):
@@ -64,6 +68,17 @@ def copy(
     if merge is None:
         _check(done, source.counts(), target)
     return done
+
+
+def _are_one(source: Storage, target: Storage) -> bool:
+    """Whether two addresses lead to the same place, as two names of one host do: what is written
+    through one is then read through the other."""
+    probe = Key(Scope(), ("copy", secrets.token_hex(8)))
+    written = target.swap(probe, "probe", expected=ABSENT)
+    try:
+        return source.get(probe) is not None
+    finally:
+        target.swap(probe, None, expected=written or ABSENT)
 
 
 def _records(source: Storage, target: Storage, *, replace: bool) -> Iterator[Copied]:

@@ -28,6 +28,7 @@ from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     BusyLoadingError,
+    InvalidResponse,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -200,7 +201,7 @@ class RedisStorage:
     """Connects when it is used, so Redis may come later than the service.
 
     Raises StorageUnfit at once where Redis answers and holds another format or may forget keys,
-    StorageAway where it refuses the password.
+    StorageAway where it refuses the password or does not speak as a Redis does.
     """
 
     def __init__(self, url: str, *, max_blob_bytes: int, timeout: float = 10.0) -> None:
@@ -220,7 +221,8 @@ class RedisStorage:
                 retry=Retry(NoBackoff(), 0),
                 decode_responses=False,
             )
-        except ValueError:
+            pool.connection_class(**pool.connection_kwargs)  # sees options nobody knows
+        except (ValueError, TypeError):
             raise StorageError(
                 f"{redacted(url)} is no address of a Redis; one looks like redis://host:6379/0"
             ) from None
@@ -232,8 +234,8 @@ class RedisStorage:
         try:
             self._begin()
         except StorageAway as away:
-            if isinstance(away.__cause__, AuthenticationError):
-                raise  # waiting mends no password
+            if isinstance(away.__cause__, (AuthenticationError, InvalidResponse)):
+                raise  # waiting mends no password, and no address
 
     @property
     def name(self) -> str:
@@ -415,6 +417,8 @@ def _reason(error: RedisError) -> str | None:
             return "cannot be reached; see that it runs and that the address is right"
         case OutOfMemoryError():
             return FULL
+        case InvalidResponse():
+            return "does not speak as a Redis does; see that the address is right"
         case ReadOnlyError():
             return "is a replica that takes no writes; name the one that does"
     words = str(error)

@@ -363,7 +363,7 @@ class SqliteStorage:
         except OSError as error:
             raise StorageAway(
                 f"{self.name} cannot be written ({error.strerror}); give the file and its folder "
-                f"to user {os.getuid()}, or name another path"
+                f"to user {os.getuid()}, or name another path, as with STORAGE=sqlite:PATH"
             ) from None
         return found.st_dev, found.st_ino
 

@@ -287,7 +287,10 @@ def test_a_service_without_jobs_says_so(start_service: StartService):
         ("http://127.0.0.1.example.com", "127.0.0.1", {}),
         ("http://127.0.0.1:9090", "192.168.1.7", {}),
         ("http://127.0.0.1:9090", "127.0.0.1", {"X-Forwarded-For": "192.168.1.7"}),
+        ("http://127.0.0.1:9090", "::ffff:192.168.1.7", {}),
         ("http://127.0.0.1:9090", "127.0.0.1", {"Forwarded": "for=192.168.1.7"}),
+        ("http://127.0.0.1:9090", "127.0.0.1", {"Via": "1.1 gate"}),
+        ("http://127.0.0.1:9090", "127.0.0.1", {"X-Forwarded-Proto": "https"}),
     ],
 )
 def test_without_a_password_jobs_are_for_this_machine_only(
@@ -311,9 +314,16 @@ def test_without_a_password_jobs_are_for_this_machine_only(
     assert counting.book.all() == []
 
 
-@pytest.mark.parametrize("host", ["localhost:9090", "127.0.0.2", "[::1]:9090"])
-def test_this_machine_is_known_by_all_its_names(counting: Counting, host: str):
-    address = "::1" if "::" in host else "127.0.0.1"
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("localhost:9090", "127.0.0.1"),
+        ("127.0.0.2", "127.0.0.1"),
+        ("[::1]:9090", "::1"),
+        ("localhost", "::ffff:127.0.0.1"),  # by IPv4 to a socket of IPv6
+    ],
+)
+def test_this_machine_is_known_by_all_its_names(counting: Counting, host: str, address: str):
     answer = counting.client.get(
         "/jobs", base_url=f"http://{host}", environ_base={"REMOTE_ADDR": address}
     )

@@ -1,5 +1,6 @@
 """The environment, read once; each wrong value one sentence naming its variable."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,15 @@ def test_what_outlives_a_restart_lies_in_the_users_folder_for_data(
     assert at_home == f"sqlite:{tmp_path}/.local/share/cliper/cliper.sqlite"
     assert moved == "sqlite:/data/of/me/cliper/cliper.sqlite"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_where_there_is_no_home_the_store_has_to_be_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 2)  # nobody in /etc/passwd
+
+    with pytest.raises(BadSetting, match=r"^STORAGE must be set, as sqlite:PATH: there is no HOME"):
+        Settings.from_environ({})
+    assert Settings.from_environ({"XDG_DATA_HOME": "/data"}).storage.startswith("sqlite:/data/")
 
 
 def test_a_password_of_the_store_is_not_repeated():

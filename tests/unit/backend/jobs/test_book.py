@@ -331,6 +331,43 @@ def test_renewing_writes_only_when_there_is_something_to_say_or_half_the_time_is
     assert revision() > before
 
 
+def test_a_clock_that_is_set_back_holds_up_no_job(bench: Bench):
+    year = 365 * 24 * 3600.0
+    bench.ask()
+    bench.book.fail(bench.taken("a"), "no")
+
+    bench.clock.move(-year)
+    again = bench.taken("a")
+    bench.clock.move(-year)
+
+    assert bench.taken("b").job.id == again.job.id
+    with pytest.raises(LeaseLost):
+        bench.book.renew(again)
+
+
+def test_a_living_owner_keeps_its_job_when_the_clock_is_set_back():
+    bench = Bench(lease=60)
+    bench.ask()
+    lease = bench.taken("a")
+
+    for seconds in (-30, -3600):
+        bench.clock.move(seconds)
+        lease = bench.book.renew(lease)
+
+        assert lease.job.owned_until == bench.clock() + 60
+        assert bench.take("b") is None
+
+
+def test_a_lease_on_a_job_that_is_in_the_book_no_more_is_lost(bench: Bench):
+    bench.ask()
+    lease = bench.taken("a")
+    for key, record in bench.memory.scan(None):
+        bench.memory.swap(key, None, expected=record.revision)
+
+    with pytest.raises(LeaseLost):
+        bench.book.renew(lease, {"done": 1})
+
+
 def test_the_job_of_a_dead_owner_is_taken_over_at_once(bench: Bench):
     bench.ask()
     bench.taken("a")

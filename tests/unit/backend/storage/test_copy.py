@@ -134,6 +134,26 @@ def test_merging_may_replace_what_is_there(source: Storage, target: Storage):
     assert target.get_blob(A / "old") == b"old" * 10
 
 
+@pytest.mark.parametrize("merge", [KEEP, REPLACE])
+def test_one_store_under_two_names_is_not_copied_into_itself(
+    tmp_path: Path, redis_server: RedisServer, merge: str
+):
+    (tmp_path / "link").symlink_to(tmp_path / "a.sqlite")
+    pairs = [
+        (f"sqlite:{tmp_path}/a.sqlite", f"sqlite:{tmp_path}/link"),
+        (redis_server.url, redis_server.url.replace("127.0.0.1", "localhost")),
+    ]
+    for addresses in pairs:
+        one, other = (open_storage(address, max_blob_bytes=1000) for address in addresses)
+        with closing(one), closing(other):
+            before = filled(one).counts()
+
+            with pytest.raises(StorageError, match=r" and .* are one store; name two$"):
+                copy(one, other, merge=merge)
+
+            assert one.counts() == before
+
+
 def test_blobs_that_do_not_fit_are_left_out_the_oldest_first(source: Storage):
     target = MemoryStorage(max_blob_bytes=60)
     source.put_blob(A / "large", b"x" * 61)

@@ -1,5 +1,7 @@
 """Redis: whose keys these are, and what is said when it cannot be used."""
 
+import socket
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -134,7 +136,30 @@ def test_a_redis_that_takes_no_writes_says_so(redis_server: RedisServer, store: 
             client.replicaof("NO", "ONE")
 
 
-@pytest.mark.parametrize("url", ["redis://host:port/0", "redis://host:6379/0?socket_timeout=long"])
+def test_something_that_is_no_redis_is_one_sentence():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+
+        other = threading.Thread(target=answer)
+        other.start()
+        with pytest.raises(StorageAway, match="does not speak as a Redis does; see that the addr"):
+            RedisStorage(f"redis://127.0.0.1:{listener.getsockname()[1]}/0", max_blob_bytes=1)
+        other.join()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://host:port/0",
+        "redis://host:6379/0?socket_timeout=long",
+        "redis://host:6379/0?colour=red",
+    ],
+)
 def test_an_address_redis_does_not_take_is_one_sentence(url: str):
     with pytest.raises(StorageError, match="is no address of a Redis; one looks like redis://"):
         RedisStorage(url, max_blob_bytes=1)
