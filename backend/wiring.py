@@ -1,5 +1,6 @@
 """Settings -> Services: the one place that picks concrete classes."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from .prelabel.works import LabelStudio, ProjectWorks, kinds
 from .services import Services
 from .settings import Settings
 from .storage.address import scheme_of
-from .storage.base import Storage
+from .storage.base import Scope, Storage
 from .storage.open import open_storage
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ def build(settings: Settings, *, source: ModelSource | None = None) -> Services:
     models = ModelPool(own, other, most=settings.max_models, name=name)
     storage = store(settings)
     studio = label_studio(settings)
-    book = JobBook(storage)
+    # other services on the store may serve other Label Studios
+    book = JobBook(storage, origin=Scope.of(settings.label_studio_url).origin)
     unfinished = Unfinished(book, studio) if studio and settings.auto_prelabel else None
     predictor = Predictor(
         models,
@@ -118,9 +120,16 @@ def label_studio(settings: Settings) -> LabelStudio | None:
 def runner(settings: Settings, book: JobBook, works: Works) -> Runner:
     """With Redis a queue that several processes share, else a thread of this process."""
     if scheme_of(settings.storage) in REDIS_SCHEMES:
-        from .jobs.dramatiq_runner import DramatiqRunner
+        from .jobs.dramatiq_runner import NAMESPACE, DramatiqRunner
 
-        return DramatiqRunner(book, works, url=settings.storage, explain=_explained)
+        whose = hashlib.sha256((book.origin or "").encode()).hexdigest()[:16]
+        return DramatiqRunner(
+            book,
+            works,
+            url=settings.storage,
+            namespace=f"{NAMESPACE}:{whose}",
+            explain=_explained,
+        )
     return EmbeddedRunner(book, works, explain=_explained)
 
 

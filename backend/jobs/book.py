@@ -106,16 +106,20 @@ class JobBook:
         clock: Callable[[], float] = time.time,
         rules: BookRules | None = None,
         gone: Callable[[str], bool] = is_gone,
+        origin: str | None = None,
     ) -> None:
-        """`clock`: seconds since 1970. `gone`: whether an owner has certainly ended."""
+        """`clock`: seconds since 1970. `gone`: whether an owner has certainly ended. `origin`:
+        only jobs of scopes of this origin are listed, counted and handed out; None: all."""
         self.storage, self.clock, self.rules = storage, clock, rules or BookRules()
-        self._gone = gone
+        self._gone, self.origin = gone, origin
         self._lock = threading.Lock()
         self._latest = 0  # microseconds since 1970, of the newest id made here
 
     def over(self, storage: Storage) -> "JobBook":
         """The same book over the same store in another wrapping."""
-        return JobBook(storage, clock=self.clock, rules=self.rules, gone=self._gone)
+        return JobBook(
+            storage, clock=self.clock, rules=self.rules, gone=self._gone, origin=self.origin
+        )
 
     # For those who ask for work
 
@@ -165,7 +169,12 @@ class JobBook:
             for key, record in self.storage.scan(Key(Scope(), ("jobs-where",)))
         )
         found = deque(
-            (one for one in pointers if project is None or _is_of(one[1], project)), maxlen=limit
+            (
+                one
+                for one in pointers
+                if self._is_ours(one[1]) and (project is None or _is_of(one[1], project))
+            ),
+            maxlen=limit,
         )
         pages_or_none = (self._page(scope, job_id) for job_id, scope in reversed(found))
         return [page.job for page in pages_or_none if page is not None]
@@ -210,7 +219,7 @@ class JobBook:
         `token` is the runner's own: a job that is running under it already is given again. None
         where there is nothing to do now.
         """
-        for key, record in self._open(only):
+        for key, record in self._ours(only):
             page = self._take(key, record, owner, token, kinds)
             if page is not None:
                 return Lease(job=page.job, token=token)
@@ -219,7 +228,7 @@ class JobBook:
     def due(self, *, kinds: Collection[str], limit: int) -> list[Job]:
         """The oldest jobs to be had now."""
         pages = (
-            self._page(_scope_of(record.value), key.path[-1]) for key, record in self._open(None)
+            self._page(_scope_of(record.value), key.path[-1]) for key, record in self._ours(None)
         )
         had = (
             page.job for page in pages if page and page.job.kind in kinds and self._to_be_had(page)
@@ -229,7 +238,7 @@ class JobBook:
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state that is no end."""
         pages = (
-            self._page(_scope_of(record.value), key.path[-1]) for key, record in self._open(None)
+            self._page(_scope_of(record.value), key.path[-1]) for key, record in self._ours(None)
         )
         states = Counter(page.job.state for page in pages if page and not page.job.ended)
         return {state: states[state] for state in (QUEUED, RUNNING, WAITING)}
@@ -380,6 +389,12 @@ class JobBook:
             return self.storage.scan(Key(Scope(), ("jobs-open",)))
         record = self.storage.get(_open_at(only))
         return iter([] if record is None else [(_open_at(only), record)])
+
+    def _ours(self, only: str | None) -> Iterator[tuple[Key, Record]]:
+        return (one for one in self._open(only) if self._is_ours(_scope_of(one[1].value)))
+
+    def _is_ours(self, scope: Scope) -> bool:
+        return self.origin is None or scope.origin == self.origin
 
     def _to_be_had(self, page: _Page) -> bool:
         job = page.job

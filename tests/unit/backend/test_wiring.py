@@ -1,5 +1,7 @@
 """Settings -> the real objects."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -92,3 +94,28 @@ def test_limits_reach_the_fetcher():
     assert fetcher.reach.label_studio is not None
     assert fetcher.reach.label_studio.url == "http://ls:8080"
     assert pictures(Settings()).reach.label_studio is None
+
+
+def test_services_of_two_label_studios_on_one_store_do_their_own_jobs_only(tmp_path: Path):
+    """Both have a project 1; what was meant for one of them would be done to the other."""
+    here, there = (
+        build(
+            Settings(
+                storage=f"sqlite:{tmp_path}/store.sqlite",
+                label_studio_url=url,
+                label_studio_api_key="token",
+            )
+        )
+        for url in ("http://here:8080", "http://there:8080")
+    )
+    assert here.jobs is not None
+    assert there.jobs is not None
+
+    job, _ = here.jobs.place({"kind": "prelabel", "project": 1})
+    wanted = {"token": "t", "kinds": ["prelabel"], "only": job.id}
+
+    assert there.jobs.jobs.all() == []
+    assert there.jobs.jobs.claim("me", **wanted) is None  # type: ignore[attr-defined]
+    assert here.jobs.jobs.claim("me", **wanted) is not None  # type: ignore[attr-defined]
+    for one in (here, there):
+        one.close()

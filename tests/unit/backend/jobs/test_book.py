@@ -66,6 +66,22 @@ def test_an_empty_book_has_nothing_to_do_and_nothing_to_show(bench: Bench):
         bench.book.get("x/y")
 
 
+def test_a_book_of_one_label_studio_leaves_the_jobs_of_others_alone(bench: Bench):
+    theirs, _ = bench.ask(scope=THERE)
+    book = JobBook(bench.store, clock=bench.clock, origin=HERE.origin).over(bench.store)
+
+    assert book.all() == book.all(project="12") == book.due(kinds=KINDS, limit=5) == []
+    assert book.counts() == {"queued": 0, "running": 0, "waiting": 0}
+    assert book.claim("a", token="a", kinds=KINDS) is None
+    assert book.claim("a", token="a", kinds=KINDS, only=theirs.id) is None
+
+    ours, _ = book.place("count", {"to": 1}, scope=HERE)
+    assert book.all() == [ours]
+    lease = book.claim("a", token="a", kinds=KINDS)
+    assert lease is not None
+    assert lease.job.id == ours.id
+
+
 def test_a_job_is_placed_with_all_that_was_asked(bench: Bench):
     job, new = bench.ask(3)
 
