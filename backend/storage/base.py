@@ -29,7 +29,8 @@ Json = Any  # None, bool, int, float, str, list or dict of such
 class Scope:
     """Whose data it is: a Label Studio and one of its projects.
 
-    origin   `http://host:port` of the Label Studio; "" where none is known
+    origin   `http://host:port` of the Label Studio, and its path where it has one: a host may have
+             several; "" where none is known
     project  number and birth of the project as Label Studio writes it, `12.1795190531`; "" for what
              belongs to no project
     """
@@ -39,14 +40,15 @@ class Scope:
 
     @classmethod
     def of(cls, url: str | None, project: str | None = None) -> Self:
-        """The scope of an address in any spelling: path and default ports do not matter."""
+        """The scope of an address in any spelling: default ports and last slashes do not matter."""
         parts = urlsplit(url or "")
         if not parts.hostname:
             return cls("", project or "")
         host = parts.hostname.lower()
         host = f"[{host}]" if ":" in host else host
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-        return cls(f"{parts.scheme.lower()}://{host}:{port}", project or "")
+        path = parts.path.rstrip("/")
+        return cls(f"{parts.scheme.lower()}://{host}:{port}{path}", project or "")
 
 
 @dataclass(frozen=True, order=True)

@@ -285,10 +285,11 @@ def test_a_scan_bears_changes_between_its_pages(store: Storage):
     assert len(seen) == len({key for key, _ in seen})
 
 
-def test_two_label_studios_with_a_project_one_share_nothing(store: Storage):
-    here, there = (
-        Key(Scope.of(url, "1"), ("learned",)) for url in ("http://a:8080", "http://b:8080")
-    )
+@pytest.mark.parametrize(
+    "other", ["http://b:8080", "http://a:8081", "https://a:8080", "http://a:8080/second"]
+)
+def test_two_label_studios_with_a_project_one_share_nothing(store: Storage, other: str):
+    here, there = (Key(Scope.of(url, "1"), ("learned",)) for url in ("http://a:8080", other))
     store.swap(here, "here", expected=ABSENT)
     store.append(here, "line", once="word")
     store.put_blob(here, b"bytes")
@@ -298,6 +299,11 @@ def test_two_label_studios_with_a_project_one_share_nothing(store: Storage):
     assert list(store.entries(there)) == []
     assert store.append(there, "other line", once="word") == 1
     assert store.get_blob(there) is None
+
+
+@pytest.mark.parametrize("spelling", ["http://Studio/", "HTTP://studio:80", "http://studio"])
+def test_spellings_of_one_address_are_one_scope(spelling: str):
+    assert Scope.of(spelling, "1") == Scope("http://studio:80", "1")
 
 
 def test_an_empty_project_and_a_project_of_that_name_are_kept_apart(store: Storage):
