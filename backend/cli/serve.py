@@ -3,7 +3,9 @@
 import argparse
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -114,15 +116,47 @@ def serve(
             raise
 
 
-def _let_go(server: Any, worker: Any) -> None:
-    """Hand back the job at work, so that the next process goes on at once."""
-    app = getattr(worker, "wsgi", None)
-    if app is not None:
-        app.extensions["services"].close()
+class Ending:
+    """How a worker ends: its job is handed back as soon as SIGTERM comes, since requests may need
+    all the time there is; then the rest is let go of."""
+
+    def __init__(self) -> None:
+        self._signalled = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, worker: Any) -> None:
+        """In a worker that is ready: hear SIGTERM before gunicorn does."""
+        jobs = worker.wsgi.extensions["services"].jobs
+        if jobs is None:
+            return
+        before = signal.getsignal(signal.SIGTERM)
+
+        def hand_back() -> None:
+            self._signalled.wait()
+            jobs.runner.close(seconds=GRACE)
+
+        def hear(number: int, frame: Any) -> None:
+            self._signalled.set()
+            if callable(before):
+                before(number, frame)
+
+        self._thread = threading.Thread(target=hand_back, name="hand-back", daemon=True)
+        self._thread.start()
+        signal.signal(signal.SIGTERM, hear)
+
+    def end(self, server: Any, worker: Any) -> None:
+        """In a worker on its way out."""
+        if self._thread is not None:
+            self._signalled.set()  # there are other ways out than SIGTERM
+            self._thread.join()
+        app = getattr(worker, "wsgi", None)
+        if app is not None:
+            app.extensions["services"].close()
 
 
 def gunicorn_options(settings: Settings, fd: int) -> Mapping[str, Any]:
     """What gunicorn is told; `fd` is the listening socket."""
+    ending = Ending()
     return {
         "bind": f"fd://{fd}",
         "workers": 1,
@@ -133,6 +167,7 @@ def gunicorn_options(settings: Settings, fd: int) -> Mapping[str, Any]:
         "preload_app": False,  # CUDA does not survive a fork
         "loglevel": settings.log_level.lower(),
         "control_socket_disable": True,
-        "worker_exit": _let_go,
+        "post_worker_init": ending.begin,
+        "worker_exit": ending.end,
         "proc_name": "cliper",
     }

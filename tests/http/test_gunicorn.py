@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,12 @@ import pytest
 import requests
 
 from backend.__main__ import main
+from backend.jobs.book import JobBook
+from backend.storage.open import open_storage
 
 from ..doubles.label_studio import FileServer
 from ..doubles.pictures import brush_config, encoded
+from ..doubles.waiting import until
 
 CHECKOUT = Path(__file__).parents[2]
 CONFIG = brush_config(["red"])
@@ -115,6 +119,44 @@ def test_sigterm_ends_the_service_cleanly(running: Running):
     assert running.process.wait(60) == 0
     with pytest.raises(requests.ConnectionError):
         requests.get(f"{running.url}/health", timeout=5)
+
+
+def test_sigterm_hands_the_job_back_while_a_request_is_still_answered(tmp_path: Path):
+    address = f"sqlite:{tmp_path}/a.sqlite"
+    gate_read, gate_write = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.doubles.serve_job", address, str(gate_read)],
+        cwd=CHECKOUT,
+        pass_fds=(gate_read,),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    os.close(gate_read)
+    assert process.stdout is not None
+    said = process.stdout
+    answers: list[requests.Response] = []
+    try:
+        url = f"http://127.0.0.1:{said.readline().strip()}/held"
+        assert said.readline() == "at work\n"
+        asking = threading.Thread(target=lambda: answers.append(requests.get(url, timeout=60)))
+        asking.start()
+        assert said.readline() == "held\n"
+
+        process.send_signal(signal.SIGTERM)
+
+        with closing(open_storage(address, max_blob_bytes=0)) as store:
+            until(lambda: JobBook(store).all()[0].state == "queued", "the job is handed back")
+        assert answers == []
+        os.write(gate_write, b"x")
+        asking.join()
+        assert answers[0].text == "x"
+        assert process.wait(60) == 0
+    finally:
+        os.close(gate_write)
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        said.close()
 
 
 def test_a_port_in_use_is_one_sentence(capsys: pytest.CaptureFixture[str]):
