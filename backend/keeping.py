@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 MOST_VERSIONS = 20  # remembered per Label Studio
 MOST_STATE_BYTES = 64 * 1_000_000  # larger looks are not written: reading them saves little
-WRITES_WAITING = 8  # what comes on top is not written
+MOST_WAITING_BYTES = 128 * 1_000_000  # of what waits to be written; what comes on top is not
 
 Found = TypeVar("Found")
 
@@ -40,7 +40,7 @@ class Keeping:
         """`label_studio_url`: whose projects these are."""
         self._storage, self._url = storage, label_studio_url
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="keeping")
-        self._room = threading.BoundedSemaphore(WRITES_WAITING)
+        self._lock, self._waiting_bytes = threading.Lock(), 0
         self._trouble: str | None = None
 
     def scope(self, project: str | None) -> Scope:
@@ -53,7 +53,7 @@ class Keeping:
 
     def close(self) -> None:
         """Finish what is being written; the store itself stays open."""
-        self._writer.shutdown(wait=True, cancel_futures=True)
+        self._writer.shutdown(wait=True)
 
     # -- records ----------------------------------------------------------------------
 
@@ -94,7 +94,7 @@ class Keeping:
 
     def keep_result(self, scope: Scope, name: tuple[str, ...], result: ImageResult) -> None:
         key = _result_key(scope, name)
-        self._later(lambda: self._storage.put_blob(key, result.to_bytes()))
+        self._later(lambda: self._storage.put_blob(key, result.to_bytes()), result.nbytes)
 
     def look(
         self, scope: Scope, picture: tuple[str, int], segmenter: Segmenter
@@ -110,7 +110,7 @@ class Keeping:
             state = read_state(body)
         except (ValueError, TypeError, IncompatibleState) as error:
             logger.warning("a stored look at a picture cannot be read and is made anew: %s", error)
-            self._later(lambda: self._storage.drop_blob(key))
+            self._later(lambda: self._storage.drop_blob(key), 0)
             return None
         return _on_device(state, _device_of(segmenter)), (height, width)
 
@@ -121,20 +121,29 @@ class Keeping:
         segmenter: Segmenter,
         state: ImageState,
         size_hw: tuple[int, int],
+        *,
+        nbytes: int,
     ) -> None:
-        """Write it some time soon, or not at all where too much waits already."""
+        """Write it some time soon, or not at all where it is too large or too much waits already.
+
+        `nbytes`: of the state.
+        """
+        if nbytes > MOST_STATE_BYTES:
+            return
         key = _look_key(scope, picture, segmenter)
 
         def write() -> None:
             data = b"%b\n%b" % (json.dumps(size_hw).encode(), state.to_bytes())
-            if len(data) <= MOST_STATE_BYTES:
-                self._storage.put_blob(key, data)
+            self._storage.put_blob(key, data)
 
-        self._later(write)
+        self._later(write, nbytes)
 
-    def _later(self, write: Callable[[], object]) -> None:
-        if not self._room.acquire(blocking=False):
-            return
+    def _later(self, write: Callable[[], object], nbytes: int) -> None:
+        """`nbytes`: what is kept in memory until it is written."""
+        with self._lock:
+            if self._waiting_bytes + nbytes > MOST_WAITING_BYTES:
+                return
+            self._waiting_bytes += nbytes
 
         def done() -> None:
             try:
@@ -142,12 +151,14 @@ class Keeping:
             except Exception:  # nobody waits for it, so nobody else would tell
                 logger.exception("a result could not be written to the store")
             finally:
-                self._room.release()
+                with self._lock:
+                    self._waiting_bytes -= nbytes
 
         try:
             self._writer.submit(done)
         except RuntimeError:  # we are going down
-            self._room.release()
+            with self._lock:
+                self._waiting_bytes -= nbytes
 
     def _quietly(self, ask: Callable[[], Found]) -> Found | None:
         """What the store says, None where it cannot be reached."""

@@ -218,7 +218,9 @@ class Looking:
             look = Look(key, segmenter.observe(pixels), (pixels.shape[0], pixels.shape[1]))
             if keep and self._keeping is not None:
                 place = (picture.digest, picture.page)
-                self._keeping.keep_look(picture.scope, place, segmenter, look.state, look.size_hw)
+                self._keeping.keep_look(
+                    picture.scope, place, segmenter, look.state, look.size_hw, nbytes=look.nbytes
+                )
         if keep:
             self._seen.put(key, look)
             self._newest = look if self._keeps_newest else None

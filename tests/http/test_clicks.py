@@ -113,7 +113,7 @@ def test_a_predicted_picture_is_not_scored_again_for_clicks(
 def test_without_a_cache_of_looks_a_click_works_too(
     start_service: StartService, picture: str, segmenter: ColourSegmenter
 ):
-    service = start_service(state_cache_mb=0.0)
+    service = start_service(state_cache_mb=0.0, storage_blobs_mb=0.0)
     clicked(service, point(20, 50))
 
     assert overlap(clicked(service, point(20, 50)), left()) > 0.95

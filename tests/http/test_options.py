@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from backend.labelstudio.regions import FORMATS
@@ -281,7 +282,8 @@ def test_a_long_list_of_pictures_is_never_in_memory_as_a_whole(
     class Counting(ColourSegmenter):
         def observe(self, image):
             most[0] = max(most[0], len(alive))
-            return Seen(size_hw=(image.shape[0], image.shape[1]), pixels=image.copy())
+            pixels = torch.from_numpy(image.copy())
+            return Seen(size_hw=(image.shape[0], image.shape[1]), pixels=pixels)
 
     service = start_service(colour_source(Counting()), result_cache_mb=0.0, state_cache_mb=0.0)
     pictures = service.services.predictor._pictures

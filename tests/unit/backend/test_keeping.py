@@ -1,5 +1,6 @@
 """What outlives the process: connections, versions, results and looks; and a store that is away."""
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -209,7 +210,9 @@ def test_what_another_program_stored_is_made_anew(store: Lost, keeping: Keeping)
     scope = keeping.scope(PROJECT)
     segmenter = ColourSegmenter()
     keeping.keep_result(scope, ("a",), RESULT)
-    keeping.keep_look(scope, ("digest", 1), segmenter, segmenter.observe(stripes("red")), (3, 5))
+    keeping.keep_look(
+        scope, ("digest", 1), segmenter, segmenter.observe(stripes("red")), (3, 5), nbytes=100
+    )
     keeping.close()
     for name in list(store._blobs):
         store._blobs[name] = b"[3, 5]\nnot what it was"
@@ -223,7 +226,7 @@ def test_what_another_program_stored_is_made_anew(store: Lost, keeping: Keeping)
 def test_a_look_comes_back_as_it_was(store: Lost, keeping: Keeping) -> None:
     segmenter = ColourSegmenter()
     scope, state = Scope.of(HERE, PROJECT), segmenter.observe(stripes("red", "green"))
-    keeping.keep_look(scope, ("digest", 2), segmenter, state, (120, 90))
+    keeping.keep_look(scope, ("digest", 2), segmenter, state, (120, 90), nbytes=100)
     keeping.close()
 
     after = Keeping(store, label_studio_url=HERE)
@@ -234,3 +237,21 @@ def test_a_look_comes_back_as_it_was(store: Lost, keeping: Keeping) -> None:
     assert found[1] == (120, 90)
     assert found[0].to_bytes() == state.to_bytes()
     assert after.look(scope, ("digest", 1), segmenter) is None
+
+
+def test_what_would_fill_the_memory_while_it_waits_is_not_written(
+    store: Lost, keeping: Keeping
+) -> None:
+    segmenter = ColourSegmenter()
+    scope, state = keeping.scope(PROJECT), segmenter.observe(stripes("red"))
+    gate, put = threading.Event(), store.put_blob
+    store.put_blob = lambda *args: gate.wait(30) and put(*args)  # type: ignore[method-assign]
+    for page in range(1, 6):
+        keeping.keep_look(scope, ("waits", page), segmenter, state, (3, 5), nbytes=60_000_000)
+    keeping.keep_look(scope, ("large", 1), segmenter, state, (3, 5), nbytes=65_000_000)
+    gate.set()
+    keeping.close()
+
+    kept = [name for name in store._blobs if "waits" in name or "large" in name]
+    assert len(kept) == 2
+    assert not any("large" in name for name in kept)
