@@ -8,7 +8,9 @@ may change is remembered here in front of the store, which several processes may
 import hashlib
 import json
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
@@ -29,27 +31,48 @@ logger = logging.getLogger(__name__)
 MOST_VERSIONS = 20  # remembered per Label Studio
 MOST_STATE_BYTES = 64 * 1_000_000  # larger looks are not written: reading them saves little
 MOST_WAITING_BYTES = 128 * 1_000_000  # of what waits to be written; what comes on top is not
+QUESTION = 1_000_000  # bytes a question counts as, so that not too many wait
+SLOW = 1.0  # seconds; who failed after more than that, made a request wait
+LEFT_ALONE = 15.0  # seconds for which a store that fails slowly is not asked again
 
 Found = TypeVar("Found")
 
 
 class Keeping:
-    """For many threads and several processes; blobs are written by a thread of its own."""
+    """For many threads and several processes; blobs are written by a thread of its own.
 
-    def __init__(self, storage: Storage, *, label_studio_url: str | None = None) -> None:
-        """`label_studio_url`: whose projects these are."""
-        self._storage, self._url = storage, label_studio_url
+    A store that does not answer, as behind a cut line, is left alone for a while: a request would
+    otherwise wait for it once for every picture.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        label_studio_url: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`label_studio_url`: whose projects these are. `clock`: seconds from anywhen."""
+        self._storage, self._url, self._clock = storage, label_studio_url, clock
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="keeping")
         self._lock, self._waiting_bytes = threading.Lock(), 0
         self._trouble: str | None = None
+        self._alone_until = -math.inf
 
     def scope(self, project: str | None) -> Scope:
         """`project`: number and birth, as Label Studio writes them."""
         return Scope.of(self._url, project)
 
     def facts(self) -> Mapping[str, Any]:
-        """For `/health`: which store, and what is wrong with it. Asks nobody."""
+        """For `/health`: which store, and what was wrong with it when it was asked last. Waits for
+        nobody; whether what was wrong still is, is known the next time."""
+        if self._trouble is not None:
+            self.look_at_store()
         return {"store": self._storage.name, "trouble": self._trouble}
+
+    def look_at_store(self) -> None:
+        """Find out, some time soon, whether there is anything wrong with it."""
+        self._later(lambda: self._storage.get(self._versions_key), QUESTION)
 
     def close(self) -> None:
         """Finish what is being written; the store itself stays open."""
@@ -162,9 +185,15 @@ class Keeping:
 
     def _quietly(self, ask: Callable[[], Found]) -> Found | None:
         """What the store says, None where it cannot be reached."""
+        begun = self._clock()
+        if begun < self._alone_until:
+            return None
         try:
             found = ask()
         except StorageError as error:
+            now = self._clock()
+            if now - begun > SLOW:
+                self._alone_until = now + LEFT_ALONE
             if self._trouble is None:
                 logger.warning("%s; going on without it", error)
             self._trouble = str(error)

@@ -185,6 +185,10 @@ class Predictor:
         """For `/health`."""
         return self._keeping.facts()
 
+    def look_at_store(self) -> None:
+        """Find out, some time soon, whether there is anything wrong with it."""
+        self._keeping.look_at_store()
+
     def predict(self, request: PredictRequest) -> list[Outcome]:
         """One outcome per task, in order, within the time budget.
 

@@ -35,8 +35,9 @@ class Services:
         return self.models.own
 
     def start(self) -> None:
-        """Begin to load the model, and to look for jobs, in the background."""
+        """Begin to load the model, and to look at the store and for jobs, in the background."""
         self.model.start()
+        self.predictor.look_at_store()
         if self.jobs is not None:
             self.jobs.runner.start()
 

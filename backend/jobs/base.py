@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ..storage.base import Json, Scope
+from ..storage.base import Json, Key, Scope
 
 QUEUED, RUNNING, WAITING = "queued", "running", "waiting"
 DONE, FAILED, CANCELLED = "done", "failed", "cancelled"
@@ -82,6 +82,11 @@ class Handle(Protocol):
     def wait(self, seconds: float) -> None:
         """A pause that takes so long, and ends at once where the work should. Raises Stopped."""
         ...
+
+
+def notes_of(job: Job) -> Key:
+    """A log for the job's own work; forgotten when the job is done, or forgotten itself."""
+    return Key(job.scope, ("noted", job.id))
 
 
 Work = Callable[[Handle], Json]  # returns the result; raises Stopped through, or any error

@@ -33,6 +33,7 @@ from .base import (
     Job,
     Lease,
     LeaseLost,
+    notes_of,
 )
 from .owner import is_gone
 
@@ -507,6 +508,8 @@ class JobBook:
         ended jobs of its scope beyond the number that is kept."""
         if opened is not None:
             self.storage.swap(_open_at(job.id), None, expected=opened.revision)
+        if job.state == DONE:
+            self.storage.drop_log(notes_of(job))
         ended = [
             (page.job.changed, page.job.id, page, record.revision)
             for _, record in self.storage.scan(Key(job.scope, ("jobs",)))
@@ -526,6 +529,7 @@ class JobBook:
             if self.storage.swap(place, None, expected=named.revision) is None:
                 return
         if self.storage.swap(_at(job.scope, job.id), None, expected=revision) is not None:
+            self.storage.drop_log(notes_of(job))
             pointer = self.storage.get(_where(job.id))
             if pointer is not None:
                 self.storage.swap(_where(job.id), None, expected=pointer.revision)

@@ -12,13 +12,13 @@ from ..errors import (
     ModelLoading,
     StudioRefused,
 )
-from ..jobs.base import Handle, Hopeless, Works
+from ..jobs.base import Handle, Hopeless, Works, notes_of
 from ..jobs.desk import JobKind
 from ..labelstudio.tasks import Task
 from ..looking import Spend, spend_nothing
 from ..outcomes import Outcome
 from ..predictor import Desk
-from ..storage.base import Json, Key, Scope, Storage
+from ..storage.base import Json, Scope, Storage
 from ..storage.patience import patiently
 from ..studio.client import Patience, Studio
 from ..studio.project import StudioProject
@@ -86,7 +86,6 @@ class ProjectWorks:
         with _hopeless(), closing(studio):
             patient = _Patient(self._predictor, handle, progress)
             prelabel(StudioProject(studio, wanted.project), patient, wanted, progress, hooks)
-        noted.forget()
         return progress.to_json()
 
     def _undo(self, handle: Handle) -> Json:
@@ -165,7 +164,7 @@ class _Noted:
 
     def __init__(self, storage: Storage, handle: Handle) -> None:
         self._storage = patiently(storage, tell=_say, sleep=handle.wait)
-        self._log = Key(handle.job.scope, ("noted", handle.job.id))
+        self._log = notes_of(handle.job)
 
     def read(self) -> set[int]:
         done: set[int] = set()
@@ -177,12 +176,6 @@ class _Noted:
 
     def note(self, tasks: Sequence[int]) -> None:
         self._storage.append(self._log, list(tasks))
-
-    def forget(self) -> None:
-        lines = self._storage.entries(self._log)
-        while lines:
-            self._storage.trim(self._log, upto=lines[-1].number)
-            lines = self._storage.entries(self._log)
 
 
 def _say(sentence: str | None) -> None:

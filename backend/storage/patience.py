@@ -62,13 +62,15 @@ def patiently(
     for_seconds: float = BOUND,
     sleep: Callable[[float], object] = time.sleep,
     stop: Callable[[], bool] = lambda: False,
+    clock: Callable[[], float] = time.monotonic,
 ) -> "PatientStorage":
-    """`storage`, asked again while it is away, up to `for_seconds` per call.
+    """`storage`, asked again while it is away, up to `for_seconds` per call, answers that do not
+    come among them.
 
     `tell` hears a sentence when waiting begins, and None when it ends. `stop` ends it early.
     Appending without `once` may add a line twice.
     """
-    return PatientStorage(storage, tell, for_seconds, sleep, stop)
+    return PatientStorage(storage, tell, for_seconds, sleep, stop, clock)
 
 
 class PatientStorage:
@@ -81,9 +83,10 @@ class PatientStorage:
         for_seconds: float,
         sleep: Callable[[float], object],
         stop: Callable[[], bool],
+        clock: Callable[[], float],
     ) -> None:
         self._storage, self._tell, self._for_seconds = storage, tell, for_seconds
-        self._sleep, self._stop = sleep, stop
+        self._sleep, self._stop, self._clock = sleep, stop, clock
 
     @property
     def name(self) -> str:
@@ -163,16 +166,20 @@ class PatientStorage:
 
     def _wait(self, ask: Callable[[], T]) -> T:
         waited, pause = 0.0, FIRST
+        told = False
         try:
             while True:
+                begun = self._clock()
                 try:
                     return ask()
                 except StorageAway as away:
+                    waited += self._clock() - begun
                     if self._stop() or waited >= self._for_seconds:
                         raise
                     self._tell(str(away))
+                    told = True
                     self._sleep(pause)
                     waited, pause = waited + pause, min(2 * pause, LONGEST)
         finally:
-            if waited:
+            if told:
                 self._tell(None)

@@ -85,6 +85,7 @@ def test_what_outlives_a_restart_lies_in_a_volume(services: dict[str, Any]) -> N
 def test_redis_writes_down_what_it_has_and_forgets_nothing(services: dict[str, Any]) -> None:
     command = " ".join(services["redis"]["command"])
     assert "--appendonly yes" in command
+    assert "--appendfsync always" in command
     assert "--maxmemory-policy noeviction" in command
     assert services["redis"]["volumes"] == ["redis-data:/data"]
 

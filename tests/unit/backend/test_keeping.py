@@ -14,11 +14,12 @@ from backend.model_host import ModelHost
 from backend.model_pool import ModelPool
 from backend.outcomes import ImageResult
 from backend.predictor import Limits, Predictor
-from backend.storage.base import Scope, Storage
+from backend.storage.base import Key, Scope, Storage
 from backend.storage.memory import MemoryStorage
 
 from ...doubles.colours import ColourSegmenter, colour_source
 from ...doubles.pictures import brush_config, stripes
+from ...doubles.waiting import Clock, until
 
 HERE = "http://label-studio:8080"
 PROJECT = "1.1795190531"
@@ -204,6 +205,42 @@ def test_a_store_that_is_away_costs_memory_only(
     service.setup(SetupRequest(label_config=brush_config(["red"]), project=PROJECT))
     assert service.storage_facts()["trouble"] is None
     service.close()
+
+
+def test_a_store_that_answers_nobody_keeps_one_request_waiting_and_not_each_picture() -> None:
+    clock = Clock()
+    asked = []
+
+    class Silent(MemoryStorage):
+        def get_blob(self, key: Key) -> bytes | None:
+            asked.append(clock())
+            clock.move(10)
+            raise StorageAway("the store does not answer")
+
+    silent = Keeping(Silent(max_blob_bytes=10), label_studio_url=HERE, clock=clock)
+    scope, begun = silent.scope(PROJECT), clock()
+    for number in range(20):
+        assert silent.result(scope, (str(number),)) is None
+    assert clock() - begun == 10
+    assert silent.facts()["trouble"] == "the store does not answer"
+
+    clock.move(15)
+    assert silent.result(scope, ("a",)) is None
+    silent.close()
+
+    assert len(asked) == 2
+
+
+def test_health_hears_of_a_store_that_is_away_and_back_without_any_request(store: Lost) -> None:
+    store.away = True
+    keeping = Keeping(store, label_studio_url=HERE)
+
+    keeping.look_at_store()
+    until(lambda: keeping.facts()["trouble"] == "the store does not answer")
+    store.away = False
+
+    until(lambda: keeping.facts()["trouble"] is None)
+    keeping.close()
 
 
 def test_what_another_program_stored_is_made_anew(store: Lost, keeping: Keeping) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from backend.errors import StorageAway, TooManyJobs, UnknownJob
-from backend.jobs.base import Lease, LeaseLost
+from backend.jobs.base import Lease, LeaseLost, notes_of
 from backend.jobs.book import BookRules, JobBook
 from backend.storage.base import ABSENT, Json, Key, Scope
 from backend.storage.memory import MemoryStorage
@@ -413,6 +413,27 @@ def test_a_job_that_gets_further_each_time_may_lose_its_process_as_often_as_it_l
         bench.book.renew(bench.taken(str(number)), {"done": number})
         bench.dead.add(str(number))
     assert bench.taken("last").job.attempts == 1
+
+
+def test_what_a_work_noted_stays_while_the_job_may_go_on_and_no_longer():
+    bench = Bench(keep=2)
+    jobs = [bench.ask(number)[0] for number in range(4)]
+    ends = (
+        lambda lease: bench.book.finish(lease, 1),
+        lambda lease: bench.book.fail(lease, "no", hopeless=True),
+        lambda lease: bench.book.hand_back(lease),
+    )
+    for end in ends:
+        lease = bench.taken()
+        bench.memory.append(notes_of(lease.job), [1, 2])
+        end(lease)
+
+    assert [log for log, _ in bench.memory.logs()] == [notes_of(job) for job in jobs[1:3]]
+
+    for _ in range(2):
+        bench.clock.move(1)
+        bench.book.finish(bench.taken(), 1)
+    assert list(bench.memory.logs()) == []  # the second job is forgotten itself
 
 
 def test_only_so_many_ended_jobs_are_kept_per_scope_and_the_oldest_go():

@@ -5,11 +5,12 @@ import logging
 import pytest
 
 from backend.errors import StorageAway
-from backend.storage.base import ABSENT, Key, Record, Scope
+from backend.storage.base import ABSENT, Key, Record, Scope, Storage
 from backend.storage.memory import MemoryStorage
 from backend.storage.patience import PatientStorage, Wait, patiently
 
 from ....doubles.away_storage import AwayStorage
+from ....doubles.waiting import Clock
 
 KEY = Key(Scope("http://here:80", "1.0"), ("word",))
 
@@ -69,6 +70,32 @@ def test_waiting_has_an_end(store: AwayStorage):
 
     assert 60.0 <= sum(sleeps.seconds) < 65.0
     assert said[-1] is None
+
+
+def test_answers_that_do_not_come_are_part_of_the_wait(store: AwayStorage):
+    clock = Clock()
+    begun = clock()
+    store.away = True
+    slow = patiently(
+        Slow(store, clock), tell=lambda _: None, sleep=clock.move, clock=clock, for_seconds=60.0
+    )
+
+    with pytest.raises(StorageAway):
+        slow.get(KEY)
+
+    assert 60.0 <= clock() - begun < 75.0
+
+
+class Slow(AwayStorage):
+    """Nobody says no: whoever asks hears nothing for ten seconds."""
+
+    def __init__(self, storage: Storage, clock: Clock) -> None:
+        super().__init__(storage)
+        self._clock = clock
+
+    def get(self, key: Key) -> Record | None:
+        self._clock.move(10)
+        return super().get(key)
 
 
 def test_who_is_told_to_stop_waits_no_longer(store: AwayStorage):
