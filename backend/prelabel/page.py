@@ -226,7 +226,7 @@ def _labels(rows: Sequence[Row], palette: Palette) -> Iterator[str]:
     yield "<h2>Labels</h2>"
     yield (
         '<p class="faint">Presence says how likely a label is in a picture, found or not; the bar '
-        "spans nine of ten pictures from below and from above, the stroke is the median.</p>"
+        "spans the middle four fifths of the pictures, the stroke is the median.</p>"
     )
     yield '<div class="scroll" role="region" aria-label="Labels" tabindex="0"><table>'
     tag = '<th scope="col">tag</th>' if several else ""
