@@ -17,6 +17,7 @@ CliperError
 ├── UnusableGenerator      a file that draws no scenes of the demo's labels
 ├── BadImage               an array that is not an HWC uint8 picture
 ├── IncompatibleState      an ImageState of another method, model or format
+├── NotTaught              a method that corrections cannot teach
 └── WeightsError
     ├── WeightsMissing     files that are not on this machine
     ├── WeightsMismatch    files that do not fit the model (layout, shape, activation)
@@ -149,6 +150,14 @@ class IncompatibleState(CliperError):
             f"this image state is of {found!r}, not {wanted!r}; observe the image again"
         )
         self.found, self.wanted = found, wanted
+
+
+class NotTaught(CliperError):
+    """Corrections are to teach a method that has no place for what was learnt."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__(f"the method {method!r} cannot learn from corrections; use cliper")
+        self.method = method
 
 
 class WeightsError(CliperError):

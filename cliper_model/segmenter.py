@@ -64,13 +64,35 @@ class Label:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Correction:
+    """What people's corrections add to the logits of words; linear in CLIP's joint space.
+
+    weights    of a place's features (`Learner.cells`), per label, and last for everything that is
+               no label: background words and the mean row
+    bias       the same order
+    word_bias  per text row, before synonyms are folded: 0 leaves a word alone, less mistrusts it
+
+    In units of logits, so the numbers belong to one method and one preset.
+    """
+
+    weights: Float[Tensor, "outcomes embed"]
+    bias: Float[Tensor, " outcomes"]
+    word_bias: Float[Tensor, " rows"]
+
+    def bonus(self, cells: Float[Tensor, "*places embed"]) -> Float[Tensor, "*places outcomes"]:
+        """What every place adds to every outcome."""
+        device = cells.device
+        return cells @ self.weights.to(device).T + self.bias.to(device)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Vocabulary:
     """Labels as text rows, ready to be compared with patches.
 
     `rows` holds one row per distinct word of every label, then one per background word;
     `row_class` says which label a foreground row belongs to. `mean_row` is the generic
     "some object of the list" row, or None where it would only repeat a single label.
-    `preset` names the numbers the rows were made for.
+    `preset` names the numbers the rows were made for. `correction`: what was learnt on top.
     """
 
     labels: tuple[str, ...]
@@ -81,10 +103,18 @@ class Vocabulary:
     background: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()  # background words too close to a label
     rest: str | None = None  # the label that means everything else
+    correction: Correction | None = None
 
     def __post_init__(self) -> None:
         if not self.labels:
             raise EmptyVocabulary
+        if self.correction is not None:
+            outcomes, rows = len(self.labels) + 1, len(self.rows)
+            if len(self.correction.bias) != outcomes or len(self.correction.word_bias) != rows:
+                raise ValueError(
+                    f"the correction is for {len(self.correction.bias) - 1} labels and "
+                    f"{len(self.correction.word_bias)} words, not for {outcomes - 1} and {rows}"
+                )
 
 
 @dataclass(frozen=True)
@@ -189,6 +219,8 @@ class Scores:
     With `rows`, pixels are decided by these logits, and `maps` are the probabilities they
     give on a coarse grid, for display. With `clusters`, every pixel belongs to the strongest
     cluster and the most frequent label of a cluster takes all of it (CLIPtrase).
+    `agreement` is the share of places where refinement left the strongest label as it was; None
+    where nothing was refined.
     """
 
     labels: tuple[str, ...]
@@ -199,6 +231,7 @@ class Scores:
     rest: str | None = None
     rows: RowLogits | None = None
     clusters: Float[np.ndarray, "clusters h2 w2"] | None = None
+    agreement: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -360,4 +393,22 @@ class Segmenter(Protocol):
         decision: Decision | None = None,
     ) -> Segmentation:
         """observe, score and decide in one call."""
+        ...
+
+
+@runtime_checkable
+class Learner(Segmenter, Protocol):
+    """A Segmenter that corrections can teach: it honours `Vocabulary.correction`."""
+
+    def cells(self, state: ImageState) -> Float[Tensor, "h w embed"]:
+        """What words are compared with, place by place, on the CPU as float32.
+
+        Of several looks at a picture the one at the whole. Raises IncompatibleState.
+        """
+        ...
+
+    def row_logits(
+        self, cells: Float[Tensor, "places embed"], vocabulary: Vocabulary
+    ) -> Float[Tensor, "places rows"]:
+        """Logits of every text row, and last of the mean row where there is one; no correction."""
         ...

@@ -28,12 +28,14 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from .errors import NotTaught
 from .methods.frame import rgb_array
 from .segmenter import (
     Decision,
     Identity,
     ImageState,
     Label,
+    Learner,
     Scores,
     Segmentation,
     Segmenter,
@@ -270,6 +272,23 @@ class Tiled:
         preset: str | None = None,
     ) -> Vocabulary:
         return self.inner.read(labels, background=background, preset=preset)
+
+    # -- what corrections teach -------------------------------------------------------
+
+    def cells(self, state: ImageState) -> Float[Tensor, "h w embed"]:
+        """Of the look at the whole picture. Raises NotTaught where the method cannot learn."""
+        return self._learner.cells(state.context if isinstance(state, TiledState) else state)
+
+    def row_logits(
+        self, cells: Float[Tensor, "places embed"], vocabulary: Vocabulary
+    ) -> Float[Tensor, "places rows"]:
+        return self._learner.row_logits(cells, vocabulary)
+
+    @property
+    def _learner(self) -> Learner:
+        if not isinstance(self.inner, Learner):
+            raise NotTaught(self.inner.identity.method)
+        return self.inner
 
     # -- pictures ---------------------------------------------------------------------
 

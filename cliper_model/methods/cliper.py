@@ -23,7 +23,7 @@ from ..profiles import Profile
 from ..segmenter import Identity, ImageState, Scores, Vocabulary
 from ..shapes import Image
 from ..stages import attention as attend
-from ..stages import classify, coarse, edges, refine, resize, windows
+from ..stages import classify, coarse, edges, places, refine, resize, windows
 from .frame import Method, Parts, Presets, WordCheck, own_state, rgb_array
 
 REVISION = 2  # raise whenever the same inputs give other masks
@@ -207,6 +207,23 @@ class Cliper(Method):
             resize.to_multiple(picture, short_side=short_side, multiple=cell)
         )
 
+    # -- what corrections teach -------------------------------------------------------
+
+    def cells(self, state: ImageState) -> Float[Tensor, "h w embed"]:
+        """Unit-length patches, averaged over layers: ours, see docs/learning.md."""
+        state = own_state(state, CliperState)
+        return places.mean_of_layers(state.patches).unflatten(0, state.grid_hw).float().cpu()
+
+    def row_logits(
+        self, cells: Float[Tensor, "places embed"], vocabulary: Vocabulary
+    ) -> Float[Tensor, "places rows"]:
+        """The mean over layers of what `layer_probabilities` begins with."""
+        rows = vocabulary.rows
+        if vocabulary.mean_row is not None:
+            rows = torch.cat([rows, vocabulary.mean_row[None]])
+        scale = self._presets(vocabulary.preset).logit_scale
+        return scale * cells @ torch.nn.functional.normalize(rows.float().cpu(), dim=-1).T
+
     # -- scores -----------------------------------------------------------------------
 
     def score(self, state: ImageState, vocabulary: Vocabulary) -> Scores:
@@ -225,6 +242,7 @@ class Cliper(Method):
             presence=preset.presence(strengths),
             size_hw=state.size_hw,
             rest=vocabulary.rest,
+            agreement=None if refined is rough else places.agreement(rough, refined),
         )
         return edges.sharpen(scores, state.guide, rule=self.config.edge_aware)
 
@@ -237,11 +255,19 @@ class Cliper(Method):
         if vocabulary.mean_row is not None:
             rows = torch.cat([rows, vocabulary.mean_row[None]])
 
+        learnt = vocabulary.correction
+
         def logits_of(
             patches: Float[Tensor, "layers patches embed"],
         ) -> Float[Tensor, "layers patches rows"]:
             logits = classify.cosine_logits(patches, rows.to(patches.device), scale=scale)
-            return classify.fold_synonyms(logits, row_class=vocabulary.row_class, classes=classes)
+            if learnt is not None:
+                logits = places.trust_words(logits, learnt.word_bias)
+            folded = classify.fold_synonyms(logits, row_class=vocabulary.row_class, classes=classes)
+            if learnt is None:
+                return folded
+            bonus = learnt.bonus(places.mean_of_layers(patches))
+            return folded + places.per_channel(bonus, channels=folded.shape[-1])
 
         whole = classify.probabilities(
             classify.to_grid(logits_of(state.patches), grid_hw=state.grid_hw), classes=classes

@@ -16,6 +16,7 @@ CORE = {  # the use case and what it is made of
     "backend.prompting",
     "backend.streaming",
     "backend.keeping",
+    "backend.lessons",
     "backend.outcomes",
     "backend.advice",
     "backend.model_host",

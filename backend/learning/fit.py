@@ -1,0 +1,440 @@
+"""Evidence -> what is learnt for one control, and whether it is better: a pure function.
+
+    logits = zero-shot logits + features @ weights + bias
+
+A multinomial logistic regression over places whose starting point is the words themselves, so with
+no evidence nothing changes. Places of rare labels count more (by the root of how much there is of
+each), since people count labels and not pixels. How strongly it is held back, whether words are
+mistrusted and how much of it is used are chosen by cross-validation over tasks, and the same
+held-out tasks say whether it is better than the words alone by more than chance would do.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from cliper_model import Vocabulary
+from cliper_model.segmenter import canonical_word
+from cliper_model.stages import places
+
+from ..lessons import BEHIND, Lesson
+from . import calibrate
+from .evidence import WHOLE, Evidence, Sample
+
+FOLDS: Final = 5
+RIDGES: Final = (1e-4, 3e-5, 1e-5)  # how strongly weights are held at zero, per place
+FIRST_RIDGE: Final = RIDGES[1]
+STRENGTHS: Final = (0.5, 1.0)  # how much of what was found is used
+ROUNDS: Final = 60  # of L-BFGS
+MOST_PLACES: Final = 120_000  # more are thinned out, evenly
+FLOOR: Final = 20.0  # places every label is taken to have at least, when rare ones count more
+SURE: Final = 1.0  # standard errors by which it must be better
+LEAST_GAIN: Final = 0.5  # points of mIoU it must be better at least
+FEWEST: Final = 5  # tasks
+WORD_TRUST: Final = (
+    20.0  # places a word is taken to have been right in, as often as its label's best
+)
+MOST_LOST: Final = 4.0  # logits a word can lose
+
+RowLogits = Callable[[Float[Tensor, "places embed"], Vocabulary], Float[Tensor, "places rows"]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """One control's words.
+
+    control    its `from_name`
+    model      see `lessons.model_of`; evidence of another model is passed over
+    names      result names of the vocabulary's labels, in their order
+    words      of every label, in the order of their rows
+    logits     see `Learner.row_logits`
+    presence   presence that a label needs by the preset
+    """
+
+    control: str
+    model: str
+    names: tuple[str, ...]
+    words: tuple[tuple[str, ...], ...]
+    vocabulary: Vocabulary
+    logits: RowLogits
+    presence: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What held-out tasks say of a lesson; mIoU in points, over places.
+
+    better  whether masks are to change
+    reason  one sentence for people
+    """
+
+    better: bool
+    reason: str
+    tasks: int
+    before: float = math.nan
+    after: float = math.nan
+    noise: float = math.nan
+    per_label: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # before, after
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taught:
+    """A lesson as it would be switched on, one that changes masks in any case, and the verdict."""
+
+    lesson: Lesson
+    candidate: Lesson
+    verdict: Verdict
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """Places of many tasks, one after the other."""
+
+    features: Float[Tensor, "n embed"]
+    rows: Float[Tensor, "n rows"]  # logits of words
+    truth: Float[Tensor, "n outcomes"]  # share of every label and of none; less than 1: unknown
+    task: Int[np.ndarray, " n"]  # number in the list of tasks
+    weight: Float[Tensor, " n"]
+
+    def only(self, chosen: np.ndarray) -> "_Place":
+        index = torch.from_numpy(np.flatnonzero(chosen))
+        return _Place(
+            self.features[index],
+            self.rows[index],
+            self.truth[index],
+            self.task[chosen],
+            self.weight[index],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    weights: Float[Tensor, "outcomes embed"]
+    bias: Float[Tensor, " outcomes"]
+    word_bias: Float[Tensor, " words"]
+
+    def logits(self, place: _Place, course: Course, *, strength: float) -> Tensor:
+        base = places.outcome_logits(place.rows, course.vocabulary, word_bias=self.word_bias)
+        bonus = place.features @ self.weights.T + self.bias
+        return base + strength * bonus
+
+
+def learn(evidence: Sequence[Evidence], course: Course) -> Taught:
+    """What follows for one control from these tasks; their order does not matter."""
+    used = _usable(evidence, course)
+    nothing = Lesson(model=course.model, labels=course.names)
+    if len(used) < FEWEST:
+        reason = (
+            f"{len(used)} corrected tasks of this model are too few to learn from; "
+            f"{FEWEST} are needed"
+        )
+        return Taught(
+            lesson=nothing,
+            candidate=nothing,
+            verdict=Verdict(better=False, reason=reason, tasks=len(used)),
+        )
+    place = _gathered(used, course)
+    folds = np.arange(len(used)) % min(FOLDS, len(used))
+    chosen = _chosen(place, folds, course)
+    before, after = chosen.before, chosen.after
+    gain = 100 * (after.miou - before.miou)
+    noise = 100 * _noise(before, after)
+    better = gain >= LEAST_GAIN and gain > SURE * noise
+    quality = calibrate.quality(
+        [_signals_of(chosen, used, number, better=better) for number in range(len(used))]
+    )
+    thresholds = calibrate.thresholds(*_presences(chosen, used, course, better=better))
+    found = _fitted(place, course, ridge=chosen.ridge, words=chosen.words)
+    lesson = _lesson(found, course, strength=chosen.strength)
+    candidate = replace(lesson, thresholds=thresholds, quality=quality)
+    return Taught(
+        lesson=candidate if better else replace(nothing, thresholds=thresholds, quality=quality),
+        candidate=candidate,
+        verdict=Verdict(
+            better=better,
+            reason=_sentence(better, gain, noise, len(used)),
+            tasks=len(used),
+            before=100 * before.miou,
+            after=100 * after.miou,
+            noise=noise,
+            per_label={
+                name: (100 * float(before.each[number]), 100 * float(after.each[number]))
+                for number, name in enumerate(course.names)
+                if after.truth.sum(axis=0)[number] > 0.5
+            },
+        ),
+    )
+
+
+def _sentence(better: bool, gain: float, noise: float, tasks: int) -> str:
+    about = f"on {tasks} corrected tasks, each judged by what the others teach, mIoU changes by"
+    told = f"{about} {gain:+.1f} points with a noise of {noise:.1f}"
+    if better:
+        return f"switched on: {told}"
+    if gain < LEAST_GAIN:
+        return f"not switched on: {told}; it must rise by {LEAST_GAIN} at least"
+    return f"not switched on: {told}; that may be chance"
+
+
+# -- places ---------------------------------------------------------------------------------
+
+
+def _usable(evidence: Sequence[Evidence], course: Course) -> list[tuple[Evidence, list[Sample]]]:
+    """Tasks in the order of their numbers, with the pictures that say something."""
+    found = []
+    for one in sorted(evidence, key=lambda task: task.task):
+        samples = [
+            sample
+            for sample in one.samples
+            if course.control in sample.truths
+            and sample.models.get(course.control) == course.model
+            and sample.cells.mean.shape[0] == course.vocabulary.rows.shape[1]
+        ]
+        if samples:
+            found.append((one, samples))
+    return found
+
+
+def _gathered(used: Sequence[tuple[Evidence, list[Sample]]], course: Course) -> _Place:
+    total = sum(len(sample.cells.left) for _, samples in used for sample in samples)
+    stride = max(1, math.ceil(total / MOST_PLACES))
+    features, truth, task, weight = [], [], [], []
+    for number, (one, samples) in enumerate(used):
+        for sample in samples:
+            kept = slice(number % stride, None, stride)
+            values = sample.cells.values[kept]
+            features.append(torch.from_numpy(values))
+            truth.append(torch.from_numpy(_outcomes(sample, course)[kept]))
+            task.append(np.full(len(values), number))
+            weight.append(torch.full((len(values),), float(one.weight)))
+    together = torch.cat(features)
+    return _Place(
+        together,
+        course.logits(together, course.vocabulary),
+        torch.cat(truth),
+        np.concatenate(task),
+        torch.cat(weight),
+    )
+
+
+def _outcomes(sample: Sample, course: Course) -> Float[np.ndarray, "places outcomes"]:
+    """Share of every label of today and of none. Labels of yesterday are none of these."""
+    truth = sample.truths[course.control]
+    shares = np.zeros((len(sample.cells.left), len(course.names) + 1), np.float32)
+    places_of = {name: number for number, name in enumerate(course.names)}
+    for label, covered in zip(truth.labels, truth.shares, strict=True):
+        shares[:, places_of.get(label, len(course.names))] += covered / np.float32(WHOLE)
+    over = shares.sum(axis=1, keepdims=True)
+    shares /= np.maximum(over, 1.0)  # masks may overlap
+    if truth.rest:
+        shares[:, -1] += np.maximum(1.0 - over[:, 0], 0.0)
+    return shares
+
+
+# -- one fit --------------------------------------------------------------------------------
+
+
+def _fitted(place: _Place, course: Course, *, ridge: float, words: bool) -> _Found:
+    """Weights by L-BFGS from nothing; the same places give the same weights."""
+    lost = _mistrust(place, course) if words else torch.zeros(len(course.vocabulary.rows))
+    base = places.outcome_logits(place.rows, course.vocabulary, word_bias=lost)
+    learnable = torch.isfinite(base).all(dim=0)  # nothing stands for "none" with a lone label
+    base = base.masked_fill(~learnable, -1e4)
+    mean = place.features.mean(dim=0)
+    centred = place.features - mean
+    target = place.truth * place.weight[:, None] * learnable
+    mass = target.sum(dim=0) + FLOOR
+    target = target * (mass / mass.sum()) ** -0.5
+    target = target / target.sum()
+    each = target.sum(dim=1)
+    weights = torch.zeros(base.shape[1], centred.shape[1], requires_grad=True)
+    bias = torch.zeros(base.shape[1], requires_grad=True)
+    solver = torch.optim.LBFGS(
+        [weights, bias], max_iter=ROUNDS, history_size=8, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> Tensor:
+        solver.zero_grad()
+        logits = base + centred @ weights.T + bias
+        told = (each * torch.logsumexp(logits, dim=1)).sum() - (target * logits).sum()
+        value = told + ridge * (weights**2).sum()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    solver.step(loss)  # type: ignore[no-untyped-call]
+    kept = learnable[:, None]
+    found, constant = weights.detach() * kept, bias.detach() * learnable
+    return _Found(found, constant - found @ mean, lost)
+
+
+def _mistrust(place: _Place, course: Course) -> Float[Tensor, " words"]:
+    """What every word loses: how much more often than its label's best word it is wrong.
+
+    A word counts where it is the likeliest of all. Of background words the best counts likewise.
+    """
+    words = len(course.vocabulary.rows)
+    labels = len(course.names)
+    owner = torch.tensor([*course.vocabulary.row_class, *([labels] * words)])[:words]
+    winner = place.rows.argmax(dim=1)
+    right, wins = torch.zeros(words), torch.zeros(words)
+    known = place.truth.sum(dim=1) * place.weight
+    for word in range(words):
+        here = winner == word
+        wins[word] = known[here].sum()
+        right[word] = (place.truth[here, owner[word]] * place.weight[here]).sum()
+    lost = torch.zeros(words)
+    for label in range(labels + 1):
+        own = torch.nonzero(owner == label)[:, 0]
+        if len(own) < 2:
+            continue
+        usual = float(right[own].sum() + 1) / float(wins[own].sum() + 2)
+        rate = (right[own] + WORD_TRUST * usual) / (wins[own] + WORD_TRUST)
+        lost[own] = torch.log(rate / rate.max()).clamp(min=-MOST_LOST)
+    return lost
+
+
+def _lesson(found: _Found, course: Course, *, strength: float) -> Lesson:
+    words: dict[str, dict[str, float]] = {}
+    own = [
+        (name, word)
+        for name, group in zip(course.names, course.words, strict=True)
+        for word in group
+    ]
+    own += [(BEHIND, word) for word in course.vocabulary.background]
+    for (name, word), lost in zip(own, found.word_bias.tolist(), strict=True):
+        if lost:
+            words.setdefault(name, {})[canonical_word(word)] = round(lost, 3)
+    return Lesson(
+        model=course.model,
+        labels=course.names,
+        weights=(strength * found.weights).numpy().astype(np.float16),
+        bias=(strength * found.bias).numpy().astype(np.float16),
+        words=words,
+    )
+
+
+# -- held-out tasks ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Tally:
+    """Intersections and areas per task and label, in places."""
+
+    both: Float[np.ndarray, "tasks labels"]
+    predicted: Float[np.ndarray, "tasks labels"]
+    truth: Float[np.ndarray, "tasks labels"]
+
+    def without(self, task: int) -> "_Tally":
+        kept = np.arange(len(self.both)) != task
+        return _Tally(self.both[kept], self.predicted[kept], self.truth[kept])
+
+    @property
+    def each(self) -> Float[np.ndarray, " labels"]:
+        """IoU of every label."""
+        both = self.both.sum(axis=0)
+        union = self.predicted.sum(axis=0) + self.truth.sum(axis=0) - both
+        ious: Float[np.ndarray, " labels"] = both / np.maximum(union, 1e-9)
+        return ious
+
+    @property
+    def miou(self) -> float:
+        """Mean over the labels that somebody painted."""
+        painted = self.truth.sum(axis=0) > 0.5
+        return float(self.each[painted].mean()) if painted.any() else 0.0
+
+    def of_task(self, task: int) -> float:
+        """Mean IoU over labels painted or predicted in one task; 1 where there are none."""
+        union = self.predicted[task] + self.truth[task] - self.both[task]
+        there = union > 0.5
+        return float((self.both[task][there] / union[there]).mean()) if there.any() else 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Chosen:
+    ridge: float
+    words: bool
+    strength: float
+    before: _Tally
+    after: _Tally
+    base: Float[Tensor, "n outcomes"]  # probabilities by the words alone
+    held_out: Float[Tensor, "n outcomes"]
+    place: _Place
+
+
+def _chosen(place: _Place, folds: Int[np.ndarray, " tasks"], course: Course) -> _Chosen:
+    """The best way of learning by held-out tasks: first whether words are mistrusted, then how
+    strongly weights are held back, and each time how much of them is used."""
+    alone = torch.softmax(places.outcome_logits(place.rows, course.vocabulary), dim=1)
+    before = _tally(alone, place, len(folds))
+    several = len(course.vocabulary.rows) > len(course.names) + 1
+    tried: list[tuple[float, float, bool, float, Tensor, _Tally]] = []
+
+    def attempt(ridge: float, words: bool) -> None:
+        logits = {strength: torch.zeros_like(alone) for strength in STRENGTHS}
+        for fold in range(int(folds.max()) + 1):
+            out = folds[place.task] == fold
+            index = torch.from_numpy(np.flatnonzero(out))
+            found = _fitted(place.only(~out), course, ridge=ridge, words=words)
+            for strength, kept in logits.items():
+                kept[index] = found.logits(place.only(out), course, strength=strength)
+        for strength, kept in logits.items():
+            told = torch.softmax(kept, dim=1)
+            tally = _tally(told, place, len(folds))
+            tried.append((tally.miou, ridge, words, strength, told, tally))
+
+    attempt(FIRST_RIDGE, False)
+    if several:
+        attempt(FIRST_RIDGE, True)
+    words = max(tried, key=lambda one: one[0])[2]
+    for ridge in RIDGES:
+        if ridge != FIRST_RIDGE:
+            attempt(ridge, words)
+    _, ridge, words, strength, told, tally = max(tried, key=lambda one: one[0])
+    return _Chosen(ridge, words, strength, before, tally, alone, told, place)
+
+
+def _tally(probabilities: Float[Tensor, "n outcomes"], place: _Place, tasks: int) -> _Tally:
+    labels = probabilities.shape[1] - 1
+    won = functional.one_hot(probabilities.argmax(dim=1), labels + 1)[:, :labels].float()
+    truth, known = place.truth[:, :labels], place.truth.sum(dim=1, keepdim=True)
+    index = torch.from_numpy(place.task)
+
+    def summed(values: Float[Tensor, "n labels"]) -> Float[np.ndarray, "tasks labels"]:
+        return torch.zeros(tasks, labels).index_add_(0, index, values).double().numpy()
+
+    return _Tally(summed(won * truth), summed(won * known), summed(truth))
+
+
+def _noise(before: _Tally, after: _Tally) -> float:
+    """Standard error of the gain, from leaving out one task at a time."""
+    count = len(before.both)
+    gains = np.array(
+        [after.without(task).miou - before.without(task).miou for task in range(count)]
+    )
+    return float(np.sqrt((count - 1) / count * ((gains - gains.mean()) ** 2).sum()))
+
+
+# -- what calibration needs ---------------------------------------------------------------------
+
+
+def _signals_of(
+    chosen: _Chosen, used: Sequence[tuple[Evidence, list[Sample]]], number: int, *, better: bool
+) -> calibrate.Judged:
+    raise NotImplementedError
+
+
+def _presences(
+    chosen: _Chosen,
+    used: Sequence[tuple[Evidence, list[Sample]]],
+    course: Course,
+    *,
+    better: bool,
+) -> tuple[object, ...]:
+    raise NotImplementedError
