@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -42,7 +43,8 @@ class Lesson:
     """What was learnt for one control.
 
     model       whose logits these are, see `model_of`
-    labels      result names, in the order of the rows of `weights` and `bias`
+    labels      result names of labels that were seen, in the order of `weights` and `bias`
+    rest        whether places without any label were seen
     weights     `[labels + 1, embed]`, last what speaks for no label; empty: masks as before
     bias        `[labels + 1]`
     words       label -> word -> what its logit loses; `BEHIND` for background words
@@ -52,7 +54,8 @@ class Lesson:
     """
 
     model: str
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    rest: bool = True
     weights: Float[np.ndarray, "outcomes embed"] = field(
         default_factory=lambda: np.zeros((0, 0), np.float16)
     )
@@ -65,6 +68,7 @@ class Lesson:
         return {
             "model": self.model,
             "labels": list(self.labels),
+            "rest": self.rest,
             "embed": self.weights.shape[1],
             "weights": _to_text(self.weights),
             "bias": _to_text(self.bias),
@@ -79,6 +83,7 @@ class Lesson:
         return cls(
             model=told["model"],
             labels=tuple(told["labels"]),
+            rest=told["rest"],
             weights=_from_text(told["weights"]).reshape(len(bias), told["embed"]),
             bias=bias,
             words=told["words"],
@@ -87,6 +92,11 @@ class Lesson:
         )
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing would change with it."""
+        return not (len(self.bias) or self.words or self.thresholds or self.quality)
+
+    @cached_property
     def digest(self) -> str:
         """Of everything in it; equal lessons give equal ones."""
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
@@ -104,13 +114,15 @@ class Lesson:
         embed = vocabulary.rows.shape[1]
         weights = np.zeros((len(result_names) + 1, embed), np.float32)
         bias = np.zeros(len(result_names) + 1, np.float32)
+        taught = np.zeros(len(result_names) + 1, bool)
         places = {name: number for number, name in enumerate(self.labels)}
         if len(self.bias):
             for number, name in enumerate(result_names):
                 if name in places:
                     weights[number] = self.weights[places[name]]
                     bias[number] = self.bias[places[name]]
-            weights[-1], bias[-1] = self.weights[-1], self.bias[-1]
+                    taught[number] = True
+            weights[-1], bias[-1], taught[-1] = self.weights[-1], self.bias[-1], self.rest
         behind = self.words.get(BEHIND, {})
         lost = [
             self.words.get(name, {}).get(canonical_word(word), 0.0)
@@ -120,6 +132,7 @@ class Lesson:
         return Correction(
             weights=torch.from_numpy(weights),
             bias=torch.from_numpy(bias),
+            taught=torch.from_numpy(taught),
             word_bias=torch.tensor(lost, dtype=torch.float32),
         )
 

@@ -13,11 +13,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from cliper_model import Decision, ImageState, Scores, Segmenter, Vocabulary, decide
 from cliper_model.errors import CliperError, WeightsError
+from cliper_model.stages import places
 
 from . import advice, prompting
 from .errors import (
@@ -29,13 +30,15 @@ from .errors import (
     OutOfMemory,
 )
 from .keeping import Keeping
+from .lessons import expected_quality, model_of
 from .model_pool import ModelChoice
 from .outcomes import ImageResult
 from .painting import NO_NUMBERS, Painted, image_result, write
 from .plan import Plan, View, choice_of
 from .result_cache import ResultCache
 from .storage.base import Scope
-from .vocabulary import ControlVocabulary
+from .studying import Course, Studied, StudiedPicture, cell_probabilities, is_taught
+from .vocabulary import OBJECTS, ControlVocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +157,12 @@ class Looking:
                     one.decision(segmenter.decision(one.preset)), scores, look.size_hw
                 )
                 painted.append(
-                    Painted(one=one, segmentation=decide(scores, decision), decision=decision)
+                    Painted(
+                        one=one,
+                        segmentation=decide(scores, decision),
+                        decision=decision,
+                        quality=self._quality(look, one, scores, segmenter),
+                    )
                 )
             thought = time.perf_counter()
             spend("model", thought - begun)
@@ -195,6 +203,75 @@ class Looking:
                 index=view.index,
             )
             return json.dumps(regions, separators=(",", ":")).encode(), presence
+
+    def studied(self, picture: Picture, view: View, segmenters: Segmenters) -> StudiedPicture:
+        """What learning needs to know of a picture. Raises CouldNotPredict, ConfigError,
+        ModelFailed; controls whose method cannot learn are left out."""
+        with failures_as_ours():
+            controls: list[Studied] = []
+            cells: Float[np.ndarray, "h w embed"] = np.zeros((0, 0, 0), np.float32)
+            look: Look | None = None
+            for one in view.wanted:
+                segmenter = segmenters[choice_of(one)]
+                if not is_taught(segmenter) or one.control.is_answer:
+                    continue
+                if controls and controls[0].choice != choice_of(one):
+                    continue  # evidence holds what one model saw
+                look = look or self._look(picture, choice_of(one), segmenter, keep=False)
+                scores = self._scores(look, one, segmenter, keep=False)
+                decision = one.decision(segmenter.decision(one.preset))
+                cells = segmenter.cells(look.state).numpy()
+                controls.append(
+                    Studied(
+                        control=one.control.from_name,
+                        model=model_of(segmenter.identity, one.preset),
+                        names=tuple(label.result_name for label in one.sought),
+                        background=one.preset == OBJECTS,
+                        segmentation=decide(scores, for_masks(decision, scores, look.size_hw)),
+                        agreement=scores.agreement,
+                        choice=choice_of(one),
+                    )
+                )
+            return StudiedPicture(
+                image=view.image.name,
+                index=view.index,
+                size_hw=look.size_hw if look is not None else (0, 0),
+                cells=cells,
+                controls=tuple(controls),
+            )
+
+    def courses(self, plan: Plan, segmenters: Segmenters) -> tuple[Course, ...]:
+        """What there is to learn, control by control. Raises as `result`."""
+        found = []
+        with failures_as_ours():
+            for one in plan.wanted:
+                segmenter = segmenters[choice_of(one)]
+                if not is_taught(segmenter) or one.control.is_answer or not one.sought:
+                    continue
+                decision = one.decision(segmenter.decision(one.preset))
+                needed = decision.per_label("presence_threshold", len(one.sought))
+                found.append(
+                    Course(
+                        control=one.control.from_name,
+                        model=model_of(segmenter.identity, one.preset),
+                        names=tuple(label.result_name for label in one.sought),
+                        words=tuple(label.prompts for label in one.labels),
+                        vocabulary=self._vocabulary(one, segmenter),
+                        logits=segmenter.row_logits,
+                        presence=tuple(map(float, needed)),
+                    )
+                )
+        return tuple(found)
+
+    def _quality(
+        self, look: Look, one: ControlVocabulary, scores: Scores, segmenter: Segmenter
+    ) -> float | None:
+        """How good the masks of a control are expected to be."""
+        if one.lesson is None or not one.lesson.quality or not is_taught(segmenter):
+            return None
+        vocabulary = self._vocabulary(one, segmenter)
+        told = cell_probabilities(segmenter.cells(look.state), vocabulary, segmenter.row_logits)
+        return expected_quality(places.signals(told, scores.agreement), one.lesson.quality)
 
     def advise(self, plan: Plan, segmenters: Segmenters) -> None:
         """On the log: labels that mean the same to their model."""
@@ -264,6 +341,7 @@ class Looking:
                 if one.control.labels_key is None:
                     raise
                 raise LabelsMissing(str(error)) from error
+            vocabulary = replace(vocabulary, correction=one.correction(vocabulary))
             self._vocabularies[one.reading] = vocabulary
             if vocabulary.dropped:
                 logger.info(

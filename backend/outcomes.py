@@ -29,6 +29,7 @@ class ImageResult:
     presence        highest over the labels
     answers         scores of what was answered about the picture as a whole
     presences       of every label that was looked for
+    quality         how good the masks are expected to be, 0 to 1; None where nobody can say
     """
 
     regions: bytes
@@ -38,6 +39,7 @@ class ImageResult:
     answers: tuple[float, ...] = ()
     count: int = 0
     presences: tuple[Presence, ...] = ()
+    quality: float | None = None
 
     @property
     def nbytes(self) -> int:
@@ -94,11 +96,14 @@ Outcome = Predicted | NotPredicted
 
 
 def combined(results: Sequence[ImageResult], version: str) -> Predicted:
-    """Area-weighted mean of the region scores; without a region the mean of the answers'; with
-    neither 1 - highest presence."""
+    """The expected quality where corrections taught it. Else the area-weighted mean of the region
+    scores; without a region the mean of the answers'; with neither 1 - highest presence."""
     area = sum(result.area for result in results)
     answers = [score for result in results for score in result.answers]
-    if area > 0:
+    expected = [result.quality for result in results if result.quality is not None]
+    if results and len(expected) == len(results):
+        score = sum(expected) / len(expected)
+    elif area > 0:
         score = sum(result.weighted_score for result in results) / area
     elif answers:
         score = sum(answers) / len(answers)

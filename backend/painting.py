@@ -26,11 +26,15 @@ NO_NUMBERS = "the model gave no finite scores for this picture"
 
 @dataclass(frozen=True, kw_only=True)
 class Painted:
-    """One control's share of a picture, and the numbers it was decided with."""
+    """One control's share of a picture, and the numbers it was decided with.
+
+    quality  how good its masks are expected to be, 0 to 1; None where nobody can say
+    """
 
     one: ControlVocabulary
     segmentation: Segmentation
     decision: Decision
+    quality: float | None = None
 
     def presence_needed(self, label: int) -> float:
         """What label number `label` must reach to be there."""
@@ -96,7 +100,16 @@ def image_result(
         answers=tuple(answered),
         count=len({region["id"] for region in regions}),
         presences=tuple(presences),
+        quality=_expected(painted),
     )
+
+
+def _expected(painted: Sequence[Painted]) -> float | None:
+    """Of all masks of the picture; None where that of any is not known."""
+    known = [each.quality for each in painted if not each.one.control.is_answer]
+    if not known or any(value is None for value in known):
+        return None
+    return float(np.mean([value for value in known if value is not None]))
 
 
 def written_name(control: Control, label: ConfigLabel) -> str:

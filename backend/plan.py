@@ -12,6 +12,7 @@ from .errors import ConfigError, LabelsMissing, TaskDataMissing
 from .labelstudio.label_config import ConfigImage, LabelConfig, Prompting
 from .labelstudio.tasks import Task
 from .labelstudio.version import NO_EVIDENCE, model_version
+from .lessons import Learned, model_of
 from .model_pool import ModelChoice
 from .vocabulary import ControlVocabulary, Layers, without_repeats
 
@@ -95,10 +96,33 @@ def version_of(
             {**one.facts(), "model": _facts_of(identities[choice_of(one)])} for one in wanted
         ],
         "post_processing": {"revision": REVISION, **(post_processing or {})},
-        "evidence": NO_EVIDENCE,
+        "evidence": _evidence_of(wanted),
     }
     first = identities[choice_of(wanted[0])]
     return model_version(profile=first.profile, method=first.method, facts=facts)
+
+
+def taught(
+    wanted: Sequence[ControlVocabulary],
+    identities: Mapping[ModelChoice, Identity],
+    learned: Learned | None,
+) -> tuple[ControlVocabulary, ...]:
+    """The controls with what was learnt for them, where it is about the models they ask for."""
+    lessons = {} if learned is None else learned.lessons
+    return tuple(
+        one
+        if (lesson := lessons.get(one.control.from_name)) is None
+        or lesson.is_empty
+        or lesson.model != model_of(identities[choice_of(one)], one.preset)
+        else one.taught(lesson)
+        for one in wanted
+    )
+
+
+def _evidence_of(wanted: Sequence[ControlVocabulary]) -> Any:
+    """A digest per control that something was learnt for."""
+    digests = {one.control.from_name: one.lesson.digest for one in wanted if one.lesson is not None}
+    return digests or NO_EVIDENCE
 
 
 def _facts_of(identity: Identity) -> dict[str, Any]:

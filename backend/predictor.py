@@ -38,6 +38,7 @@ from .fetching import Fetching, Hurry, Pictures
 from .keeping import Keeping
 from .labelstudio import label_config, options
 from .labelstudio.tasks import PredictRequest, SetupRequest, Task
+from .lessons import NothingLearnt, Teaching
 from .looking import (
     Look,
     Looking,
@@ -51,10 +52,11 @@ from .looking import (
 from .model_host import READY, ModelHost
 from .model_pool import ModelChoice, ModelPool
 from .outcomes import ImageResult, NotPredicted, Outcome, Predicted, combined
-from .plan import Plan, View, choice_of, version_of, vocabularies
+from .plan import Plan, View, choice_of, taught, version_of, vocabularies
 from .result_cache import ResultCache
 from .storage.base import Scope
 from .storage.memory import MemoryStorage
+from .studying import Course, StudiedPicture
 from .vocabulary import ControlVocabulary
 
 logger = logging.getLogger(__name__)
@@ -135,17 +137,19 @@ class Predictor:
         defaults: options.Values | None = None,
         keeping: Keeping | None = None,
         unfinished: Unfinished | None = None,
+        teaching: Teaching | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`defaults`: values of `model_*` options for configs that name none. `keeping`: what
         outlives the process; without it nothing does. `unfinished` takes over what a request had
-        no time for; it must answer at once."""
+        no time for; it must answer at once. `teaching`: what corrections taught, by project."""
         self._models, self._pictures, self._limits = models, pictures, limits
         self._defaults, self._clock = dict(defaults or {}), clock
         self._seats = threading.BoundedSemaphore(limits.waiting)
         self._fetching = Fetching(pictures, timeout=limits.fetch_timeout, clock=clock)
         self._device = DeviceQueue()
         self._unfinished = unfinished
+        self._teaching = teaching or NothingLearnt()
         self._keeping = keeping or Keeping(MemoryStorage(max_blob_bytes=0))
         self._looking = Looking(
             state_bytes=limits.state_bytes,
@@ -175,7 +179,7 @@ class Predictor:
             if asked.project is not None:
                 said = {"extra_params": given, "hostname": asked.hostname}
                 self._keeping.keep_connection(self._keeping.scope(asked.project), said)
-        return self._plan(asked.label_config, extra)[0].version
+        return self._plan(asked.label_config, extra, asked.project)[0].version
 
     def versions(self) -> list[str]:
         """Versions given out lately, the newest first, by any process on the same store."""
@@ -199,7 +203,8 @@ class Predictor:
         with self._seat():
             budget = self._limits.budget
             hurry = Hurry(deadline=self._clock() + budget, budget=budget)
-            desk = self._desk(request.label_config, self._extra_of(request.project))
+            extra = self._extra_of(request.project)
+            desk = self._desk(request.label_config, extra, request.project)
             scope = self._keeping.scope(request.project)
             work = _Work(plan=desk.plan, segmenters=desk.segmenters, hurry=hurry, scope=scope)
             outcomes = (
@@ -211,12 +216,41 @@ class Predictor:
         _refuse_if_all_are(outcomes)
         return outcomes
 
-    def desk(self, config: str, extra_params: object = None) -> Desk:
+    def desk(self, config: str, extra_params: object = None, *, project: str | None = None) -> Desk:
         """A label config ready for many tasks, with what its connection says.
 
+        `project`: whose corrections taught something; without it nothing was learnt.
         Raises ConfigError, ModelLoading, ModelFailed.
         """
-        return self._desk(config, options.read_extra(extra_params))
+        return self._desk(config, options.read_extra(extra_params), project)
+
+    def study(self, task: Task, desk: Desk) -> list[StudiedPicture]:
+        """What learning needs to know of a task's pictures, at a desk without corrections.
+
+        Raises CouldNotPredict, ConfigError, ModelFailed.
+        """
+        return [self._studied(task, view, desk) for view in desk.plan.views(task)]
+
+    def _studied(self, task: Task, view: View, desk: Desk) -> StudiedPicture:
+        hurry = Hurry(deadline=math.inf, budget=math.inf)
+        data = self._fetching.fetch(task, view.address, hurry)
+        digest = hashlib.sha256(data).hexdigest()
+        picture = Picture(
+            digest, view.page, lambda: self._pictures.decode(data, page=view.page), desk.scope
+        )
+        ticket = self._device.submit(
+            ("study", digest, view.place, desk.plan.version),
+            lambda: self._looking.studied(picture, view, desk.segmenters),
+        )
+        return ticket.wait(math.inf)
+
+    def courses(self, desk: Desk) -> tuple[Course, ...]:
+        """What there is to learn, control by control. Raises ConfigError, ModelFailed."""
+        ticket = self._device.submit(
+            ("courses", desk.plan.version),
+            lambda: self._looking.courses(desk.plan, desk.segmenters),
+        )
+        return ticket.wait(math.inf)
 
     def stream(
         self,
@@ -284,15 +318,15 @@ class Predictor:
         except (ConfigError, KeyError, TypeError):  # of an earlier version of this program
             return {}
 
-    def _desk(self, config: str, extra: options.Values) -> Desk:
+    def _desk(self, config: str, extra: options.Values, project: str | None) -> Desk:
         """Raises ConfigError, ModelLoading, ModelFailed."""
-        plan, hosts = self._plan(config, extra)
+        plan, hosts = self._plan(config, extra, project)
         return Desk(
             plan=plan, segmenters={choice: host.segmenter() for choice, host in hosts.items()}
         )
 
     def _plan(
-        self, config: str, extra: options.Values
+        self, config: str, extra: options.Values, project: str | None
     ) -> tuple[Plan, Mapping[ModelChoice, ModelHost]]:
         """What a config asks for, and who does it.
 
@@ -306,6 +340,9 @@ class Predictor:
         with model_errors_as_ours():
             for one in wanted:
                 hosts[choice_of(one)].check_words(one.explicit_words)
+        if project is not None:
+            learned = self._teaching.of(self._keeping.scope(project))
+            wanted = taught(wanted, identities, learned)
         version = version_of(identities, wanted)
         plan = Plan(
             wanted=wanted,

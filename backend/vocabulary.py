@@ -5,12 +5,20 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cliper_model.errors import EmptyVocabulary
-from cliper_model.segmenter import REST_NAMES, Decision, Label, canonical_word
+from cliper_model.segmenter import (
+    REST_NAMES,
+    Correction,
+    Decision,
+    Label,
+    Vocabulary,
+    canonical_word,
+)
 
 from .errors import ConfigError
 from .labelstudio.label_config import ConfigLabel, Control
-from .labelstudio.options import LABEL, TAG, Chosen, Values, choose
+from .labelstudio.options import LABEL, LEARNED, PRESET, TAG, Chosen, Values, choose
 from .labelstudio.words import cleaned
+from .lessons import Lesson
 
 OBJECTS, WHOLE_SCENE = "objects", "whole-scene"
 BY_TAG = (  # decided once per control, not label by label
@@ -55,6 +63,7 @@ class ControlVocabulary:
     of_tag      options that hold for the control as a whole, each with its source
     of_label    options per sought label, in their order
     taken       result names that an earlier control on the same picture writes
+    lesson      what was learnt from people's corrections, None: nothing
     """
 
     control: Control
@@ -64,6 +73,7 @@ class ControlVocabulary:
     of_label: tuple[Mapping[str, Chosen], ...]
     layers: Layers = field(default=(), repr=False, compare=False)
     taken: frozenset[str] = frozenset()
+    lesson: Lesson | None = None
 
     @classmethod
     def of(cls, control: Control, *, layers: Layers = ()) -> "ControlVocabulary":
@@ -100,7 +110,18 @@ class ControlVocabulary:
         """
         if self.control.labels_key is None:
             return self
-        return ControlVocabulary.of(self.control.with_labels(data), layers=self.layers)
+        told = ControlVocabulary.of(self.control.with_labels(data), layers=self.layers)
+        return told if self.lesson is None else told.taught(self.lesson)
+
+    def taught(self, lesson: Lesson) -> "ControlVocabulary":
+        """With what was learnt: it replaces presets, never what somebody wrote."""
+        of_label = []
+        for label, chosen in zip(self.sought, self.of_label, strict=True):
+            known, name = lesson.thresholds.get(label.result_name), "model_score_threshold"
+            if known is not None and chosen[name].source == PRESET:
+                chosen = {**chosen, name: Chosen(value=known, source=LEARNED)}
+            of_label.append(chosen)
+        return replace(self, of_label=tuple(of_label), lesson=lesson)
 
     def is_taken(self, label: ConfigLabel) -> bool:
         """Looked for, since it competes, but written by another control."""
@@ -157,7 +178,15 @@ class ControlVocabulary:
     @property
     def reading(self) -> tuple[object, ...]:
         """Equal for controls whose words are encoded the same."""
-        return (self.method, self.profile, self.preset, self.background, self.labels)
+        learnt = None if self.lesson is None else self.lesson.digest
+        return (self.method, self.profile, self.preset, self.background, self.labels, learnt)
+
+    def correction(self, vocabulary: Vocabulary) -> Correction | None:
+        """What was learnt, for these words as the model read them."""
+        if self.lesson is None:
+            return None
+        names = [label.result_name for label in self.sought]
+        return self.lesson.correction(vocabulary, names, [one.prompts for one in self.labels])
 
     def each(self, name: str) -> tuple[Any, ...]:
         """The values of one option, label by label."""

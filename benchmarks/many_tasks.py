@@ -37,8 +37,8 @@ class Nothing:
     def __init__(self, predictor: Any) -> None:
         self._predictor = predictor
 
-    def desk(self, config: str, extra_params: object = None) -> Any:
-        return self._predictor.desk(config, extra_params)
+    def desk(self, config: str, extra_params: object = None, *, project: str | None = None) -> Any:
+        return self._predictor.desk(config, extra_params, project=project)
 
     def stream(
         self, tasks: Iterator[Task], desk: Any, spend: Callable[[str, float], None]

@@ -70,6 +70,8 @@ class Correction:
     weights    of a place's features (`Learner.cells`), per label, and last for everything that is
                no label: background words and the mean row
     bias       the same order
+    taught     of whom something is known, the same order: what they claim together stays as the
+               words say, they only share it out anew, so nobody else's labels are taken away
     word_bias  per text row, before synonyms are folded: 0 leaves a word alone, less mistrusts it
 
     In units of logits, so the numbers belong to one method and one preset.
@@ -77,6 +79,7 @@ class Correction:
 
     weights: Float[Tensor, "outcomes embed"]
     bias: Float[Tensor, " outcomes"]
+    taught: Bool[Tensor, " outcomes"]
     word_bias: Float[Tensor, " rows"]
 
     def bonus(self, cells: Float[Tensor, "*places embed"]) -> Float[Tensor, "*places outcomes"]:

@@ -10,21 +10,21 @@ held-out tasks say whether it is better than the words alone by more than chance
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from cliper_model import Vocabulary
 from cliper_model.segmenter import canonical_word
 from cliper_model.stages import places
 
 from ..lessons import BEHIND, Lesson
+from ..studying import Course
 from . import calibrate
 from .evidence import WHOLE, Evidence, Sample
 
@@ -42,29 +42,8 @@ WORD_TRUST: Final = (
     20.0  # places a word is taken to have been right in, as often as its label's best
 )
 MOST_LOST: Final = 4.0  # logits a word can lose
-
-RowLogits = Callable[[Float[Tensor, "places embed"], Vocabulary], Float[Tensor, "places rows"]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Course:
-    """One control's words.
-
-    control    its `from_name`
-    model      see `lessons.model_of`; evidence of another model is passed over
-    names      result names of the vocabulary's labels, in their order
-    words      of every label, in the order of their rows
-    logits     see `Learner.row_logits`
-    presence   presence that a label needs by the preset
-    """
-
-    control: str
-    model: str
-    names: tuple[str, ...]
-    words: tuple[tuple[str, ...], ...]
-    vocabulary: Vocabulary
-    logits: RowLogits
-    presence: float = 0.5
+SEEN: Final = 0.5  # places of a label that make it known
+NEVER: Final = -1e4  # logits of what takes no part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,18 +97,21 @@ class _Place:
 class _Found:
     weights: Float[Tensor, "outcomes embed"]
     bias: Float[Tensor, " outcomes"]
+    taught: Bool[Tensor, " outcomes"]
     word_bias: Float[Tensor, " words"]
 
-    def logits(self, place: _Place, course: Course, *, strength: float) -> Tensor:
+    def logits(
+        self, place: _Place, course: Course, *, strength: float
+    ) -> Float[Tensor, "n outcomes"]:
         base = places.outcome_logits(place.rows, course.vocabulary, word_bias=self.word_bias)
         bonus = place.features @ self.weights.T + self.bias
-        return base + strength * bonus
+        return places.corrected(base, strength * bonus, self.taught)
 
 
 def learn(evidence: Sequence[Evidence], course: Course) -> Taught:
     """What follows for one control from these tasks; their order does not matter."""
     used = _usable(evidence, course)
-    nothing = Lesson(model=course.model, labels=course.names)
+    nothing = Lesson(model=course.model)
     if len(used) < FEWEST:
         reason = (
             f"{len(used)} corrected tasks of this model are too few to learn from; "
@@ -147,10 +129,8 @@ def learn(evidence: Sequence[Evidence], course: Course) -> Taught:
     gain = 100 * (after.miou - before.miou)
     noise = 100 * _noise(before, after)
     better = gain >= LEAST_GAIN and gain > SURE * noise
-    quality = calibrate.quality(
-        [_signals_of(chosen, used, number, better=better) for number in range(len(used))]
-    )
-    thresholds = calibrate.thresholds(*_presences(chosen, used, course, better=better))
+    quality = calibrate.quality(_judged(chosen, used, course, better=better))
+    thresholds = _thresholds(chosen, used, course, better=better)
     found = _fitted(place, course, ridge=chosen.ridge, words=chosen.words)
     lesson = _lesson(found, course, strength=chosen.strength)
     candidate = replace(lesson, thresholds=thresholds, quality=quality)
@@ -245,14 +225,15 @@ def _fitted(place: _Place, course: Course, *, ridge: float, words: bool) -> _Fou
     """Weights by L-BFGS from nothing; the same places give the same weights."""
     lost = _mistrust(place, course) if words else torch.zeros(len(course.vocabulary.rows))
     base = places.outcome_logits(place.rows, course.vocabulary, word_bias=lost)
-    learnable = torch.isfinite(base).all(dim=0)  # nothing stands for "none" with a lone label
-    base = base.masked_fill(~learnable, -1e4)
+    target = place.truth * place.weight[:, None]
+    taught = (target.sum(dim=0) > SEEN) & torch.isfinite(base).all(dim=0)
+    base = base.masked_fill(~taught, NEVER)
     mean = place.features.mean(dim=0)
     centred = place.features - mean
-    target = place.truth * place.weight[:, None] * learnable
+    target = target * taught
     mass = target.sum(dim=0) + FLOOR
     target = target * (mass / mass.sum()) ** -0.5
-    target = target / target.sum()
+    target = target / target.sum().clamp_min(SEEN)
     each = target.sum(dim=1)
     weights = torch.zeros(base.shape[1], centred.shape[1], requires_grad=True)
     bias = torch.zeros(base.shape[1], requires_grad=True)
@@ -269,9 +250,8 @@ def _fitted(place: _Place, course: Course, *, ridge: float, words: bool) -> _Fou
         return value
 
     solver.step(loss)  # type: ignore[no-untyped-call]
-    kept = learnable[:, None]
-    found, constant = weights.detach() * kept, bias.detach() * learnable
-    return _Found(found, constant - found @ mean, lost)
+    found, constant = weights.detach() * taught[:, None], bias.detach() * taught
+    return _Found(found, constant - found @ mean, taught, lost)
 
 
 def _mistrust(place: _Place, course: Course) -> Float[Tensor, " words"]:
@@ -311,11 +291,14 @@ def _lesson(found: _Found, course: Course, *, strength: float) -> Lesson:
     for (name, word), lost in zip(own, found.word_bias.tolist(), strict=True):
         if lost:
             words.setdefault(name, {})[canonical_word(word)] = round(lost, 3)
+    known = found.taught[:-1].numpy()
+    kept = np.append(known, True)
     return Lesson(
         model=course.model,
-        labels=course.names,
-        weights=(strength * found.weights).numpy().astype(np.float16),
-        bias=(strength * found.bias).numpy().astype(np.float16),
+        labels=tuple(name for name, seen in zip(course.names, known, strict=True) if seen),
+        rest=bool(found.taught[-1]),
+        weights=(strength * found.weights).numpy().astype(np.float16)[kept],
+        bias=(strength * found.bias).numpy().astype(np.float16)[kept],
         words=words,
     )
 
@@ -424,17 +407,65 @@ def _noise(before: _Tally, after: _Tally) -> float:
 # -- what calibration needs ---------------------------------------------------------------------
 
 
-def _signals_of(
-    chosen: _Chosen, used: Sequence[tuple[Evidence, list[Sample]]], number: int, *, better: bool
-) -> calibrate.Judged:
-    raise NotImplementedError
+def _judged(
+    chosen: _Chosen, used: Sequence[tuple[Evidence, list[Sample]]], course: Course, *, better: bool
+) -> list[calibrate.Judged]:
+    """Signals and quality of every task, by what the other tasks teach.
+
+    Places know nothing of refinement: that the real masks are better than places, they are taken
+    to be by as much as they were without corrections.
+    """
+    count = len(used)
+    coarse = np.array([chosen.before.of_task(number) for number in range(count)])
+    real = np.array(
+        [
+            np.mean([sample.before[course.control].quality for sample in samples])
+            for _, samples in used
+        ]
+    )
+    tally, told = (chosen.after, chosen.held_out) if better else (chosen.before, chosen.base)
+    expected = [tally.of_task(number) for number in range(count)] + (real - coarse).mean()
+    found = []
+    for number, (one, samples) in enumerate(used):
+        known = [sample.before[course.control].agreement for sample in samples]
+        agreed = [value for value in known if value is not None]
+        signals = places.signals(
+            told[torch.from_numpy(chosen.place.task == number)],
+            float(np.mean(agreed)) if agreed else None,
+        )
+        quality = float(np.clip(expected[number] if better else real[number], 0.0, 1.0))
+        found.append(calibrate.Judged(signals=signals, quality=quality, weight=one.weight))
+    return found
 
 
-def _presences(
-    chosen: _Chosen,
-    used: Sequence[tuple[Evidence, list[Sample]]],
-    course: Course,
-    *,
-    better: bool,
-) -> tuple[object, ...]:
-    raise NotImplementedError
+def _thresholds(
+    chosen: _Chosen, used: Sequence[tuple[Evidence, list[Sample]]], course: Course, *, better: bool
+) -> Mapping[str, float]:
+    count, labels = len(used), len(course.names)
+    if not course.presence:
+        return {}
+    real, painted = np.zeros((count, labels)), np.zeros((count, labels), bool)
+    for number, (_, samples) in enumerate(used):
+        for sample in samples:
+            before, truth = sample.before[course.control], sample.truths[course.control]
+            for label, name in enumerate(course.names):
+                real[number, label] = max(real[number, label], before.presence.get(name, 0.0))
+                painted[number, label] |= name in truth.labels
+    if better:
+        real = calibrate.as_presence(
+            _highest(chosen.held_out, chosen.place, count),
+            places=_highest(chosen.base, chosen.place, count),
+            presence=real,
+        )
+    return calibrate.thresholds(real, painted, course.presence, course.names)
+
+
+def _highest(
+    probabilities: Float[Tensor, "n outcomes"], place: _Place, tasks: int
+) -> Float[np.ndarray, "tasks labels"]:
+    labels = probabilities.shape[1] - 1
+    index = torch.from_numpy(place.task)[:, None].expand(-1, labels)
+    highest = torch.zeros(tasks, labels).scatter_reduce_(
+        0, index, probabilities[:, :labels], reduce="amax"
+    )
+    return highest.double().numpy()

@@ -34,7 +34,9 @@ AGAIN = (3.0, 15.0)  # seconds before tasks whose servers did not answer are tri
 class Predicts(Protocol):
     """What a run asks of the predictor."""
 
-    def desk(self, config: str, extra_params: object = None) -> Desk: ...
+    def desk(
+        self, config: str, extra_params: object = None, *, project: str | None = None
+    ) -> Desk: ...
 
     def stream(
         self, tasks: Iterator[Task], desk: Desk, spend: Callable[[str, float], None]
@@ -79,7 +81,9 @@ def sit_down(project: StudioProject, predictor: Predicts) -> Desked:
     if not facts.label_config.strip():
         raise ConfigError(f"project {project.id} has no label config yet")
     connection = _our_own(project.connections())
-    desk = predictor.desk(facts.label_config, connection.get("extra_params"))
+    desk = predictor.desk(
+        facts.label_config, connection.get("extra_params"), project=str(project.id)
+    )
     said = connection.get("model_version")
     if said and said != desk.plan.version:
         logger.warning(

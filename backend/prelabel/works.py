@@ -144,10 +144,10 @@ class _Patient:
     def __init__(self, predictor: Predicts, handle: Handle, progress: Progress) -> None:
         self._predictor, self._handle, self._progress = predictor, handle, progress
 
-    def desk(self, config: str, extra_params: object = None) -> Desk:
+    def desk(self, config: str, extra_params: object = None, *, project: str | None = None) -> Desk:
         while True:
             try:
-                return self._predictor.desk(config, extra_params)
+                return self._predictor.desk(config, extra_params, project=project)
             except ModelLoading as loading:
                 self._progress.phase = str(loading)
                 self._handle.tell(self._progress.to_json())

@@ -6,7 +6,7 @@ Ours, no paper's: a linear correction of word logits, the same for every layer o
 from typing import Final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -34,13 +34,30 @@ def trust_words(
     return logits + less
 
 
-def per_channel(
-    bonus: Float[Tensor, "*places outcomes"], *, channels: int
+def corrected(
+    logits: Float[Tensor, "*places channels"],
+    bonus: Float[Tensor, "*places outcomes"],
+    taught: Bool[Tensor, " outcomes"],
 ) -> Float[Tensor, "*places channels"]:
-    """Labels keep their own; whatever stands for "none of these" gets the last one."""
-    labels = bonus.shape[-1] - 1
-    none = bonus[..., labels:].expand(*bonus.shape[:-1], channels - labels)
-    return torch.cat([bonus[..., :labels], none], dim=-1)
+    """Logits with what was learnt: channels of taught outcomes share anew what they have together.
+
+    The first channels are the labels; whatever follows stands for the last outcome. With fewer
+    outcomes taught than two nothing can be shared.
+    """
+    labels, channels = bonus.shape[-1] - 1, logits.shape[-1]
+    owner = torch.arange(channels, device=logits.device).clamp(max=labels)
+    shares = taught.to(logits.device)[owner]
+    if not bool(shares.any()):
+        return logits
+    moved = logits + bonus[..., owner]
+    excess = _together(moved, shares) - _together(logits, shares)
+    return torch.where(shares, moved - excess, logits)
+
+
+def _together(
+    logits: Float[Tensor, "*places channels"], shares: Bool[Tensor, " channels"]
+) -> Float[Tensor, "*places 1"]:
+    return torch.logsumexp(logits[..., shares], dim=-1, keepdim=True)
 
 
 def outcome_logits(

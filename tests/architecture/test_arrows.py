@@ -17,6 +17,7 @@ CORE = {  # the use case and what it is made of
     "backend.streaming",
     "backend.keeping",
     "backend.lessons",
+    "backend.studying",
     "backend.outcomes",
     "backend.advice",
     "backend.model_host",
