@@ -3,9 +3,10 @@
     logits = zero-shot logits + features @ weights + bias
 
 A multinomial logistic regression over places whose starting point is the words themselves, so with
-no evidence nothing changes. Places of rare labels count more (by the root of how much there is of
-each), since people count labels and not pixels. How strongly it is held back, whether words are
-mistrusted and how much of it is used are chosen by cross-validation over tasks, and the same
+no evidence nothing changes. Labels that nobody painted yet keep what the words give them: the
+others only share out anew what they have together. Places of rare labels count more (by the root
+of how much there is of each), since people count labels and not pixels. How strongly weights are
+held back and whether words are mistrusted is chosen by cross-validation over tasks, and the same
 held-out tasks say whether it is better than the words alone by more than chance would do.
 """
 
@@ -28,10 +29,11 @@ from ..studying import Course
 from . import calibrate
 from .evidence import WHOLE, Evidence, Sample
 
-FOLDS: Final = 5
+FOLDS: Final = 10
+FEWER_FOLDS: Final = 5  # from `MANY` tasks on
+MANY: Final = 40
 RIDGES: Final = (1e-4, 3e-5, 1e-5)  # how strongly weights are held at zero, per place
-FIRST_RIDGE: Final = RIDGES[1]
-STRENGTHS: Final = (0.5, 1.0)  # how much of what was found is used
+USUAL_RIDGE: Final = RIDGES[1]
 ROUNDS: Final = 60  # of L-BFGS
 MOST_PLACES: Final = 120_000  # more are thinned out, evenly
 FLOOR: Final = 20.0  # places every label is taken to have at least, when rare ones count more
@@ -100,12 +102,10 @@ class _Found:
     taught: Bool[Tensor, " outcomes"]
     word_bias: Float[Tensor, " words"]
 
-    def logits(
-        self, place: _Place, course: Course, *, strength: float
-    ) -> Float[Tensor, "n outcomes"]:
+    def logits(self, place: _Place, course: Course) -> Float[Tensor, "n outcomes"]:
         base = places.outcome_logits(place.rows, course.vocabulary, word_bias=self.word_bias)
         bonus = place.features @ self.weights.T + self.bias
-        return places.corrected(base, strength * bonus, self.taught)
+        return places.corrected(base, bonus, self.taught)
 
 
 def learn(evidence: Sequence[Evidence], course: Course) -> Taught:
@@ -123,7 +123,8 @@ def learn(evidence: Sequence[Evidence], course: Course) -> Taught:
             verdict=Verdict(better=False, reason=reason, tasks=len(used)),
         )
     place = _gathered(used, course)
-    folds = np.arange(len(used)) % min(FOLDS, len(used))
+    count = FEWER_FOLDS if len(used) >= MANY else FOLDS
+    folds = np.arange(len(used)) % min(count, len(used))
     chosen = _chosen(place, folds, course)
     before, after = chosen.before, chosen.after
     gain = 100 * (after.miou - before.miou)
@@ -132,7 +133,7 @@ def learn(evidence: Sequence[Evidence], course: Course) -> Taught:
     quality = calibrate.quality(_judged(chosen, used, course, better=better))
     thresholds = _thresholds(chosen, used, course, better=better)
     found = _fitted(place, course, ridge=chosen.ridge, words=chosen.words)
-    lesson = _lesson(found, course, strength=chosen.strength)
+    lesson = _lesson(found, course)
     candidate = replace(lesson, thresholds=thresholds, quality=quality)
     return Taught(
         lesson=candidate if better else replace(nothing, thresholds=thresholds, quality=quality),
@@ -221,12 +222,17 @@ def _outcomes(sample: Sample, course: Course) -> Float[np.ndarray, "places outco
 # -- one fit --------------------------------------------------------------------------------
 
 
-def _fitted(place: _Place, course: Course, *, ridge: float, words: bool) -> _Found:
-    """Weights by L-BFGS from nothing; the same places give the same weights."""
+def _fitted(
+    place: _Place, course: Course, *, ridge: float, words: bool, everybody: bool = False
+) -> _Found:
+    """Weights by L-BFGS from nothing; the same places give the same weights.
+
+    `everybody`: labels that nobody painted take part, and lose.
+    """
     lost = _mistrust(place, course) if words else torch.zeros(len(course.vocabulary.rows))
     base = places.outcome_logits(place.rows, course.vocabulary, word_bias=lost)
     target = place.truth * place.weight[:, None]
-    taught = (target.sum(dim=0) > SEEN) & torch.isfinite(base).all(dim=0)
+    taught = ((target.sum(dim=0) > SEEN) | everybody) & torch.isfinite(base).all(dim=0)
     base = base.masked_fill(~taught, NEVER)
     mean = place.features.mean(dim=0)
     centred = place.features - mean
@@ -280,7 +286,7 @@ def _mistrust(place: _Place, course: Course) -> Float[Tensor, " words"]:
     return lost
 
 
-def _lesson(found: _Found, course: Course, *, strength: float) -> Lesson:
+def _lesson(found: _Found, course: Course) -> Lesson:
     words: dict[str, dict[str, float]] = {}
     own = [
         (name, word)
@@ -297,8 +303,8 @@ def _lesson(found: _Found, course: Course, *, strength: float) -> Lesson:
         model=course.model,
         labels=tuple(name for name, seen in zip(course.names, known, strict=True) if seen),
         rest=bool(found.taught[-1]),
-        weights=(strength * found.weights).numpy().astype(np.float16)[kept],
-        bias=(strength * found.bias).numpy().astype(np.float16)[kept],
+        weights=found.weights.numpy().astype(np.float16)[kept],
+        bias=found.bias.numpy().astype(np.float16)[kept],
         words=words,
     )
 
@@ -343,7 +349,6 @@ class _Tally:
 class _Chosen:
     ridge: float
     words: bool
-    strength: float
     before: _Tally
     after: _Tally
     base: Float[Tensor, "n outcomes"]  # probabilities by the words alone
@@ -352,35 +357,34 @@ class _Chosen:
 
 
 def _chosen(place: _Place, folds: Int[np.ndarray, " tasks"], course: Course) -> _Chosen:
-    """The best way of learning by held-out tasks: first whether words are mistrusted, then how
-    strongly weights are held back, and each time how much of them is used."""
-    alone = torch.softmax(places.outcome_logits(place.rows, course.vocabulary), dim=1)
-    before = _tally(alone, place, len(folds))
-    several = len(course.vocabulary.rows) > len(course.names) + 1
-    tried: list[tuple[float, float, bool, float, Tensor, _Tally]] = []
+    """How to learn, by held-out tasks: as usual, unless another way is better by more than noise.
 
-    def attempt(ridge: float, words: bool) -> None:
-        logits = {strength: torch.zeros_like(alone) for strength in STRENGTHS}
+    The best of several noisy figures is too good to be true, and with few tasks often the wrong
+    one; so every other way must beat the usual one by its standard error.
+    """
+    tasks = len(folds)
+    alone = torch.softmax(places.outcome_logits(place.rows, course.vocabulary), dim=1)
+    before = _tally(alone, place, tasks)
+
+    def tried(ridge: float, words: bool) -> _Chosen:
+        kept = torch.zeros_like(alone)
         for fold in range(int(folds.max()) + 1):
             out = folds[place.task] == fold
-            index = torch.from_numpy(np.flatnonzero(out))
             found = _fitted(place.only(~out), course, ridge=ridge, words=words)
-            for strength, kept in logits.items():
-                kept[index] = found.logits(place.only(out), course, strength=strength)
-        for strength, kept in logits.items():
-            told = torch.softmax(kept, dim=1)
-            tally = _tally(told, place, len(folds))
-            tried.append((tally.miou, ridge, words, strength, told, tally))
+            kept[torch.from_numpy(np.flatnonzero(out))] = found.logits(place.only(out), course)
+        told = torch.softmax(kept, dim=1)
+        after = _tally(told, place, tasks)
+        return _Chosen(ridge, words, before, after, alone, told, place)
 
-    attempt(FIRST_RIDGE, False)
-    if several:
-        attempt(FIRST_RIDGE, True)
-    words = max(tried, key=lambda one: one[0])[2]
-    for ridge in RIDGES:
-        if ridge != FIRST_RIDGE:
-            attempt(ridge, words)
-    _, ridge, words, strength, told, tally = max(tried, key=lambda one: one[0])
-    return _Chosen(ridge, words, strength, before, tally, alone, told, place)
+    best = tried(USUAL_RIDGE, False)
+    others = [(ridge, False) for ridge in RIDGES if ridge != USUAL_RIDGE]
+    if len(course.vocabulary.rows) > len(course.names) + 1:  # words to choose between
+        others.append((USUAL_RIDGE, True))
+    for ridge, words in others:
+        other = tried(ridge, words)
+        if other.after.miou - best.after.miou > _noise(best.after, other.after):
+            best = other
+    return best
 
 
 def _tally(probabilities: Float[Tensor, "n outcomes"], place: _Place, tasks: int) -> _Tally:
