@@ -35,7 +35,9 @@ MANY: Final = 40
 RIDGES: Final = (1e-4, 3e-5, 1e-5)  # how strongly weights are held at zero, per place
 USUAL_RIDGE: Final = RIDGES[1]
 ROUNDS: Final = 60  # of L-BFGS
+SETTLED: Final = 1e-6  # change of the loss with which it ends before
 MOST_PLACES: Final = 120_000  # more are thinned out, evenly
+JUDGED_PLACES: Final = 12_000  # the same, for cross-validation, which fits many times
 FLOOR: Final = 20.0  # places every label is taken to have at least, when rare ones count more
 SURE: Final = 1.0  # standard errors by which it must be better
 LEAST_GAIN: Final = 0.5  # points of mIoU it must be better at least
@@ -122,7 +124,7 @@ def learn(evidence: Sequence[Evidence], course: Course) -> Taught:
             candidate=nothing,
             verdict=Verdict(better=False, reason=reason, tasks=len(used)),
         )
-    place = _gathered(used, course)
+    place = _gathered(used, course, most=JUDGED_PLACES)
     count = FEWER_FOLDS if len(used) >= MANY else FOLDS
     folds = np.arange(len(used)) % min(count, len(used))
     chosen = _chosen(place, folds, course)
@@ -132,7 +134,8 @@ def learn(evidence: Sequence[Evidence], course: Course) -> Taught:
     better = gain >= LEAST_GAIN and gain > SURE * noise
     quality = calibrate.quality(_judged(chosen, used, course, better=better))
     thresholds = _thresholds(chosen, used, course, better=better)
-    found = _fitted(place, course, ridge=chosen.ridge, words=chosen.words)
+    everything = _gathered(used, course, most=MOST_PLACES)
+    found = _fitted(everything, course, ridge=chosen.ridge, words=chosen.words)
     lesson = _lesson(found, course)
     candidate = replace(lesson, thresholds=thresholds, quality=quality)
     return Taught(
@@ -183,9 +186,11 @@ def _usable(evidence: Sequence[Evidence], course: Course) -> list[tuple[Evidence
     return found
 
 
-def _gathered(used: Sequence[tuple[Evidence, list[Sample]]], course: Course) -> _Place:
+def _gathered(
+    used: Sequence[tuple[Evidence, list[Sample]]], course: Course, *, most: int
+) -> _Place:
     total = sum(len(sample.cells.left) for _, samples in used for sample in samples)
-    stride = max(1, math.ceil(total / MOST_PLACES))
+    stride = max(1, math.ceil(total / most))
     features, truth, task, weight = [], [], [], []
     for number, (one, samples) in enumerate(used):
         for sample in samples:
@@ -244,7 +249,11 @@ def _fitted(
     weights = torch.zeros(base.shape[1], centred.shape[1], requires_grad=True)
     bias = torch.zeros(base.shape[1], requires_grad=True)
     solver = torch.optim.LBFGS(
-        [weights, bias], max_iter=ROUNDS, history_size=8, line_search_fn="strong_wolfe"
+        [weights, bias],
+        max_iter=ROUNDS,
+        history_size=8,
+        tolerance_change=SETTLED,
+        line_search_fn="strong_wolfe",
     )
 
     def loss() -> Tensor:

@@ -1,0 +1,250 @@
+"""Evidence -> lesson: what is learnt, what is left alone, and when it is switched on."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from backend.learning import fit
+from backend.learning.evidence import AsItWas, Cells, Evidence, Sample, Truth
+from backend.lessons import BEHIND
+from backend.studying import Course
+from cliper_model.segmenter import Vocabulary
+
+EMBED, SIDE = 8, 6  # of features; places of a picture's side
+NAMES = ("cat", "dog", "fox")
+
+
+def course(names: Sequence[str] = NAMES, *, words: int = 1, behind: int = 1) -> Course:
+    """Words that lie along axes of their own; the second word of a label along another's."""
+    axes = torch.eye(EMBED)
+    rows = [
+        axes[(number + word) % len(names)] for number in range(len(names)) for word in range(words)
+    ]
+    rows += [axes[len(names) + number] for number in range(behind)]
+    vocabulary = Vocabulary(
+        labels=tuple(names),
+        preset="objects",
+        rows=torch.stack(rows),
+        row_class=tuple(number for number in range(len(names)) for _ in range(words)),
+        mean_row=None,
+        background=tuple(f"behind {number}" for number in range(behind)),
+    )
+
+    def logits(cells: torch.Tensor, vocabulary: Vocabulary) -> torch.Tensor:
+        return 5 * cells @ vocabulary.rows.T
+
+    return Course(
+        control="label",
+        model="m",
+        names=tuple(names),
+        words=tuple(tuple(f"{name} {word}" for word in range(words)) for name in names),
+        vocabulary=vocabulary,
+        logits=logits,
+        presence=(0.5,) * len(names),
+    )
+
+
+def task(
+    number: int,
+    *,
+    labels: Sequence[str] = NAMES,
+    looks: Sequence[int] = (0, 1, 2),
+    noise: float = 0.1,
+    painted: Sequence[int] | None = None,
+    **changes: Any,
+) -> Evidence:
+    """Half of the places hold labels in turn; label k looks like axis `looks[k]`, none like axis 3.
+
+    `painted`: what people call the things of each kind, if not what they are.
+    """
+    chance = np.random.default_rng(number)
+    places = SIDE * SIDE
+    kind = np.where(np.arange(places) % 2 == 0, np.arange(places) // 2 % len(labels), -1)
+    axis = np.where(kind < 0, len(NAMES), np.array(looks)[kind])
+    features = np.eye(EMBED)[axis] + noise * chance.normal(size=(places, EMBED))
+    names = np.arange(len(labels)) if painted is None else np.array(painted)
+    said = np.where(kind < 0, -1, names[kind])
+    shares = np.stack([np.where(said == one, 255, 0) for one in range(len(labels))])
+    truth = Truth(
+        asked=tuple(labels), labels=tuple(labels), shares=shares.astype(np.uint8), rest=True
+    )
+    sample = Sample(
+        grid_hw=(SIDE, SIDE),
+        cells=Cells.of(features.astype(np.float32), most_bytes=50_000),
+        truths={"label": truth},
+        before={"label": AsItWas(quality=0.4, agreement=0.9, presence=dict.fromkeys(labels, 0.8))},
+        models={"label": "m"},
+    )
+    values = {"task": number, "annotation": number, "stamp": str(number), "weight": 1.0}
+    return Evidence(**{**values, **changes}, samples=(sample,))
+
+
+def test_other_looks_are_learnt_and_switched_on() -> None:
+    turned = [task(number, looks=(4, 5, 6)) for number in range(8)]
+
+    known = fit.learn(turned, course())
+
+    assert known.verdict.better
+    assert known.verdict.after > known.verdict.before + 20
+    assert known.lesson.labels == NAMES
+    assert known.lesson.rest
+    assert known.verdict.reason.startswith("switched on: on 8 corrected tasks")
+
+
+def test_what_is_right_already_is_left_alone() -> None:
+    known = fit.learn([task(number) for number in range(8)], course())
+
+    assert not known.verdict.better
+    assert not len(known.lesson.bias)
+    assert len(known.candidate.bias) == 4  # shown, but not used
+    assert "it must rise by 0.5 at least" in known.verdict.reason
+
+
+def test_masks_that_have_nothing_to_do_with_the_picture_teach_nothing() -> None:
+    def anywhere(number: int) -> Evidence:
+        one = task(number)
+        sample = one.samples[0]
+        order = np.random.default_rng(number).permutation(SIDE * SIDE)
+        truth = sample.truths["label"]
+        scattered = replace(truth, shares=truth.shares[:, order])
+        return replace(one, samples=(replace(sample, truths={"label": scattered}),))
+
+    known = fit.learn([anywhere(number) for number in range(10)], course())
+
+    assert not known.verdict.better
+    assert known.lesson.labels == ()
+
+
+@pytest.mark.parametrize("count", [0, 2, 4])
+def test_a_few_tasks_are_too_few(count: int) -> None:
+    known = fit.learn([task(number) for number in range(count)], course())
+
+    assert not known.verdict.better
+    assert known.lesson.is_empty
+    assert f"{count} corrected tasks of this model are too few" in known.verdict.reason
+
+
+def test_the_order_of_tasks_does_not_matter() -> None:
+    tasks = [task(number, looks=(4, 5, 6)) for number in range(7)]
+
+    there, back = fit.learn(tasks, course()), fit.learn(tasks[::-1], course())
+
+    assert there.candidate.digest == back.candidate.digest
+    assert there.verdict == back.verdict
+
+
+def test_a_label_nobody_painted_yet_keeps_what_its_word_says() -> None:
+    two = [task(number, labels=NAMES[:2], looks=(4, 5)) for number in range(6)]
+
+    known = fit.learn(two, course())
+
+    assert known.candidate.labels == ("cat", "dog")
+    asked = known.candidate.correction(
+        course().vocabulary, NAMES, [(f"{name} 0",) for name in NAMES]
+    )
+    assert asked is not None
+    assert asked.taught.tolist() == [True, True, False, True]
+
+
+def test_evidence_of_another_model_is_passed_over() -> None:
+    tasks = [task(number, looks=(4, 5, 6)) for number in range(8)]
+
+    known = fit.learn(tasks, replace(course(), model="another"))
+
+    assert known.verdict.tasks == 0
+
+
+def test_a_label_that_left_the_config_is_none_of_todays() -> None:
+    tasks = [task(number, looks=(4, 5, 6)) for number in range(8)]
+
+    known = fit.learn(tasks, course(("cat", "dog")))
+
+    assert known.candidate.labels == ("cat", "dog")
+    assert known.verdict.better
+
+
+def test_a_word_that_is_often_wrong_is_mistrusted() -> None:
+    """The second word of every label means another label."""
+    asked = course(words=2)
+    tasks = [task(number) for number in range(6)]
+
+    lost = fit._mistrust(fit._gathered(fit._usable(tasks, asked), asked, most=10_000), asked)
+
+    assert lost[[0, 2, 4]].max() == 0.0
+    assert (lost[[1, 3, 5]] <= 0.0).all()
+
+
+def test_of_background_words_those_that_win_on_labels_lose() -> None:
+    asked = course(behind=2)
+    rows = asked.vocabulary.rows.clone()
+    rows[-1] = 2 * torch.eye(EMBED)[0]  # the second background word means the cat
+    asked = replace(asked, vocabulary=replace(asked.vocabulary, rows=rows))
+    tasks = [task(number) for number in range(6)]
+
+    lost = fit._mistrust(fit._gathered(fit._usable(tasks, asked), asked, most=10_000), asked)
+
+    assert lost[-1] < -0.3
+    assert lost[-2] == 0.0
+
+
+def test_mistrusted_words_are_written_under_their_label_or_behind() -> None:
+    found = fit._Found(
+        weights=torch.zeros(4, EMBED),
+        bias=torch.zeros(4),
+        taught=torch.ones(4, dtype=torch.bool),
+        word_bias=torch.tensor([0.0, -1.0, 0.0, 0.0, 0.0, 0.0, -0.5]),
+    )
+
+    lesson = fit._lesson(found, course(words=2))
+
+    assert lesson.words == {"cat": {"cat 1": -1.0}, BEHIND: {"behind 0": -0.5}}
+
+
+def test_tasks_accepted_at_a_glance_say_less() -> None:
+    wrong = [task(number, looks=(4, 5, 6), weight=0.01) for number in range(5)]
+    right = [task(number + 5, looks=(4, 5, 6), painted=(1, 2, 0)) for number in range(5)]
+
+    known = fit.learn([*wrong, *right], course())
+    heavy = fit.learn([replace(one, weight=1.0) for one in [*wrong, *right]], course())
+
+    assert known.candidate.digest != heavy.candidate.digest
+
+
+def test_a_label_alone_without_background_teaches_nothing_and_harms_nothing() -> None:
+    alone = course(("cat",), behind=0)
+    tasks = [task(number, labels=("cat",), looks=(0,)) for number in range(6)]
+
+    known = fit.learn(tasks, alone)
+
+    assert not known.verdict.better
+    assert np.isfinite(known.candidate.weights).all()
+
+
+def test_empty_annotations_teach_what_is_not_there() -> None:
+    """Nothing is painted in half of the tasks, whose places look like cats to the words."""
+
+    def empty(number: int) -> Evidence:
+        one = task(number, labels=("cat",), looks=(0,))
+        sample = one.samples[0]
+        nothing = replace(
+            sample.truths["label"], labels=(), shares=np.zeros((0, SIDE * SIDE), np.uint8)
+        )
+        return replace(one, samples=(replace(sample, truths={"label": nothing}),))
+
+    known = fit.learn([empty(number) for number in range(6)], course(("cat",)))
+
+    assert known.candidate.labels == ()
+    assert known.candidate.rest
+
+
+def test_many_places_are_thinned_out_evenly() -> None:
+    tasks = [task(number) for number in range(8)]
+
+    place = fit._gathered(fit._usable(tasks, course()), course(), most=100)
+
+    assert len(place.features) <= 8 * SIDE * SIDE // 3 + 8
+    assert set(place.task.tolist()) == set(range(8))
