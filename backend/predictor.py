@@ -66,6 +66,7 @@ REMEMBERED_VERSIONS = 20
 REMEMBERED_PICTURES = 256  # whose bytes are known by their address, for clicks
 FRESH = 300.0  # seconds such an address is believed
 WORDS = re.compile("[A-Z][a-z]*")  # of an error's name
+A_DAY = 86_400.0  # seconds; for ever, as far as a picture is concerned
 FORGIVEN = 60.0  # seconds after which a stream asks a server again that hung
 
 Waited = TypeVar("Waited")
@@ -242,7 +243,7 @@ class Predictor:
             ("study", digest, view.place, desk.plan.version),
             lambda: self._looking.studied(picture, view, desk.segmenters),
         )
-        return ticket.wait(math.inf)
+        return ticket.wait(A_DAY)
 
     def courses(self, desk: Desk) -> tuple[Course, ...]:
         """What there is to learn, control by control. Raises ConfigError, ModelFailed."""
@@ -250,7 +251,7 @@ class Predictor:
             ("courses", desk.plan.version),
             lambda: self._looking.courses(desk.plan, desk.segmenters),
         )
-        return ticket.wait(math.inf)
+        return ticket.wait(A_DAY)
 
     def stream(
         self,

@@ -13,8 +13,8 @@ FEWEST_JUDGED: Final = 10  # tasks; with less the expected quality is anybody's 
 HELD_BACK: Final = 0.5  # tasks' worth of doubt in every weight of the expected quality
 STEPS: Final = 30  # of Newton's method
 HIGHER: Final = tuple(round(0.05 * step, 2) for step in range(11, 20))  # 0.55 to 0.95
-FEWEST_REMOVED: Final = 3  # false labels a threshold must remove
-DEARER: Final = 2.0  # a label lost costs as much as so many false ones
+FEWEST_REMOVED: Final = 4  # false labels a threshold must remove
+DEARER: Final = 3.0  # a label lost costs as much as so many false ones
 MOST_LOST: Final = 0.1  # share of right labels that may be lost
 BINS: Final = 12
 
@@ -57,20 +57,39 @@ def thresholds(
 ) -> Mapping[str, float]:
     """Higher thresholds for labels that are often seen where nobody painted them.
 
-    Only where clearly more false labels go than right ones are lost: `needed` is what counts
-    otherwise.
+    Only where clearly more false labels go than right ones are lost, and in either half of the
+    tasks by itself; `needed` is what counts otherwise.
     """
     found: dict[str, float] = {}
+    halves = (slice(0, None, 2), slice(1, None, 2))
     for number, name in enumerate(names):
-        right, false = presence[painted[:, number], number], presence[~painted[:, number], number]
-        right, false = right[right > needed[number]], false[false > needed[number]]
         best = FEWEST_REMOVED - 1.0
         for higher in HIGHER:
-            removed, lost = int((false <= higher).sum()), int((right <= higher).sum())
-            worth = removed - DEARER * lost
-            if higher > needed[number] and lost <= MOST_LOST * len(right) and worth > best:
-                best, found[name] = worth, higher
+            if higher <= needed[number]:
+                continue
+            parts = [
+                _removed_and_lost(
+                    presence[half, number], painted[half, number], needed[number], higher
+                )
+                for half in halves
+            ]
+            worth = [removed - DEARER * lost for removed, lost in parts]
+            right = (presence[painted[:, number], number] > needed[number]).sum()
+            lost = sum(lost for _, lost in parts)
+            if min(worth) > 0 and lost <= MOST_LOST * right and sum(worth) > best:
+                best, found[name] = sum(worth), higher
     return found
+
+
+def _removed_and_lost(
+    presence: Float[np.ndarray, " tasks"],
+    painted: Bool[np.ndarray, " tasks"],
+    needed: float,
+    higher: float,
+) -> tuple[int, int]:
+    """False labels and right ones that a higher threshold would take away."""
+    taken = (presence > needed) & (presence <= higher)
+    return int((taken & ~painted).sum()), int((taken & painted).sum())
 
 
 def as_presence(
