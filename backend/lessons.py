@@ -45,6 +45,7 @@ class Lesson:
     model       whose logits these are, see `model_of`
     labels      result names of labels that were seen, in the order of `weights` and `bias`
     rest        whether places without any label were seen
+    others      what labels that were not seen lose
     weights     `[labels + 1, embed]`, last what speaks for no label; empty: masks as before
     bias        `[labels + 1]`
     words       label -> word -> what its logit loses; `BEHIND` for background words
@@ -56,6 +57,7 @@ class Lesson:
     model: str
     labels: tuple[str, ...] = ()
     rest: bool = True
+    others: float = 0.0
     weights: Float[np.ndarray, "outcomes embed"] = field(
         default_factory=lambda: np.zeros((0, 0), np.float16)
     )
@@ -69,6 +71,7 @@ class Lesson:
             "model": self.model,
             "labels": list(self.labels),
             "rest": self.rest,
+            "others": self.others,
             "embed": self.weights.shape[1],
             "weights": _to_text(self.weights),
             "bias": _to_text(self.bias),
@@ -84,6 +87,7 @@ class Lesson:
             model=told["model"],
             labels=tuple(told["labels"]),
             rest=told["rest"],
+            others=told["others"],
             weights=_from_text(told["weights"]).reshape(len(bias), told["embed"]),
             bias=bias,
             words=told["words"],
@@ -134,6 +138,7 @@ class Lesson:
             bias=torch.from_numpy(bias),
             taught=torch.from_numpy(taught),
             word_bias=torch.tensor(lost, dtype=torch.float32),
+            others=self.others,
         )
 
 

@@ -97,5 +97,5 @@ def cell_probabilities(
     lost = None if learnt is None else learnt.word_bias
     told = places.outcome_logits(logits(flat, vocabulary), vocabulary, word_bias=lost)
     if learnt is not None:
-        told = places.corrected(told, learnt.bonus(flat), learnt.taught)
+        told = places.corrected(told, learnt.bonus(flat), learnt.taught, others=learnt.others)
     return torch.softmax(told, dim=-1)

@@ -70,8 +70,9 @@ class Correction:
     weights    of a place's features (`Learner.cells`), per label, and last for everything that is
                no label: background words and the mean row
     bias       the same order
-    taught     of whom something is known, the same order: what they claim together stays as the
-               words say, they only share it out anew, so nobody else's labels are taken away
+    taught     of whom something is known, the same order: they share out anew what they claim
+               together by the words, so that labels nobody painted yet are not taken away
+    others     what those lose nevertheless, since they are rarer than the words say
     word_bias  per text row, before synonyms are folded: 0 leaves a word alone, less mistrusts it
 
     In units of logits, so the numbers belong to one method and one preset.
@@ -81,6 +82,7 @@ class Correction:
     bias: Float[Tensor, " outcomes"]
     taught: Bool[Tensor, " outcomes"]
     word_bias: Float[Tensor, " rows"]
+    others: float = 0.0
 
     def bonus(self, cells: Float[Tensor, "*places embed"]) -> Float[Tensor, "*places outcomes"]:
         """What every place adds to every outcome."""

@@ -41,6 +41,7 @@ JUDGED_PLACES: Final = 12_000  # the same, for cross-validation, which fits many
 FLOOR: Final = 20.0  # places every label is taken to have at least, when rare ones count more
 SURE: Final = 1.0  # standard errors by which it must be better
 LEAST_GAIN: Final = 0.5  # points of mIoU it must be better at least
+CUTS: Final = (0.0, 0.1, 0.2, 0.3, 0.4)  # probabilities a label may need to be painted
 FEWEST: Final = 5  # tasks
 WORD_TRUST: Final = (
     20.0  # places a word is taken to have been right in, as often as its label's best
@@ -103,11 +104,12 @@ class _Found:
     bias: Float[Tensor, " outcomes"]
     taught: Bool[Tensor, " outcomes"]
     word_bias: Float[Tensor, " words"]
+    others: float
 
     def logits(self, place: _Place, course: Course) -> Float[Tensor, "n outcomes"]:
         base = places.outcome_logits(place.rows, course.vocabulary, word_bias=self.word_bias)
         bonus = place.features @ self.weights.T + self.bias
-        return places.corrected(base, bonus, self.taught)
+        return places.corrected(base, bonus, self.taught, others=self.others)
 
 
 def learn(evidence: Sequence[Evidence], course: Course) -> Taught:
@@ -127,7 +129,8 @@ def learn(evidence: Sequence[Evidence], course: Course) -> Taught:
     place = _gathered(used, course, most=JUDGED_PLACES)
     count = FEWER_FOLDS if len(used) >= MANY else FOLDS
     folds = np.arange(len(used)) % min(count, len(used))
-    chosen = _chosen(place, folds, course)
+    real = _real_quality(used, course)
+    chosen = _chosen(place, folds, real, course)
     before, after = chosen.before, chosen.after
     gain = 100 * (after.miou - before.miou)
     noise = 100 * _noise(before, after)
@@ -238,6 +241,7 @@ def _fitted(
     base = places.outcome_logits(place.rows, course.vocabulary, word_bias=lost)
     target = place.truth * place.weight[:, None]
     taught = ((target.sum(dim=0) > SEEN) | everybody) & torch.isfinite(base).all(dim=0)
+    others = _others(place, base, taught)
     base = base.masked_fill(~taught, NEVER)
     mean = place.features.mean(dim=0)
     centred = place.features - mean
@@ -266,7 +270,26 @@ def _fitted(
 
     solver.step(loss)  # type: ignore[no-untyped-call]
     found, constant = weights.detach() * taught[:, None], bias.detach() * taught
-    return _Found(found, constant - found @ mean, taught, lost)
+    return _Found(found, constant - found @ mean, taught, lost, others)
+
+
+def _others(
+    place: _Place, base: Float[Tensor, "n outcomes"], taught: Bool[Tensor, " outcomes"]
+) -> float:
+    """What labels nobody painted yet lose: as much as words overstate them.
+
+    How much of the next picture will be theirs is estimated as Good and Turing did: by how much of
+    the pictures so far belongs to labels that were painted in one task only.
+    """
+    if bool(taught.all()):
+        return 0.0
+    index = torch.from_numpy(place.task)
+    tasks = int(place.task.max()) + 1
+    areas = torch.zeros(tasks, base.shape[1]).index_add_(0, index, place.truth)[:, :-1]
+    once = (areas > SEEN).sum(dim=0) == 1
+    share = max(float(areas[:, once].sum()), 1.0) / max(float(place.truth.sum()), 1.0)
+    claimed = float(torch.softmax(base, dim=1)[:, ~taught].sum(dim=1).mean())
+    return min(0.0, math.log(share / max(claimed, 1e-9)))
 
 
 def _mistrust(place: _Place, course: Course) -> Float[Tensor, " words"]:
@@ -312,6 +335,7 @@ def _lesson(found: _Found, course: Course) -> Lesson:
         model=course.model,
         labels=tuple(name for name, seen in zip(course.names, known, strict=True) if seen),
         rest=bool(found.taught[-1]),
+        others=round(found.others, 3),
         weights=found.weights.numpy().astype(np.float16)[kept],
         bias=found.bias.numpy().astype(np.float16)[kept],
         words=words,
@@ -365,15 +389,22 @@ class _Chosen:
     place: _Place
 
 
-def _chosen(place: _Place, folds: Int[np.ndarray, " tasks"], course: Course) -> _Chosen:
+def _chosen(
+    place: _Place,
+    folds: Int[np.ndarray, " tasks"],
+    real: Float[np.ndarray, " tasks"],
+    course: Course,
+) -> _Chosen:
     """How to learn, by held-out tasks: as usual, unless another way is better by more than noise.
 
     The best of several noisy figures is too good to be true, and with few tasks often the wrong
-    one; so every other way must beat the usual one by its standard error.
+    one; so every other way must beat the usual one by its standard error. `real`: quality of the
+    whole model's masks by the words alone.
     """
     tasks = len(folds)
     alone = torch.softmax(places.outcome_logits(place.rows, course.vocabulary), dim=1)
-    before = _tally(alone, place, tasks)
+    cut = _cut(alone, place, real)
+    before = _tally(alone, place, tasks, cut=cut)
 
     def tried(ridge: float, words: bool) -> _Chosen:
         kept = torch.zeros_like(alone)
@@ -382,7 +413,7 @@ def _chosen(place: _Place, folds: Int[np.ndarray, " tasks"], course: Course) -> 
             found = _fitted(place.only(~out), course, ridge=ridge, words=words)
             kept[torch.from_numpy(np.flatnonzero(out))] = found.logits(place.only(out), course)
         told = torch.softmax(kept, dim=1)
-        after = _tally(told, place, tasks)
+        after = _tally(told, place, tasks, cut=cut)
         return _Chosen(ridge, words, before, after, alone, told, place)
 
     best = tried(USUAL_RIDGE, False)
@@ -396,9 +427,28 @@ def _chosen(place: _Place, folds: Int[np.ndarray, " tasks"], course: Course) -> 
     return best
 
 
-def _tally(probabilities: Float[Tensor, "n outcomes"], place: _Place, tasks: int) -> _Tally:
+def _cut(
+    alone: Float[Tensor, "n outcomes"], place: _Place, real: Float[np.ndarray, " tasks"]
+) -> float:
+    """Which probability a label needs at a place, so that places do as well as real masks do.
+
+    The whole model paints nothing where it is not sure enough, by a rule of its own.
+    """
+
+    def error(cut: float) -> float:
+        tally = _tally(alone, place, len(real), cut=cut)
+        told = [tally.of_task(number) for number in range(len(real))]
+        return float(((np.array(told) - real) ** 2).mean())
+
+    return min(CUTS, key=error)
+
+
+def _tally(
+    probabilities: Float[Tensor, "n outcomes"], place: _Place, tasks: int, *, cut: float
+) -> _Tally:
     labels = probabilities.shape[1] - 1
-    won = functional.one_hot(probabilities.argmax(dim=1), labels + 1)[:, :labels].float()
+    highest, winner = probabilities.max(dim=1)
+    won = functional.one_hot(winner, labels + 1)[:, :labels] * (highest >= cut)[:, None].float()
     truth, known = place.truth[:, :labels], place.truth.sum(dim=1, keepdim=True)
     index = torch.from_numpy(place.task)
 
@@ -430,12 +480,7 @@ def _judged(
     """
     count = len(used)
     coarse = np.array([chosen.before.of_task(number) for number in range(count)])
-    real = np.array(
-        [
-            np.mean([sample.before[course.control].quality for sample in samples])
-            for _, samples in used
-        ]
-    )
+    real = _real_quality(used, course)
     tally, told = (chosen.after, chosen.held_out) if better else (chosen.before, chosen.base)
     expected = [tally.of_task(number) for number in range(count)] + (real - coarse).mean()
     found = []
@@ -449,6 +494,18 @@ def _judged(
         quality = float(np.clip(expected[number] if better else real[number], 0.0, 1.0))
         found.append(calibrate.Judged(signals=signals, quality=quality, weight=one.weight))
     return found
+
+
+def _real_quality(
+    used: Sequence[tuple[Evidence, list[Sample]]], course: Course
+) -> Float[np.ndarray, " tasks"]:
+    """Of the whole model's masks by the words alone."""
+    return np.array(
+        [
+            np.mean([sample.before[course.control].quality for sample in samples])
+            for _, samples in used
+        ]
+    )
 
 
 def _thresholds(

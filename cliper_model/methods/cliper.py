@@ -267,7 +267,7 @@ class Cliper(Method):
             if learnt is None:
                 return folded
             bonus = learnt.bonus(places.mean_of_layers(patches))
-            return places.corrected(folded, bonus, learnt.taught)
+            return places.corrected(folded, bonus, learnt.taught, others=learnt.others)
 
         whole = classify.probabilities(
             classify.to_grid(logits_of(state.patches), grid_hw=state.grid_hw), classes=classes

@@ -38,11 +38,13 @@ def corrected(
     logits: Float[Tensor, "*places channels"],
     bonus: Float[Tensor, "*places outcomes"],
     taught: Bool[Tensor, " outcomes"],
+    *,
+    others: float,
 ) -> Float[Tensor, "*places channels"]:
     """Logits with what was learnt: channels of taught outcomes share anew what they have together.
 
-    The first channels are the labels; whatever follows stands for the last outcome. With fewer
-    outcomes taught than two nothing can be shared.
+    The first channels are the labels; whatever follows stands for the last outcome. `others` is
+    added to those of which nothing is known.
     """
     labels, channels = bonus.shape[-1] - 1, logits.shape[-1]
     owner = torch.arange(channels, device=logits.device).clamp(max=labels)
@@ -51,7 +53,7 @@ def corrected(
         return logits
     moved = logits + bonus[..., owner]
     excess = _together(moved, shares) - _together(logits, shares)
-    return torch.where(shares, moved - excess, logits)
+    return torch.where(shares, moved - excess, logits + others)
 
 
 def _together(

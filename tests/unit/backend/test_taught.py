@@ -102,7 +102,7 @@ def labels_of(outcome: Predicted) -> set[str]:
     return {name for region in regions for name in region["value"]["brushlabels"]}
 
 
-CONFIG = brush_config(LABELS)
+CONFIG = brush_config(LABELS, 'model_background="sky"')
 CONTROL = label_config.parse(CONFIG).controls[0].from_name
 
 
@@ -160,7 +160,7 @@ def test_a_lesson_for_another_control_changes_nothing(plain: Predicted) -> None:
 
 
 def test_a_label_that_is_new_in_the_config_keeps_what_its_word_says() -> None:
-    more = brush_config([*LABELS, "car"])
+    more = brush_config([*LABELS, "car"], 'model_background="sky"')
 
     taught = predicted({"p12": learned()}, more)
 
@@ -169,7 +169,7 @@ def test_a_label_that_is_new_in_the_config_keeps_what_its_word_says() -> None:
 
 
 def test_another_order_of_labels_changes_no_lesson() -> None:
-    taught = predicted({"p12": learned()}, brush_config(LABELS[::-1]))
+    taught = predicted({"p12": learned()}, brush_config(LABELS[::-1], 'model_background="sky"'))
 
     assert labels_of(taught) == {"house"}
 

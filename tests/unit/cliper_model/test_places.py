@@ -40,18 +40,27 @@ def test_taught_labels_share_anew_what_they_have_and_others_keep_theirs() -> Non
     taught = torch.tensor([True, True, False, False])
 
     before = logits.softmax(-1)[0]
-    after = places.corrected(logits, bonus, taught).softmax(-1)[0]
+    after = places.corrected(logits, bonus, taught, others=0.0).softmax(-1)[0]
 
     torch.testing.assert_close(after[2:], before[2:])
     torch.testing.assert_close(after[:2].sum(), before[:2].sum())
     assert after[0] > before[0]
 
 
+def test_labels_nobody_painted_lose_what_words_overstate() -> None:
+    logits = torch.zeros(1, 3)
+    taught = torch.tensor([True, False, True])
+
+    after = places.corrected(logits, torch.zeros(1, 3), taught, others=-2.0)
+
+    torch.testing.assert_close(after, torch.tensor([[0.0, -2.0, 0.0]]))
+
+
 def test_every_channel_behind_the_labels_gets_what_was_learnt_of_none() -> None:
     logits = torch.zeros(1, 4)  # one label, three channels for everything else
     bonus = torch.tensor([[0.0, 2.0]])
 
-    after = places.corrected(logits, bonus, torch.tensor([True, True]))[0]
+    after = places.corrected(logits, bonus, torch.tensor([True, True]), others=0.0)[0]
 
     torch.testing.assert_close(after[1:] - after[0], torch.full((3,), 2.0))
 
@@ -59,7 +68,9 @@ def test_every_channel_behind_the_labels_gets_what_was_learnt_of_none() -> None:
 def test_with_nobody_taught_nothing_changes() -> None:
     logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
 
-    after = places.corrected(logits, torch.ones(5, 3), torch.zeros(3, dtype=torch.bool))
+    nobody = torch.zeros(3, dtype=torch.bool)
+
+    after = places.corrected(logits, torch.ones(5, 3), nobody, others=-1.0)
 
     torch.testing.assert_close(after, logits)
 

@@ -197,6 +197,7 @@ def test_mistrusted_words_are_written_under_their_label_or_behind() -> None:
         bias=torch.zeros(4),
         taught=torch.ones(4, dtype=torch.bool),
         word_bias=torch.tensor([0.0, -1.0, 0.0, 0.0, 0.0, 0.0, -0.5]),
+        others=-0.25,
     )
 
     lesson = fit._lesson(found, course(words=2))
