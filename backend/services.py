@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .jobs.desk import JobDesk
+from .learning.intake import Intake
+from .learning.teaching import StoredTeaching
 from .model_host import ModelHost
 from .model_pool import ModelPool
 from .predictor import Predictor
@@ -20,6 +22,9 @@ class Services:
     storage     what outlives the process; None: nothing does
     jobs        None where no long work is done
     unfinished  None where requests leave what they have no time for
+    intake      takes events in; None where nothing is learnt from corrections
+    teaching    what was learnt; None likewise
+    missing     settings without which nothing is learnt
     """
 
     models: ModelPool
@@ -28,6 +33,9 @@ class Services:
     storage: Storage | None = None
     jobs: JobDesk | None = None
     unfinished: Unfinished | None = None
+    intake: Intake | None = None
+    teaching: StoredTeaching | None = None
+    missing: tuple[str, ...] = ()
 
     @property
     def model(self) -> ModelHost:
@@ -40,6 +48,13 @@ class Services:
         self.predictor.look_at_store()
         if self.jobs is not None:
             self.jobs.runner.start()
+        if self.intake is not None:
+            self.intake.start()
+
+    def take_in(self, event: bytes) -> None:
+        """An event of Label Studio's, as it came; at once."""
+        if self.intake is not None:
+            self.intake(event)
 
     def facts(self) -> Mapping[str, Any]:
         """For `/health`: store, jobs, and what is done without being asked. Asks nobody."""
@@ -47,10 +62,19 @@ class Services:
         if self.jobs is not None:
             facts["jobs"] = dict(self.jobs.runner.facts())
             facts["prelabel"] = self.unfinished.facts() if self.unfinished else {"auto": False}
+        facts["learning"] = self._learning()
         return facts
+
+    def _learning(self) -> Mapping[str, Any]:
+        if self.intake is None or self.teaching is None:
+            return {"on": False, "missing": list(self.missing)}
+        events, taught = self.intake.facts(), self.teaching.facts()
+        return {"on": True, **events, **taught, "trouble": events["trouble"] or taught["trouble"]}
 
     def close(self) -> None:
         """Hand back the job at work, let go of the device, and of the store last."""
+        if self.intake is not None:
+            self.intake.close()
         if self.unfinished is not None:
             self.unfinished.close()
         if self.jobs is not None:

@@ -80,7 +80,7 @@ def sit_down(project: StudioProject, predictor: Predicts) -> Desked:
     facts = project.facts()
     if not facts.label_config.strip():
         raise ConfigError(f"project {project.id} has no label config yet")
-    connection = _our_own(project.connections())
+    connection = our_own(project.connections())
     desk = predictor.desk(
         facts.label_config, connection.get("extra_params"), project=str(project.id)
     )
@@ -100,7 +100,7 @@ def sit_down(project: StudioProject, predictor: Predicts) -> Desked:
     return Desked(facts=facts, desk=desk)
 
 
-def _our_own(connections: Sequence[Mapping[str, Json]]) -> Mapping[str, Json]:
+def our_own(connections: Sequence[Mapping[str, Json]]) -> Mapping[str, Json]:
     """Among the models of a project the one that gives versions like ours, else the first that
     has given none yet; what other models are told is not for us."""
     ours = [one for one in connections if is_ours(str(one.get("model_version") or ""))]

@@ -216,6 +216,16 @@ class StudioProject:
                 return []
             raise
 
+    def submitted(self, task: int) -> list[Json]:
+        """Annotations of a task but skipped ones and drafts; none of one that is gone. Asks no
+        model for anything."""
+        try:
+            return list(self.studio.get(f"/api/tasks/{task}/annotations/"))
+        except StudioRefused as error:
+            if error.status == 404 and self._is_gone(task):
+                return []
+            raise
+
     def _is_gone(self, task: int) -> bool:
         return not self.count([among([task])])
 
@@ -293,6 +303,11 @@ def unannotated() -> Filters:
         _filter(column, "equal", "Number", 0)
         for column in ("total_annotations", "cancelled_annotations")
     ]
+
+
+def annotated() -> Filters:
+    """Somebody has submitted."""
+    return [_filter("total_annotations", "greater", "Number", 0)]
 
 
 def has_draft() -> Mapping[str, Json]:
