@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from cliper_model.evaluation import benchmarks
 
 from ..errors import BadRequest
+from ..images.folder import PictureFolder
 from ..settings import Settings
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ def _label_studio(root: Path) -> "DataSet":
     classes = tuple(name for name in names if not Label(name).is_rest)
     if not classes:
         raise BadDataset(f"{path} has no painted label; annotate with brush labels first")
-    pictures = _Pictures(path.parent)
+    pictures = PictureFolder(path.parent)
     samples = []
     by_name = {}
     for number, task in enumerate(tasks):
@@ -229,33 +230,6 @@ def _export_file(root: Path) -> Path:
             f"it {EXPORT}"
         )
     return found[0]
-
-
-class _Pictures:
-    """Picture files below a folder, found by the end of their path or by their name."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._by_name: dict[str, list[Path]] = {}
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                self._by_name.setdefault(path.name, []).append(path)
-
-    def of(self, names: Sequence[str]) -> Path:
-        """Raises BadRequest for a picture that is not there, or there more than once."""
-        for name in names:
-            parts = Path(name).parts
-            found = self._by_name.get(parts[-1], []) if parts else []
-            closest = [path for path in found if path.parts[-len(parts) :] == parts]
-            for some in (closest, found):
-                if len(some) == 1:
-                    return some[0]
-            if found:
-                raise BadRequest(
-                    f"{len(found)} pictures are called {parts[-1]}; keep one of them below "
-                    f"{self.folder}"
-                )
-        raise BadRequest(f"the picture {names[0]} is not below {self.folder}; put it there")
 
 
 def _profile(args: argparse.Namespace, settings: Settings) -> str:

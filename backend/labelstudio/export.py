@@ -83,7 +83,7 @@ def read(path: Path) -> tuple[AnnotatedTask, ...]:
 
 def labels_of(tasks: Iterable[AnnotatedTask]) -> tuple[str, ...]:
     """Every label that was painted, sorted. Raises BadMask for a mask that cannot be read."""
-    return tuple(sorted({name for task in tasks for one in _painted(task) for name in one.names}))
+    return tuple(sorted({name for task in tasks for one in painted(task) for name in one.names}))
 
 
 def without_mask(tasks: Iterable[AnnotatedTask]) -> dict[str, int]:
@@ -93,7 +93,7 @@ def without_mask(tasks: Iterable[AnnotatedTask]) -> dict[str, int]:
             Counter(
                 str(one.region["type"])
                 for task in tasks
-                for one in _labelled(task)
+                for one in labelled(task)
                 if one.is_without_mask
             ).items()
         )
@@ -106,7 +106,7 @@ def masks_of(task: AnnotatedTask, size_hw: tuple[int, int]) -> Masks:
     Raises BadMask for a region that cannot be read or was painted on another size.
     """
     masks: Masks = {}
-    for one in _painted(task):
+    for one in painted(task):
         region = one.region
         painted_hw = (region.get("original_height"), region.get("original_width"))
         if painted_hw != size_hw:
@@ -121,7 +121,7 @@ def masks_of(task: AnnotatedTask, size_hw: tuple[int, int]) -> Masks:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Labelled:
+class Labelled:
     """A region and its labels; `kind` is the result type that carries both."""
 
     region: Region
@@ -141,12 +141,12 @@ class _Labelled:
         return FORMATS[self.kind]
 
 
-def _painted(task: AnnotatedTask) -> Iterator[_Labelled]:
+def painted(task: AnnotatedTask) -> Iterator[Labelled]:
     """Labelled regions with a mask, in order.
 
     Raises BadMask for a type whose masks cannot be read, and for a picture that was turned.
     """
-    for one in _labelled(task):
+    for one in labelled(task):
         if one.is_without_mask:
             continue
         if one.kind not in FORMATS:
@@ -163,7 +163,7 @@ def _painted(task: AnnotatedTask) -> Iterator[_Labelled]:
         yield one
 
 
-def _labelled(task: AnnotatedTask) -> Iterator[_Labelled]:
+def labelled(task: AnnotatedTask) -> Iterator[Labelled]:
     """Every region that has a label, once, in order."""
     labels: dict[Any, tuple[str, ...]] = {}
     for region in task.regions:
@@ -177,7 +177,7 @@ def _labelled(task: AnnotatedTask) -> Iterator[_Labelled]:
             names = () if kind == LABELLED else _names(region)
         if names:
             distinct = tuple(dict.fromkeys(names))
-            yield _Labelled(region=region, kind=str(kind), names=distinct)
+            yield Labelled(region=region, kind=str(kind), names=distinct)
 
 
 def _names(region: Region) -> tuple[str, ...]:
@@ -198,19 +198,22 @@ def _task(item: Mapping[str, Any], path: Path) -> AnnotatedTask | None:
     if not annotations:
         return None
     newest = max(annotations, key=lambda one: str(one.get("updated_at") or ""))
+    address = picture_of(item.get("data"))
+    if address is None:
+        raise BadRequest(f"task {item.get('id')} of {path} names no picture file in its data")
     return AnnotatedTask(
         id=item.get("id"),
-        address=_address(item, path),
+        address=address,
         regions=tuple(one for one in newest.get("result") or [] if isinstance(one, dict)),
     )
 
 
-def _address(item: Mapping[str, Any], path: Path) -> str:
-    data = item.get("data")
-    texts = [one for one in data.values() if isinstance(one, str)] if isinstance(data, dict) else []
-    pictures = [one for one in texts if one.lower().split("?d=")[-1].endswith(PICTURES)]
-    if isinstance(data, dict) and isinstance(data.get("image"), str):
+def picture_of(data: object) -> str | None:
+    """The address of the picture among a task's data, by `image` or the first that ends like one;
+    None where there is none."""
+    if not isinstance(data, Mapping):
+        return None
+    if isinstance(data.get("image"), str):
         return str(data["image"])
-    if not pictures:
-        raise BadRequest(f"task {item.get('id')} of {path} names no picture file in its data")
-    return pictures[0]
+    texts = [one for one in data.values() if isinstance(one, str)]
+    return next((one for one in texts if one.lower().split("?d=")[-1].endswith(PICTURES)), None)

@@ -1,0 +1,1 @@
+"""What pre-labelling saves: predictions held against what people made of them."""
