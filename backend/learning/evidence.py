@@ -186,7 +186,8 @@ def pooled_hw(grid_hw: tuple[int, int]) -> tuple[int, int]:
     """The grid evidence is kept on: as it is, or coarser with the same proportions."""
     height, width = grid_hw
     shrink = min(1.0, (MOST_CELLS / (height * width)) ** 0.5)
-    return max(1, int(height * shrink)), max(1, int(width * shrink))
+    coarse = max(1, int(height * shrink)), max(1, int(width * shrink))
+    return min(coarse[0], MOST_CELLS // coarse[1] or 1), min(coarse[1], MOST_CELLS)
 
 
 def covered(

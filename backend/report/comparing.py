@@ -176,9 +176,7 @@ def _grouped(task: int, regions: Sequence[Region]) -> dict[tuple[Place, Name], l
     found: dict[tuple[Place, Name], list[Labelled]] = {}
     for one in export.painted(AnnotatedTask(id=task, address="", regions=tuple(regions))):
         index = one.region.get("item_index")
-        place = Place(
-            str(one.region.get("to_name", "")), index if isinstance(index, int) else None
-        )
+        place = Place(str(one.region.get("to_name", "")), index if isinstance(index, int) else None)
         for label in one.names:
             name = Name(str(one.region.get("from_name", "")), label)
             found.setdefault((place, name), []).append(one)

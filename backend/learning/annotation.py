@@ -1,0 +1,104 @@
+"""Which of a task's annotations counts, and what it says. Pure.
+
+skipped, drafts            say nothing
+several                    ground truth, else the one changed last
+regions of a control       their labels are there; what else it could paint is not
+nothing at all             every label is absent
+accepted at a glance       unchanged within `GLANCE` seconds: counts for little
+regions without a mask     the control says nothing: a box is no outline
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ..labelstudio.export import AnnotatedTask, Labelled, labelled
+from ..labelstudio.tasks import Region
+
+REVISION: Final = 1  # of the rules here; raise when annotations come to mean something else
+GLANCE: Final = 2.0  # seconds; nobody checks masks in less
+AT_A_GLANCE: Final = 0.3  # weight of what was accepted in less
+FROM_PREDICTION: Final = "prediction"  # origin of a region nobody touched
+
+SAYS: Final = (
+    "id", "type", "from_name", "to_name", "value", "original_width", "original_height",
+    "image_rotation", "item_index",
+)  # fmt: skip
+"""Keys of a region that mean something to us."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counting:
+    """The annotation that counts.
+
+    number   Label Studio's
+    regions  as Label Studio has them
+    weight   from 0 to 1
+    stamp    digest of all of it and of the rules here
+    """
+
+    number: int
+    regions: tuple[Region, ...]
+    weight: float
+    stamp: str
+
+    @property
+    def is_empty(self) -> bool:
+        """Somebody looked and submitted nothing: no label is there."""
+        return not self.regions
+
+    def labelled(self, control: str, image: str, index: int | None) -> list[Labelled]:
+        """Regions of one control on one picture, of whatever kind, with their labels.
+
+        `index`: number of the picture in a list of pictures.
+        """
+        task = AnnotatedTask(id=None, address="", regions=self.regions)
+        return [
+            one
+            for one in labelled(task)
+            if one.region.get("from_name") == control
+            and one.region.get("to_name") == image
+            and index in (None, one.region.get("item_index") or 0)
+        ]
+
+
+def counting(annotations: Sequence[Mapping[str, Any]]) -> Counting | None:
+    """Of a task's annotations as Label Studio's API has them; None where none counts."""
+    submitted = [
+        one
+        for one in annotations
+        if not one.get("was_cancelled") and isinstance(one.get("result"), list)
+    ]
+    if not submitted:
+        return None
+    chosen = max(submitted, key=_rank)
+    regions = tuple(one for one in chosen["result"] if isinstance(one, dict))
+    weight = AT_A_GLANCE if _at_a_glance(chosen, regions) else 1.0
+    return Counting(
+        number=int(chosen["id"]),
+        regions=regions,
+        weight=weight,
+        stamp=_stamp(int(chosen["id"]), regions, weight),
+    )
+
+
+def _rank(one: Mapping[str, Any]) -> tuple[bool, str, int]:
+    changed = str(one.get("updated_at") or one.get("created_at") or "")
+    return bool(one.get("ground_truth")), changed, int(one["id"])
+
+
+def _at_a_glance(one: Mapping[str, Any], regions: Sequence[Region]) -> bool:
+    """A prediction that was submitted as it came, faster than anybody could look at it."""
+    seconds = one.get("lead_time")
+    if one.get("parent_prediction") is None or not isinstance(seconds, int | float):
+        return False
+    untouched = all(region.get("origin") == FROM_PREDICTION for region in regions)
+    return untouched and 0 <= seconds <= GLANCE
+
+
+def _stamp(number: int, regions: Sequence[Region], weight: float) -> str:
+    says = [{key: region[key] for key in SAYS if key in region} for region in regions]
+    text = json.dumps([REVISION, number, weight, says], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
