@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ..errors import ServiceError, StorageError
+from ..errors import ServiceError
 from ..jobs.base import Job, Jobs
 from ..prelabel.works import LabelStudio
-from ..storage.base import Key, Scope, Storage
+from ..storage.base import Storage
 from .records import LOG, Changed, Records
 from .works import LEARN, Asked
 
