@@ -16,7 +16,14 @@ from .jobs.book import JobBook
 from .jobs.desk import JobDesk
 from .jobs.embedded import EmbeddedRunner
 from .jobs.running import sentence
+from .jobs.several import SeveralRunners
 from .keeping import Keeping
+from .learning import fit
+from .learning.examiner import NothingRead, PredictorExaminer
+from .learning.intake import Intake
+from .learning.teaching import StoredTeaching
+from .learning.works import LEARN, LearningWorks, Watch, opening
+from .learning.works import kinds as learning_kinds
 from .model_host import ModelHost, ModelSource, Progress
 from .model_pool import ModelChoice, ModelPool
 from .predictor import Limits, Predictor
@@ -36,7 +43,9 @@ __all__ = [
     "build",
     "check_choice",
     "label_studio",
+    "learning",
     "limits",
+    "missing",
     "pictures",
     "real_model",
     "runner",
@@ -49,11 +58,14 @@ REDIS_SCHEMES = ("redis", "rediss", "unix")
 DEFAULT_METHOD = "cliper"  # of every profile
 
 
-def build(settings: Settings, *, source: ModelSource | None = None) -> Services:
+def build(
+    settings: Settings, *, source: ModelSource | None = None, taught_by: Storage | None = None
+) -> Services:
     """The object graph of one process; nothing runs until `start()`.
 
-    `source` replaces all real models. Raises UnknownProfile for a profile not shipped, and
-    StorageError for a store that cannot be used.
+    `source` replaces all real models. `taught_by`: the store that knows what was learnt, where it
+    is not the settings' own; whoever gives it closes it. Raises UnknownProfile for a profile not
+    shipped, and StorageError for a store that cannot be used.
     """
     check_choice(settings)
     own = ModelHost(source or real_model(settings))
@@ -79,6 +91,7 @@ def build(settings: Settings, *, source: ModelSource | None = None) -> Services:
     # other services on the store may serve other Label Studios
     book = JobBook(storage, origin=Scope.of(settings.label_studio_url).origin)
     unfinished = Unfinished(book, studio) if studio and settings.auto_prelabel else None
+    teaching = StoredTeaching(taught_by or storage) if studio else None
     predictor = Predictor(
         models,
         pictures(settings),
@@ -86,11 +99,17 @@ def build(settings: Settings, *, source: ModelSource | None = None) -> Services:
         defaults=settings.options,
         keeping=Keeping(storage, label_studio_url=settings.label_studio_url),
         unfinished=unfinished,
+        teaching=teaching,
     )
-    jobs = None
+    jobs = intake = None
     if studio is not None:
-        works = ProjectWorks(studio, predictor, storage).works()
-        jobs = JobDesk(jobs=book, runner=runner(settings, book, works), kinds=kinds(studio))
+        prelabel = ProjectWorks(studio, predictor, storage).works()
+        learn = learning(settings, studio, predictor, storage).works()
+        runners = SeveralRunners(
+            runner(settings, book, prelabel), {LEARN: runner(settings, book, learn, name=LEARN)}
+        )
+        jobs = JobDesk(jobs=book, runner=runners, kinds={**kinds(studio), **learning_kinds(studio)})
+        intake = Intake(storage, book, studio, wake=runners.wake)
     return Services(
         models=models,
         predictor=predictor,
@@ -98,6 +117,37 @@ def build(settings: Settings, *, source: ModelSource | None = None) -> Services:
         storage=storage,
         jobs=jobs,
         unfinished=unfinished,
+        intake=intake,
+        teaching=teaching,
+        missing=missing(settings),
+    )
+
+
+def missing(settings: Settings) -> tuple[str, ...]:
+    """Settings without which nothing is done for whole projects, and nothing is learnt."""
+    given = {
+        "LABEL_STUDIO_URL": settings.label_studio_url,
+        "LABEL_STUDIO_API_KEY": settings.label_studio_api_key,
+    }
+    return tuple(name for name, value in given.items() if value is None)
+
+
+def learning(
+    settings: Settings,
+    studio: LabelStudio,
+    predictor: Predictor,
+    storage: Storage,
+    *,
+    watch: Watch | None = None,
+) -> LearningWorks:
+    """Who learns from corrections; `watch` hears of every step."""
+    return LearningWorks(
+        opening(studio),
+        PredictorExaminer(predictor, NothingRead()),
+        storage,
+        learn=fit.learn,
+        most_whole=settings.learning_most_tasks,
+        watch=watch,
     )
 
 
@@ -117,8 +167,9 @@ def label_studio(settings: Settings) -> LabelStudio | None:
     )
 
 
-def runner(settings: Settings, book: JobBook, works: Works) -> Runner:
-    """With Redis a queue that several processes share, else a thread of this process."""
+def runner(settings: Settings, book: JobBook, works: Works, *, name: str | None = None) -> Runner:
+    """With Redis a queue that several processes share, else a thread of this process. `name`: of
+    the queue, where there are several."""
     if scheme_of(settings.storage) in REDIS_SCHEMES:
         from .jobs.dramatiq_runner import NAMESPACE, DramatiqRunner
 
@@ -127,7 +178,7 @@ def runner(settings: Settings, book: JobBook, works: Works) -> Runner:
             book,
             works,
             url=settings.storage,
-            namespace=f"{NAMESPACE}:{whose}",
+            namespace=f"{NAMESPACE}:{whose}" + (f":{name}" if name else ""),
             explain=_explained,
         )
     return EmbeddedRunner(book, works, explain=_explained)

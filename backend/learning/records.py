@@ -258,12 +258,17 @@ class Records:
         key = self._of(seen.task)
         return self._storage.swap(key, value, expected=seen.revision) is not None
 
-    def thin(self, kept: Kept, grain: Grain) -> None:
-        """Keep a task's evidence less finely, unless somebody wrote it anew meanwhile."""
+    def thin(self, kept: Kept, grain: Grain) -> bool:
+        """Keep a task's evidence less finely, unless somebody wrote it anew meanwhile; False where
+        it cannot be read."""
         seen = self.look(kept.task)
-        evidence = seen.evidence if seen.state == kept else None
-        if evidence is not None:
-            self._write(seen, _value(evidence, grain))
+        if seen.state != kept:
+            return True
+        evidence = seen.evidence
+        if evidence is None:
+            return False
+        self._write(seen, _value(evidence, grain))
+        return True
 
     def is_known(self) -> bool:
         """Whether any task was ever settled."""

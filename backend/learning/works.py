@@ -89,6 +89,7 @@ class Examiner(Protocol):
         ...
 
 
+Watch = Callable[[Mapping[str, Json]], None]  # hears progress
 Opens = Callable[[Handle, int], AbstractContextManager[Source]]
 
 
@@ -161,11 +162,14 @@ class LearningWorks:
         *,
         learn: Learns,
         most_whole: int,
+        watch: Watch | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`most_whole`: tasks whose evidence is kept whole. `clock`: seconds since 1970."""
+        """`most_whole`: tasks whose evidence is kept whole. `watch` hears of every step. `clock`:
+        seconds since 1970."""
         self._opens, self._examiner, self._storage = opens, examiner, storage
-        self._learn, self._most_whole, self._clock = learn, most_whole, clock
+        self._learn, self._most_whole = learn, most_whole
+        self._watch, self._clock = watch, clock
 
     def works(self) -> Works:
         """By kind of job."""
@@ -184,6 +188,7 @@ class LearningWorks:
                 storage=storage,
                 learn=self._learn,
                 most_whole=self._most_whole,
+                watch=self._watch,
                 clock=self._clock,
             )
             return run.to_end(asked)
@@ -217,11 +222,12 @@ class _Run:
         storage: Storage,
         learn: Learns,
         most_whole: int,
+        watch: Watch | None,
         clock: Callable[[], float],
     ) -> None:
         self._handle, self._source, self._examiner = handle, source, examiner
         self._records, self._storage, self._learn = records, storage, learn
-        self._most_whole, self._clock = most_whole, clock
+        self._most_whole, self._watch, self._clock = most_whole, watch, clock
         self._renewed: set[int] = set()  # made anew for what is there: once is enough
         self._told: dict[str, Json] = {}
 
@@ -390,13 +396,18 @@ class _Run:
         if anew:
             self._renew(anew, examination)
             return True
-        coarser = [
+        coarser = {
             task for task, one in kept.items() if FINER[plan.grains[task]] < FINER[one.grain]
-        ]
-        for task in coarser:
+        }
+        unread = set()
+        for task in sorted(coarser):
             self._handle.pause()
-            self._records.thin(kept[task], plan.grains[task])
-        return bool(coarser)
+            if not self._records.thin(kept[task], plan.grains[task]):
+                unread.add(task)
+        hopeless = unread & self._renewed
+        if unread - hopeless:
+            self._renew(unread - hopeless, examination)
+        return bool(coarser - hopeless)
 
     def _renew(self, tasks: set[int], examination: Examination) -> None:
         self._renewed |= tasks
@@ -455,6 +466,8 @@ class _Run:
 
     def _tell(self, **progress: Json) -> None:
         self._told |= progress
+        if self._watch is not None:
+            self._watch(self._told)
         self._handle.tell(self._told | {"waits_for": self._source.waits_for})
 
 
