@@ -19,8 +19,9 @@ from .jobs.running import sentence
 from .jobs.several import SeveralRunners
 from .keeping import Keeping
 from .learning import fit
-from .learning.examiner import NothingRead, PredictorExaminer
+from .learning.examiner import PredictorExaminer
 from .learning.intake import Intake
+from .learning.making import AnnotationReading
 from .learning.teaching import StoredTeaching
 from .learning.works import LEARN, LearningWorks, Watch, opening
 from .learning.works import kinds as learning_kinds
@@ -143,7 +144,7 @@ def learning(
     """Who learns from corrections; `watch` hears of every step."""
     return LearningWorks(
         opening(studio),
-        PredictorExaminer(predictor, NothingRead()),
+        PredictorExaminer(predictor, AnnotationReading()),
         storage,
         learn=fit.learn,
         most_whole=settings.learning_most_tasks,

@@ -8,6 +8,7 @@ from ..predictor import Desk
 from ..storage.base import Json
 from ..studio.project import ProjectFacts
 from ..studying import Course, StudiedPicture
+from .annotation import Counting
 from .evidence import Evidence
 from .records import LeftOut
 from .works import Examination
@@ -23,22 +24,15 @@ class Studies(Protocol):
     def courses(self, desk: Desk) -> tuple[Course, ...]: ...
 
 
-class Counts(Protocol):
-    """The annotation that counts; `stamp` as `Evidence.stamp`."""
-
-    @property
-    def stamp(self) -> str: ...
-
-
 class Reading(Protocol):
     """What annotations mean."""
 
-    def counting(self, annotations: Sequence[Json]) -> Counts | None:
+    def counting(self, annotations: Sequence[Json]) -> Counting | None:
         """Of several, all submitted; None: none does. Cheap."""
         ...
 
     def evidence(
-        self, task: Task, counts: Counts, pictures: Sequence[StudiedPicture]
+        self, task: Task, counts: Counting, pictures: Sequence[StudiedPicture]
     ) -> Evidence | LeftOut | None:
         """Raises BadMask."""
         ...
@@ -77,15 +71,3 @@ class _Seat:
             return None
         pictures = self._predictor.study(task, self._desk)
         return self._reading.evidence(task, counts, pictures)
-
-
-class NothingRead:
-    """Implements Reading where nobody knows what annotations mean."""
-
-    def counting(self, annotations: Sequence[Json]) -> Counts | None:
-        return None
-
-    def evidence(
-        self, task: Task, counts: Counts, pictures: Sequence[StudiedPicture]
-    ) -> Evidence | LeftOut | None:
-        return None
