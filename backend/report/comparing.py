@@ -33,7 +33,7 @@ class Place(NamedTuple):
     """A picture of a task: the name of its tag, and its number in a list of pictures."""
 
     to_name: str
-    index: int | None
+    number: int | None
 
 
 class Name(NamedTuple):
@@ -72,7 +72,8 @@ class LabelCompared:
 
     @property
     def iou(self) -> float:
-        return self.both / self.union
+        """1 where both are empty."""
+        return self.both / self.union if self.union else 1.0
 
     @property
     def kind(self) -> str:
@@ -176,9 +177,7 @@ def _grouped(task: int, regions: Sequence[Region]) -> dict[tuple[Place, Name], l
     found: dict[tuple[Place, Name], list[Labelled]] = {}
     for one in export.painted(AnnotatedTask(id=task, address="", regions=tuple(regions))):
         index = one.region.get("item_index")
-        place = Place(
-            str(one.region.get("to_name", "")), index if isinstance(index, int) else None
-        )
+        place = Place(str(one.region.get("to_name", "")), index if isinstance(index, int) else None)
         for label in one.names:
             name = Name(str(one.region.get("from_name", "")), label)
             found.setdefault((place, name), []).append(one)

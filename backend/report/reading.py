@@ -129,7 +129,9 @@ def pairs_of(answer: Answer, made: Sequence[Made], version: str | None = None) -
     before the annotation, of which the newest of all counts as corrected. Who asks for a `version`
     gets it in any case.
     """
-    parent = next((one for one in made if answer.parent is not None and one.id == answer.parent), None)
+    parent = next(
+        (one for one in made if answer.parent is not None and one.id == answer.parent), None
+    )
     if parent is not None and version in (None, parent.version):
         return (Pair(made=parent, basis=PARENT),)
     earlier = [one for one in made if _is_before(one, answer)]

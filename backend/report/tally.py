@@ -43,7 +43,9 @@ class Line(NamedTuple):
         return {**told, "quality": round(self.quality, 4)}
 
 
-def line_of(task: int, pair: Pair, compared: Compared, created: float | None, seconds: float | None) -> Line:
+def line_of(
+    task: int, pair: Pair, compared: Compared, created: float | None, seconds: float | None
+) -> Line:
     labels = [one for _, one in compared.labels]
     score = pair.made.score
     return Line(
@@ -191,7 +193,9 @@ class VersionTally:
         """Standard error of the mean."""
         if self.count < 2:
             return None
-        variance = max(self.squares / self.count - self.mean**2, 0.0) * self.count / (self.count - 1)
+        variance = (
+            max(self.squares / self.count - self.mean**2, 0.0) * self.count / (self.count - 1)
+        )
         return math.sqrt(variance / self.count)
 
     @property
