@@ -26,6 +26,7 @@ COMMANDS = {
     "storage": "show what is kept between runs, or move it into another store",
     "doctor": "find out what is wrong between Label Studio, the service and the pictures",
     "preview": "see on a few tasks what pre-labelling a project would bring",
+    "report": "show what predictions saved, and where they fall short",
     "demo": "show everything at work: Label Studio, the service, and a report",
 }
 

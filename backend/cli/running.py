@@ -33,23 +33,20 @@ MODEL = {  # option -> environment variable
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Where Label Studio is, and which model does the work."""
-    parser.add_argument("--url", metavar="URL", help="like LABEL_STUDIO_URL")
-    parser.add_argument("--token", metavar="TOKEN", help="like LABEL_STUDIO_API_KEY")
+    configure_studio(parser)
     for option, variable in MODEL.items():
         parser.add_argument(f"--{option}", metavar=variable, help=f"like {variable}")
 
 
+def configure_studio(parser: argparse.ArgumentParser) -> None:
+    """Where Label Studio is, for commands without a model."""
+    parser.add_argument("--url", metavar="URL", help="like LABEL_STUDIO_URL")
+    parser.add_argument("--token", metavar="TOKEN", help="like LABEL_STUDIO_API_KEY")
+
+
 def settings_of(args: argparse.Namespace) -> Settings:
-    """The environment with the options put over it. Raises BadSetting."""
-    chosen = vars(args)
-    given: Mapping[str, str | None] = {
-        "LABEL_STUDIO_URL": args.url,
-        "LABEL_STUDIO_API_KEY": args.token,
-        **{variable: chosen[option] for option, variable in MODEL.items()},
-    }
-    settings = Settings.from_environ(
-        {**os.environ, **{name: value for name, value in given.items() if value}}
-    )
+    """The environment with the options put over it, with a Label Studio. Raises BadSetting."""
+    settings = given_settings(args)
     if settings.label_studio_url is None:
         raise BadSetting("LABEL_STUDIO_URL", "is not set; set it, or give --url")
     if settings.label_studio_api_key is None:
@@ -58,6 +55,19 @@ def settings_of(args: argparse.Namespace) -> Settings:
             "is not set; copy a token from Account & Settings of Label Studio, or give --token",
         )
     return settings
+
+
+def given_settings(args: argparse.Namespace) -> Settings:
+    """The environment with the options put over it. Raises BadSetting."""
+    chosen = vars(args)
+    given: Mapping[str, str | None] = {
+        "LABEL_STUDIO_URL": args.url,
+        "LABEL_STUDIO_API_KEY": args.token,
+        **{variable: chosen.get(option) for option, variable in MODEL.items()},
+    }
+    return Settings.from_environ(
+        {**os.environ, **{name: value for name, value in given.items() if value}}
+    )
 
 
 def ready_services(settings: Settings, note: Note = lambda _: None) -> Services:

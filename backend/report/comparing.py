@@ -33,7 +33,7 @@ class Place(NamedTuple):
     """A picture of a task: the name of its tag, and its number in a list of pictures."""
 
     to_name: str
-    index: int | None
+    number: int | None
 
 
 class Name(NamedTuple):
@@ -72,7 +72,8 @@ class LabelCompared:
 
     @property
     def iou(self) -> float:
-        return self.both / self.union
+        """1 where both are empty."""
+        return self.both / self.union if self.union else 1.0
 
     @property
     def kind(self) -> str:

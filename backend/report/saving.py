@@ -78,9 +78,14 @@ class Saving:
 
     @property
     def assumption(self) -> str:
-        """In one sentence."""
-        told = "; ".join(f"one {WORDS[kind]} takes {self.costs[kind].words}" for kind in KINDS)
-        return f"A picture takes by hand {self.hand.words}; {told}."
+        """What it rests on, in one sentence."""
+        return f"Assumption: by hand a picture takes {self.hand.words}."
+
+    @property
+    def details(self) -> str:
+        """What people spent, kind by kind."""
+        told = "; ".join(f"one {WORDS[kind]} {self.costs[kind].words}" for kind in KINDS)
+        return f"With a prediction: {told}."
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -92,7 +97,7 @@ class Saving:
             "seconds_spent": round(self.spent, 1),
             "by_hand": self.hand.to_json(),
             "costs": {kind: self.costs[kind].to_json() for kind in KINDS},
-            "assumption": self.assumption,
+            "assumption": f"{self.assumption} {self.details}",
         }
 
 
@@ -131,7 +136,7 @@ def _by_hand(unaided: Sequence[float], redone: Sequence[float], stated: Stated) 
     if len(unaided) >= FEWEST:
         return _measured(unaided, "pictures without a prediction")
     if len(redone) >= FEWEST:
-        return _measured(redone, "pictures that were redone")
+        return _measured(redone, "redone pictures")
     return _per_mask(PER_MASK, stated, ASSUMED, "assumed")
 
 
@@ -143,7 +148,7 @@ def _per_mask(seconds: float, stated: Stated, basis: str, word: str) -> Cost:
 
 def _measured(seconds: Sequence[float], of: str) -> Cost:
     middle = float(median(seconds))
-    words = f"{middle:.0f} s (measured: median of {len(seconds)} {of})"
+    words = f"{middle:.0f} s (measured, median of {len(seconds)} {of})"
     return Cost(picture=middle, mask=0.0, basis=MEASURED, words=words)
 
 

@@ -1,8 +1,7 @@
-"""What a higher `model_score_threshold` would have done, label by label, and where to raise it. Pure.
+"""What a higher `model_score_threshold` would have done, label by label, and where to raise it.
 
-The threshold compares presence. Where presence is known (from what was learnt) the counts are
-exact. A region's own score is presence times confidence, so never above presence: counted by
-scores, at most so many masks go.
+The threshold compares presence, and a region's score is presence times confidence, so never above
+it. A mask that scores more than a threshold surely stays: what is counted here goes at most. Pure.
 """
 
 from array import array
@@ -41,14 +40,13 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """One label. `is_exact`: presence was known. `advice` is the step to take, if any is clear."""
+    """One label. `advice` is the step to take, if any is clear."""
 
     name: Name
     right: int
     false: int
     steps: tuple[Step, ...]
     advice: Step | None
-    is_exact: bool
 
     @property
     def sentence(self) -> str:
@@ -58,14 +56,14 @@ class Sweep:
             if not self.false:
                 return f"“{label}” was never painted where it is not"
             if self.false < FEWEST_REMOVED:
-                return f"“{label}” was wrong too seldom to say anything ({self.false} of {self.false + self.right})"
+                of = self.false + self.right
+                return f"“{label}” was wrong too seldom to say anything ({self.false} of {of})"
             return f"no threshold parts right from false masks of “{label}” clearly"
         removed, lost = self.advice.removed, self.advice.lost
-        about, at_most = ("", "") if self.is_exact else ("up to ", "at most ")
+        cost = f"lose at most {lost} of {self.right} right ones" if lost else "lose no right one"
         return (
             f"raising model_score_threshold of “{label}” to {self.advice.threshold:g} would remove "
-            f"{about}{removed} of {self.false} false masks and lose {at_most if lost else ''}"
-            f"{lost or 'none'} of {self.right} right ones"
+            f"up to {removed} of {self.false} false masks and {cost}"
         )
 
     @property
@@ -80,7 +78,6 @@ class Sweep:
         return {
             "control": self.name.control,
             "label": self.name.label,
-            "by": "presence" if self.is_exact else "score",
             "right": self.right,
             "false": self.false,
             "steps": [
@@ -93,13 +90,13 @@ class Sweep:
         }
 
 
-def sweeps(masks: Mapping[Name, Masks], *, is_exact: bool = False) -> list[Sweep]:
+def sweeps(masks: Mapping[Name, Masks]) -> list[Sweep]:
     """One per label that was predicted at all; those with advice first, then by false masks."""
-    found = [_sweep(name, one, is_exact=is_exact) for name, one in masks.items()]
+    found = [_sweep(name, one) for name, one in masks.items()]
     return sorted(found, key=lambda one: (one.advice is None, -one.false, one.name))
 
 
-def _sweep(name: Name, masks: Masks, *, is_exact: bool) -> Sweep:
+def _sweep(name: Name, masks: Masks) -> Sweep:
     steps = tuple(
         Step(
             threshold=threshold,
@@ -119,5 +116,4 @@ def _sweep(name: Name, masks: Masks, *, is_exact: bool) -> Sweep:
         false=len(masks.false),
         steps=steps,
         advice=advice,
-        is_exact=is_exact,
     )

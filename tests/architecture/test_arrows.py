@@ -76,6 +76,17 @@ ALLOWED: dict[str, set[str]] = {
         "backend.studio",
         *CORE,
     },
+    "backend.report": {
+        ERRORS,
+        "cliper_model",
+        "backend.fetching",
+        "backend.images",
+        "backend.labelstudio",
+        "backend.overlay",
+        "backend.prelabel",
+        "backend.storage",
+        "backend.studio",
+    },
     "backend.app": {"backend.api", "backend.services"},
 }
 
