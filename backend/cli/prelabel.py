@@ -163,7 +163,7 @@ def _work(
         lease = patient.claim(me, token=token, kinds=(job.kind,), only=job.id)
     if lease is None:
         return None
-    services = build(replace(settings, storage="memory:", auto_prelabel=False))
+    services = build(replace(settings, storage="memory:", auto_prelabel=False), taught_by=storage)
     at_work = Running(book, lease, pace=Pace(), wait=wait)
     with contextlib.closing(services), shown() as watch, _stopped_by_hand(at_work):
         if kind == PRELABEL:

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ..errors import ServiceError
-from ..jobs.base import Job, Jobs
+from ..errors import ServiceError, UnknownJob
+from ..jobs.base import CANCELLED, ENDED, Job, Jobs
 from ..prelabel.works import LabelStudio
 from ..storage.base import Storage
 from .records import LOG, Changed, Records
@@ -94,10 +94,12 @@ def _task_of(annotation: object) -> int | None:
 class _Watch:
     """A project with something to settle; times are seconds from anywhen.
 
-    line    oldest line of its log when a job was placed last
+    job     id of the job that was placed last
+    line    oldest line of its log then
     pause   until the next one is placed, if nothing is settled
     """
 
+    job: str | None = None
     line: int = 0
     pause: float = 0.0
     not_before: float = 0.0
@@ -284,6 +286,11 @@ class Intake:
 
     def _place(self, project: int, watch: _Watch, line: int) -> bool:
         """Whether there is a job for the project now."""
+        state = self._state(watch.job)
+        if state is not None and state not in ENDED:
+            return True
+        if state == CANCELLED:  # somebody wanted it so; the next event is another matter
+            return False
         now = self._clock()
         if line != watch.line:
             watch.pause, watch.not_before = 0.0, now
@@ -292,12 +299,19 @@ class Intake:
         job, new = self._jobs.place(
             LEARN, Asked(project=project).to_json(), scope=self._studio.scope(project)
         )
+        watch.job, watch.line = job.id, line
+        watch.pause = min(max(2 * watch.pause, self._look), LATEST)
+        watch.not_before = now + watch.pause
         if new:
-            watch.line = line
-            watch.pause = min(max(2 * watch.pause, self._look), LATEST)
-            watch.not_before = now + watch.pause
             self._wake(job)
         return True
+
+    def _state(self, job: str | None) -> str | None:
+        """None where there is none, or nobody remembers it."""
+        try:
+            return None if job is None else self._jobs.get(job).state
+        except UnknownJob:
+            return None
 
     def _unwatch(self, project: int, watch: _Watch) -> None:
         with self._lock:
