@@ -4,10 +4,10 @@
 
 A multinomial logistic regression over places whose starting point is the words themselves, so with
 no evidence nothing changes. Labels that nobody painted yet keep what the words give them: the
-others only share out anew what they have together. Places of rare labels count more (by the root
-of how much there is of each), since people count labels and not pixels. How strongly weights are
-held back and whether words are mistrusted is chosen by cross-validation over tasks, and the same
-held-out tasks say whether it is better than the words alone by more than chance would do.
+others only share out anew what they have together. Places of rare labels count more, since people
+count labels and not pixels. How strongly weights are held back and whether words are mistrusted is
+chosen by cross-validation over tasks, and the same held-out tasks say whether it is better than
+the words alone by more than chance would do.
 """
 
 import math
@@ -38,7 +38,8 @@ ROUNDS: Final = 60  # of L-BFGS
 SETTLED: Final = 1e-6  # change of the loss with which it ends before
 MOST_PLACES: Final = 120_000  # more are thinned out, evenly
 JUDGED_PLACES: Final = 12_000  # the same, for cross-validation, which fits many times
-FLOOR: Final = 20.0  # places every label is taken to have at least, when rare ones count more
+FLOOR: Final = 5.0  # places every label is taken to have at least, when rare ones count more
+RARE: Final = 0.7  # power of how much there is of a label by which rare ones count more
 SURE: Final = 1.0  # standard errors by which it must be better
 LEAST_GAIN: Final = 0.5  # points of mIoU it must be better at least
 CUTS: Final = (0.0, 0.1, 0.2, 0.3, 0.4)  # probabilities a label may need to be painted
@@ -247,7 +248,7 @@ def _fitted(
     centred = place.features - mean
     target = target * taught
     mass = target.sum(dim=0) + FLOOR
-    target = target * (mass / mass.sum()) ** -0.5
+    target = target * (mass / mass.sum()) ** -RARE
     target = target / target.sum().clamp_min(SEEN)
     each = target.sum(dim=1)
     weights = torch.zeros(base.shape[1], centred.shape[1], requires_grad=True)
