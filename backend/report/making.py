@@ -19,6 +19,7 @@ from .comparing import (
     EQUAL,
     GOOD,
     Compared,
+    Mask,
     Name,
     Place,
     Sides,
@@ -223,13 +224,12 @@ class _First:
         self.versions: dict[str, VersionTally] = {}
         self.masks: dict[str, dict[Name, Masks]] = {}
         self.lines: list[Line] = []
-        self._worst: list[tuple[float, int, int, Line]] = []
+        self._worst: dict[str, list[tuple[float, int, int, Line]]] = {}
         self._sample: list[tuple[int, int]] = []
 
-    @property
-    def worst(self) -> list[Line]:
-        """The worst first."""
-        return [entry[-1] for entry in sorted(self._worst, reverse=True)]
+    def worst(self, version: str) -> list[Line]:
+        """Of a version, the worst first."""
+        return [entry[-1] for entry in sorted(self._worst.get(version, []), reverse=True)]
 
     @property
     def sample(self) -> set[int]:
@@ -274,12 +274,13 @@ class _First:
                 masks.setdefault(name, Masks()).take(one.score, is_right=one.truth > 0)
 
     def _choose(self, line: Line) -> None:
-        """For the second look: the worst, and those that chance, always the same, would choose."""
+        """For the second look: the worst of every version, and a sample that is always the same."""
         if line.kind != "untouched" and self.asked.worst:
             entry = (-line.quality, line.add + line.remove, -line.task, line)
-            heapq.heappush(self._worst, entry)
-            if len(self._worst) > self.asked.worst:
-                heapq.heappop(self._worst)
+            worst = self._worst.setdefault(line.version, [])
+            heapq.heappush(worst, entry)
+            if len(worst) > self.asked.worst:
+                heapq.heappop(worst)
         if self.asked.sample:
             drawn = hashlib.sha256(str(line.task).encode()).digest()[:8]
             heapq.heappush(self._sample, (-int.from_bytes(drawn, "big"), line.task))
@@ -295,10 +296,11 @@ class _Second:
     ) -> None:
         self.source, self.versions, self.asked = source, versions, asked
         self.palette = Palette(source.colours)
+        newest = next(reversed(versions), "")
         self.sample = first.sample
         self._snapped: set[tuple[int, Place]] = set()
         self.unsampled: Counter[str] = Counter()
-        self._lines = {line.task: line for line in first.worst}
+        self._lines = {line.task: line for line in first.worst(newest)}
         self._found: dict[int, Worst] = {}
 
     @property
@@ -384,7 +386,7 @@ class _Second:
             names, small = [], []
             for name, sides in labels.items():
                 right, given = masks_of(sides)
-                if right.shape == size_hw and (right.any() or given.any()):
+                if right.shape == size_hw and _is_changed(right, given):
                     names.append(name)
                     small.append(shrunk(given, guide))
             for name, cells in zip(names, moved(small, guide), strict=True):
@@ -392,6 +394,16 @@ class _Second:
                 after = compare_masks(right, enlarged(cells, size_hw))
                 tally.label(name).take_snapped(compare_masks(right, given), after)
                 self._snapped.add((told.id, place))
+
+
+def _is_changed(right: Mask, given: Mask) -> bool:
+    """Whether somebody moved the mask's outline.
+
+    One that was accepted says nothing about edges: people let many a small fault pass, and what
+    they let pass is now the truth.
+    """
+    both, either = int((right & given).sum()), int((right | given).sum())
+    return 0 < both < EQUAL * either
 
 
 class _Pictures:

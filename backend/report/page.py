@@ -8,10 +8,10 @@ from typing import Final
 from ..prelabel.figures import duration, number, percent, plural
 from ..prelabel.page import STYLE
 from .charts import quality_by_order, score_against_quality, short
-from .comparing import EQUAL, GOOD, KINDS, UNTOUCHED, Name
+from .comparing import EQUAL, GOOD, KINDS, REDONE, UNTOUCHED, Name
 from .learnt import ACTIVE, Judgement, LearntVersion
 from .making import Report, Worst
-from .panels import ADD, REMOVE
+from .panels import ADD, REMOVE, SWAP
 from .pieces import SIGNS, chip, image_of, rgb, stack, table_of, two, whole_percents
 from .reading import BEFORE, UNSEEN
 from .saving import WORDS
@@ -143,11 +143,13 @@ def _progress(seen: Report) -> str | None:
     if len(enough) < 2:
         return None
     before, now = enough[-2:]
-    old, new = (one.kinds[UNTOUCHED] / one.seen for one in (before, now))
-    word = "up from" if new > old else "down from" if new < old else "as with"
+    (was_taken, was_redone), (taken, redone) = (
+        [f"{100 * one.kinds[kind] / one.seen:.0f} %" for kind in (UNTOUCHED, REDONE)]
+        for one in (before, now)
+    )
     return (
-        f"With the newest version {percent(new)} are taken as they are, {word} {percent(old)} with "
-        "the one before."
+        f"With the newest version {taken} are taken as they are and {redone} redone; with the one "
+        f"before it was {was_taken} and {was_redone}."
     )
 
 
@@ -354,12 +356,14 @@ def _worst(seen: Report) -> Iterator[str]:
     if not seen.worst:
         return
     count = len(seen.worst)
-    yield f"<h2>{'The worst one' if count == 1 else f'The worst {count}'}</h2>"
+    which = "The worst one" if count == 1 else f"The worst {count}"
+    of = f" of {escape(short(seen.worst[0].line.version, 40))}" if len(seen.versions) > 1 else ""
+    yield f"<h2>{which}{of}</h2>"
     yield (
         '<p class="faint">In the difference '
-        f'<span class="key" style="background:{rgb(ADD)}"></span>green is what had to be added, '
-        f'<span class="key" style="background:{rgb(REMOVE)}"></span>red what had to be removed.'
-        "</p>"
+        f'<span class="key" style="background:{rgb(ADD)}"></span>green had to be added, '
+        f'<span class="key" style="background:{rgb(REMOVE)}"></span>red to be removed, '
+        f'<span class="key" style="background:{rgb(SWAP)}"></span>yellow had another label.</p>'
     )
     yield '<div class="worst">'
     for one in seen.worst:
@@ -371,7 +375,7 @@ def _worst_one(seen: Report, one: Worst) -> str:
     task = f"task {one.line.task}"
     which = "" if one.place.number is None else f", picture {one.place.number + 1}"
     linked = f'<a href="{escape(one.link)}">{task}</a>' if one.link else task
-    shown = f"{linked}{which} · quality {one.line.quality:.2f} · {escape(one.line.version)}"
+    shown = f"{linked}{which} · quality {one.line.quality:.2f}"
     chips = "".join(chip(seen.palette, name) for name in one.labels)
     if one.panels is None:
         return f"<section><h3>{shown}</h3><p>{escape(one.reason)}</p></section>"
@@ -419,26 +423,36 @@ def _edges(seen: Report) -> Iterator[str]:
     stored = sum((one.stored for _, one in rows), Edits())
     moved = sum((one.snapped for _, one in rows), Edits())
     yield (
-        f"<p>{escape(_edge_words(stored, moved))} Measured on {plural(seen.sampled, 'picture')}: "
-        "the stored masks as they are, and after one guided filter moved them onto the picture’s "
-        'edges. <span class="faint">Masks that were made edge-aware already gain nothing from '
-        "it.</span></p>"
+        f"<p>{escape(_edge_words(stored, moved))} Measured on {plural(stored.pictures, 'mask')} of "
+        f"{plural(seen.sampled, 'picture')}: as they were, and after one guided filter moved them "
+        'onto the picture’s edges. <span class="faint">Only masks that people changed: one that '
+        "was accepted says nothing about edges. Masks that were made edge-aware already gain "
+        "nothing from it.</span></p>"
     )
-    yield table_of("Edges")
+    yield from _edge_table("Edges", [(None, stored, moved)], seen)
+    yield "<details><summary>By label</summary>"
+    each = [(name, one.stored, one.snapped) for name, one in rows]
+    yield from _edge_table("Edges by label", each, seen)
+    yield "</details></section>"
+
+
+def _edge_table(
+    words: str, rows: Sequence[tuple[Name | None, Edits, Edits]], seen: Report
+) -> Iterator[str]:
+    yield table_of(words)
     yield (
         '<thead><tr><th scope="col">label</th><th scope="col" class="num">to change</th>'
         '<th scope="col" class="num">on edges</th><th scope="col" class="num">boundary F</th>'
         '<th scope="col" class="num">on edges</th></tr></thead><tbody>'
     )
-    for name, one in [(None, None), *rows]:
-        before, after = (stored, moved) if one is None else (one.stored, one.snapped)
-        words = "<strong>all</strong>" if name is None else chip(seen.palette, name)
+    for name, before, after in rows:
+        told = "all" if name is None else chip(seen.palette, name)
         yield (
-            f'<tr><th scope="row">{words}</th><td class="num">{_change(before)}</td>'
+            f'<tr><th scope="row">{told}</th><td class="num">{_change(before)}</td>'
             f'<td class="num">{_change(after)}</td><td class="num">{two(before.boundary_f)}</td>'
             f'<td class="num">{two(after.boundary_f)}</td></tr>'
         )
-    yield "</tbody></table></div></section>"
+    yield "</tbody></table></div>"
 
 
 def _edge_words(stored: Edits, moved: Edits) -> str:

@@ -16,6 +16,7 @@ from .comparing import Mask, Name, Sides, masks_of
 
 ADD: Final = (0, 158, 115)  # green and red that people with any eyes tell apart (Okabe, Ito)
 REMOVE: Final = (213, 62, 0)
+SWAP: Final = (240, 178, 40)  # one label had to go and another to come
 VISIBLE: Final = 0.25  # share of a small pixel that has to be covered; thin strips must show
 PAPER: Final = 200  # grey where there is no picture
 
@@ -76,7 +77,9 @@ def panels(
         picture=small,
         predicted=overlay.on_grey(base, _painted(predicted)),
         right=overlay.on_grey(base, _painted(right)),
-        difference=overlay.on_grey(base, [(remove, REMOVE), (add, ADD)]),
+        difference=overlay.on_grey(
+            base, [(remove & ~add, REMOVE), (add & ~remove, ADD), (add & remove, SWAP)]
+        ),
         reason=reason,
     )
 

@@ -58,6 +58,6 @@ td .faint { font-size: 13px; }
 .verdict { border-left: 4px solid var(--line); padding: 4px 0 4px 14px; margin: 12px 0; }
 .verdict.on { border-color: var(--fill); }
 @media (max-width: 640px) { .four { grid-template-columns: 1fr 1fr; }
-  .stack i { font-size: 13px; } }
+  .stack i { font-size: 13px; } .chart text { font-size: 16px; } }
 @media print { details > * { display: block; } }
 """
