@@ -97,5 +97,6 @@ def cell_probabilities(
     lost = None if learnt is None else learnt.word_bias
     told = places.outcome_logits(logits(flat, vocabulary), vocabulary, word_bias=lost)
     if learnt is not None:
-        told = places.corrected(told, learnt.bonus(flat), learnt.taught, others=learnt.others)
+        bonus = learnt.bonus(places.standing_out(flat))
+        told = places.corrected(told, bonus, learnt.taught, others=learnt.others)
     return torch.softmax(told, dim=-1)

@@ -67,8 +67,8 @@ class Label:
 class Correction:
     """What people's corrections add to the logits of words; linear in CLIP's joint space.
 
-    weights    of a place's features (`Learner.cells`), per label, and last for everything that is
-               no label: background words and the mean row
+    weights    of a place's features (`places.standing_out` of `Learner.cells`), per label, and
+               last for everything that is no label: background words and the mean row
     bias       the same order
     taught     of whom something is known, the same order: they share out anew what they claim
                together by the words, so that labels nobody painted yet are not taken away

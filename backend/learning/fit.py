@@ -195,19 +195,20 @@ def _gathered(
 ) -> _Place:
     total = sum(len(sample.cells.left) for _, samples in used for sample in samples)
     stride = max(1, math.ceil(total / most))
-    features, truth, task, weight = [], [], [], []
+    features, rows, truth, task, weight = [], [], [], [], []
     for number, (one, samples) in enumerate(used):
         for sample in samples:
             kept = slice(number % stride, None, stride)
-            values = sample.cells.values[kept]
-            features.append(torch.from_numpy(values))
+            values = torch.from_numpy(sample.cells.values)
+            features.append(places.standing_out(values)[kept])
+            values = values[kept]
+            rows.append(course.logits(values, course.vocabulary))
             truth.append(torch.from_numpy(_outcomes(sample, course)[kept]))
             task.append(np.full(len(values), number))
             weight.append(torch.full((len(values),), float(one.weight)))
-    together = torch.cat(features)
     return _Place(
-        together,
-        course.logits(together, course.vocabulary),
+        torch.cat(features),
+        torch.cat(rows),
         torch.cat(truth),
         np.concatenate(task),
         torch.cat(weight),

@@ -266,7 +266,7 @@ class Cliper(Method):
             folded = classify.fold_synonyms(logits, row_class=vocabulary.row_class, classes=classes)
             if learnt is None:
                 return folded
-            bonus = learnt.bonus(places.mean_of_layers(patches))
+            bonus = learnt.bonus(places.standing_out(places.mean_of_layers(patches)))
             return places.corrected(folded, bonus, learnt.taught, others=learnt.others)
 
         whole = classify.probabilities(

@@ -14,6 +14,7 @@ from ..segmenter import Vocabulary
 from .classify import fold_synonyms
 from .resize import resize_maps
 
+COMMON: Final = 0.5  # share of a picture's mean that is taken away; chosen on drawn scenes
 SIGNALS: Final = ("margin", "sureness", "named", "agreement")
 """What tells how good the masks of a picture are; see `signals`."""
 
@@ -23,6 +24,15 @@ def mean_of_layers(
 ) -> Float[Tensor, "patches embed"]:
     """Unit-length features averaged over layers: logits are linear in them."""
     return functional.normalize(patches, dim=-1).mean(dim=0)
+
+
+def standing_out(cells: Float[Tensor, "places embed"]) -> Float[Tensor, "places embed"]:
+    """Features with less of what a whole picture has in common, such as its light.
+
+    Corrections are learnt and applied on these, so that they carry over to pictures in another
+    light; words are compared with features as they are.
+    """
+    return cells - COMMON * cells.mean(dim=0)
 
 
 def trust_words(
