@@ -20,6 +20,7 @@ from .tally import Edits, LabelTally, VersionTally
 
 FEWEST_TO_TELL: Final = 10  # corrected pictures of a version, before versions are compared aloud
 FIRST_LABELS: Final = 12  # of a version, before the rest is folded away
+HELPS: Final = 0.9  # of the brush work, from which sharper edges are worth a word
 SWEPT: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # columns of the whole sweep
 MOST_SWEPT: Final = 60  # labels in it
 MOST_TAUGHT: Final = 30  # labels of a verdict
@@ -424,7 +425,7 @@ def _edges(seen: Report) -> Iterator[str]:
     moved = sum((one.snapped for _, one in rows), Edits())
     yield (
         f"<p>{escape(_edge_words(stored, moved))} Measured on {plural(stored.pictures, 'mask')} of "
-        f"{plural(seen.sampled, 'picture')}: as they were, and after one guided filter moved them "
+        "a sample of pictures: as they were, and after one guided filter moved them "
         'onto the picture’s edges. <span class="faint">Only masks that people changed: one that '
         "was accepted says nothing about edges. Masks that were made edge-aware already gain "
         "nothing from it.</span></p>"
@@ -460,12 +461,12 @@ def _edge_words(stored: Edits, moved: Edits) -> str:
     after = moved.share(moved.add + moved.remove)
     if before is None or after is None:
         return "Nobody painted anything on these pictures."
-    if after < 0.95 * before:
+    if after < HELPS * before:
         return (
             f"Yes: {percent(before)} of the right masks had to be changed, with moved edges it "
             f"would be {percent(after)}."
         )
-    if after > 1.05 * before:
+    if after > before / HELPS:
         return (
             f"No: {percent(before)} of the right masks had to be changed, with moved edges it "
             f"would be {percent(after)}."
