@@ -499,7 +499,7 @@ def _learnt(versions: Sequence[LearntVersion]) -> Iterator[str]:
     told = (
         f"Version {active.digest}, learnt from {plural(active.tasks, 'task')}, is switched on."
         if active is not None
-        else "Nothing is switched on: what was learnt was not surely better."
+        else "Nothing learnt is switched on now."
     )
     yield f"<p><strong>{escape(told)}</strong></p>"
     first, *others = versions
@@ -513,7 +513,8 @@ def _learnt(versions: Sequence[LearntVersion]) -> Iterator[str]:
 
 def _learnt_one(one: LearntVersion) -> str:
     when = "" if one.when is None else f" · {datetime.fromtimestamp(one.when, UTC):%Y-%m-%d %H:%M}"
-    about = f"{one.digest} · {one.state} · {plural(one.tasks, 'corrected task')}{when}"
+    tasks = plural(one.tasks, "corrected task")
+    about = f"{one.digest or 'nothing to use'} · {one.state} · {tasks}{when}"
     css = "verdict on" if one.state == ACTIVE else "verdict"
     verdicts = "".join(_judgement(each) for each in one.judgements) or "<p>No verdict was kept.</p>"
     return f'<div class="{css}"><p class="faint sub">{escape(about)}</p>{verdicts}</div>'

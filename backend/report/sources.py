@@ -110,7 +110,7 @@ class ProjectSource:
         self._project, self._gallery = project, gallery
         facts = project.facts()
         self.title, self.project = facts.title or f"project {project.id}", project.id
-        self.corrected = project.count([annotated()])
+        self.corrected = project.count(annotated())
         self.open_tasks: int | None = max(facts.tasks - self.corrected, 0)
         self._controls = _controls(facts)
         self.colours = _colours(self._controls)
@@ -125,7 +125,7 @@ class ProjectSource:
 
     def tasks(self) -> Iterator[Told]:
         after = 0
-        while page := self._project.page([annotated()], after=after).tasks:
+        while page := self._project.page(annotated(), after=after).tasks:
             for one in page:
                 yield self._told(one.id, one.task, predicted=one.predictions > 0)
             after = page[-1].id
