@@ -80,13 +80,8 @@ class Gallery:
         self._pictures = pictures
         self._folder = PictureFolder(folder) if folder is not None else None
         self._fetching = Fetching(pictures, timeout=timeout, clock=clock)
-        self._hurry = Hurry(deadline=clock() + ALL_PICTURES_SECONDS, budget=ALL_PICTURES_SECONDS)
+        self._hurry: Hurry | None = None
         self._clock = clock
-
-    def begin(self) -> None:
-        """Time counts from now on."""
-        budget = ALL_PICTURES_SECONDS
-        self._hurry = Hurry(deadline=self._clock() + budget, budget=budget)
 
     def get(self, told: Told, address: str, page: int) -> Pixels:
         """Raises ImageError, BudgetSpent, BadRequest."""
@@ -94,6 +89,11 @@ class Gallery:
 
     def _bytes(self, told: Told, address: str) -> bytes:
         if self._folder is None or address.startswith("data:"):
+            if (
+                self._hurry is None
+            ):  # time counts from the first picture on, not from the first task
+                budget = ALL_PICTURES_SECONDS
+                self._hurry = Hurry(deadline=self._clock() + budget, budget=budget)
             return self._fetching.fetch(told.task, address, self._hurry)
         names = export.AnnotatedTask(id=told.id, address=address, regions=()).file_names
         path = self._folder.of(names)
