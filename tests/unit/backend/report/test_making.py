@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from backend.errors import Unreachable
 from backend.report import tally
 from backend.report.comparing import REDONE, TOUCHED, UNTOUCHED, Name
+from backend.report.learnt import versions_in
 from backend.report.making import MOST_FAILURES, Asked, Report, report
 from backend.report.saving import Stated
 
@@ -326,3 +329,23 @@ def _no_error() -> dict:
 
 def test_the_picture_of_this_test_is_as_large_as_its_masks():
     assert PICTURE.shape[:2] == TEN.shape
+
+
+def test_the_reference_page_names_every_key():
+    page = (Path(__file__).parents[4] / "docs" / "reference" / "report.md").read_text("utf-8")
+    verdict = {"better": True, "reason": "", "tasks": 1, "per_label": {}}
+    learnt = versions_in([{"digest": "a", "verdicts": {"seg": verdict}}])
+    seen = report(Tasks(three()), Asked(), made="", learnt=learnt)
+    named = set(re.findall(r"`([a-z_]+)`", page))
+
+    assert keys(seen.to_json()) - named == set()
+
+
+def keys(told) -> set[str]:
+    """Of everything inside, without those of tables whose keys are names."""
+    if isinstance(told, list):
+        return {key for one in told for key in keys(one)}
+    if not isinstance(told, dict):
+        return set()
+    free = {"failures", "without_picture", "per_label"}
+    return set(told) | {key for name in set(told) - free for key in keys(told[name])}
