@@ -248,7 +248,8 @@ def _labels(seen: Report) -> Iterator[str]:
         return
     yield "<h2>What each label needs</h2>"
     yield (
-        '<p class="faint">Pixels a brush has to add and remove, as a share of the right mask; '
+        f'<p class="faint">Masks of {escape(short(seen.newest.version, 60))}. '
+        "Pixels a brush has to add and remove, as a share of the right mask; "
         "boundary F says how well outlines lie. The labels with most work come first.</p>"
     )
     yield from _label_table(seen.newest, seen)
