@@ -176,7 +176,8 @@ def _source(args: argparse.Namespace, settings: Settings) -> Iterator[tuple["Sou
 
 def _learnt(settings: Settings, project: int | None) -> Sequence["LearntVersion"]:
     """What the store says was learnt; nothing where there is no store, or none that answers."""
-    from ..report.learnt import versions_of
+    from ..learning.records import Records
+    from ..report.learnt import versions_in
     from ..storage.base import Scope
     from ..storage.open import BLOBS_UNBOUND, open_storage
 
@@ -186,7 +187,8 @@ def _learnt(settings: Settings, project: int | None) -> Sequence["LearntVersion"
         with contextlib.closing(
             open_storage(settings.storage, max_blob_bytes=BLOBS_UNBOUND, create=False)
         ) as storage:
-            return versions_of(storage, Scope.of(settings.label_studio_url, str(project)))
+            records = Records(storage, Scope.of(settings.label_studio_url, str(project)))
+            return versions_in([one.to_json() for one in records.versions()])
     except StorageError as error:
         print(f"cliper: what was learnt is not in the report: {error}", file=sys.stderr)
         return ()

@@ -7,10 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ..storage.base import Key, Scope, Storage
-
-LEARNING: Final = "learning"
-MOST_SHOWN: Final = 10  # versions
+MOST_SHOWN: Final = 10  # versions, and the active one
 ACTIVE: Final = "active"
 
 
@@ -42,9 +39,14 @@ class Judgement:
 
 @dataclass(frozen=True, kw_only=True)
 class LearntVersion:
-    """One version. `state` is active, candidate or retired; `when` in seconds since 1970."""
+    """One outcome of learning.
 
-    digest: str
+    digest  None: nothing came out that would be used
+    when    seconds since 1970
+    state   active, candidate or retired
+    """
+
+    digest: str | None
     tasks: int
     when: float | None
     state: str
@@ -65,20 +67,16 @@ def versions_in(told: object) -> tuple[LearntVersion, ...]:
     listed = told.get("versions") if isinstance(told, Mapping) else told
     if not isinstance(listed, list):
         return ()
-    found = [_version(one) for one in listed if isinstance(one, Mapping) and one.get("digest")]
-    return tuple(found[:MOST_SHOWN])
-
-
-def versions_of(storage: Storage, scope: Scope) -> tuple[LearntVersion, ...]:
-    """Raises StorageAway."""
-    record = storage.get(Key(scope, (LEARNING, "versions")))
-    return () if record is None else versions_in(record.value)
+    found = [_version(one) for one in listed if isinstance(one, Mapping)]
+    return tuple(
+        one for place, one in enumerate(found) if place < MOST_SHOWN or one.state == ACTIVE
+    )
 
 
 def _version(told: Mapping[str, Any]) -> LearntVersion:
     verdicts = told.get("verdicts")
     return LearntVersion(
-        digest=str(told["digest"]),
+        digest=str(told["digest"]) if told.get("digest") else None,
         tasks=int(_figure(told.get("tasks")) or 0),
         when=_figure(told.get("when")),
         state=str(told.get("state") or "candidate"),

@@ -296,7 +296,7 @@ class _Second:
     ) -> None:
         self.source, self.versions, self.asked = source, versions, asked
         self.palette = Palette(source.colours)
-        newest = next(reversed(versions), "")
+        newest = next(reversed(list(versions)), "")
         self.sample = first.sample
         self._snapped: set[tuple[int, Place]] = set()
         self.unsampled: Counter[str] = Counter()

@@ -20,6 +20,7 @@ from .tally import Edits, LabelTally, VersionTally
 
 FEWEST_TO_TELL: Final = 10  # corrected pictures of a version, before versions are compared aloud
 FIRST_LABELS: Final = 12  # of a version, before the rest is folded away
+HELPS: Final = 0.9  # of the brush work, from which sharper edges are worth a word
 SWEPT: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # columns of the whole sweep
 MOST_SWEPT: Final = 60  # labels in it
 MOST_TAUGHT: Final = 30  # labels of a verdict
@@ -247,7 +248,8 @@ def _labels(seen: Report) -> Iterator[str]:
         return
     yield "<h2>What each label needs</h2>"
     yield (
-        '<p class="faint">Pixels a brush has to add and remove, as a share of the right mask; '
+        f'<p class="faint">Masks of {escape(short(seen.newest.version, 60))}. '
+        "Pixels a brush has to add and remove, as a share of the right mask; "
         "boundary F says how well outlines lie. The labels with most work come first.</p>"
     )
     yield from _label_table(seen.newest, seen)
@@ -424,7 +426,7 @@ def _edges(seen: Report) -> Iterator[str]:
     moved = sum((one.snapped for _, one in rows), Edits())
     yield (
         f"<p>{escape(_edge_words(stored, moved))} Measured on {plural(stored.pictures, 'mask')} of "
-        f"{plural(seen.sampled, 'picture')}: as they were, and after one guided filter moved them "
+        "a sample of pictures: as they were, and after one guided filter moved them "
         'onto the picture’s edges. <span class="faint">Only masks that people changed: one that '
         "was accepted says nothing about edges. Masks that were made edge-aware already gain "
         "nothing from it.</span></p>"
@@ -460,12 +462,12 @@ def _edge_words(stored: Edits, moved: Edits) -> str:
     after = moved.share(moved.add + moved.remove)
     if before is None or after is None:
         return "Nobody painted anything on these pictures."
-    if after < 0.95 * before:
+    if after < HELPS * before:
         return (
             f"Yes: {percent(before)} of the right masks had to be changed, with moved edges it "
             f"would be {percent(after)}."
         )
-    if after > 1.05 * before:
+    if after > before / HELPS:
         return (
             f"No: {percent(before)} of the right masks had to be changed, with moved edges it "
             f"would be {percent(after)}."
@@ -498,7 +500,7 @@ def _learnt(versions: Sequence[LearntVersion]) -> Iterator[str]:
     told = (
         f"Version {active.digest}, learnt from {plural(active.tasks, 'task')}, is switched on."
         if active is not None
-        else "Nothing is switched on: what was learnt was not surely better."
+        else "Nothing learnt is switched on now."
     )
     yield f"<p><strong>{escape(told)}</strong></p>"
     first, *others = versions
@@ -512,7 +514,8 @@ def _learnt(versions: Sequence[LearntVersion]) -> Iterator[str]:
 
 def _learnt_one(one: LearntVersion) -> str:
     when = "" if one.when is None else f" · {datetime.fromtimestamp(one.when, UTC):%Y-%m-%d %H:%M}"
-    about = f"{one.digest} · {one.state} · {plural(one.tasks, 'corrected task')}{when}"
+    tasks = plural(one.tasks, "corrected task")
+    about = f"{one.digest or 'nothing to use'} · {one.state} · {tasks}{when}"
     css = "verdict on" if one.state == ACTIVE else "verdict"
     verdicts = "".join(_judgement(each) for each in one.judgements) or "<p>No verdict was kept.</p>"
     return f'<div class="{css}"><p class="faint sub">{escape(about)}</p>{verdicts}</div>'

@@ -17,7 +17,9 @@ from torch import Tensor
 from cliper_model.stages import edges
 
 LONGEST: Final = 512  # cells of the longer side the mask is filtered on
-REACH: Final = 1 / 64  # of the longer side, that a window reaches to every side: a model's cell
+REACH: Final = (
+    1 / 32
+)  # of the longer side, that a window reaches to every side: about a cell of a model
 
 Guide = Float[Tensor, "3 guide_h guide_w"]
 Small = Float[Tensor, "guide_h guide_w"]

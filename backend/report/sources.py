@@ -80,13 +80,8 @@ class Gallery:
         self._pictures = pictures
         self._folder = PictureFolder(folder) if folder is not None else None
         self._fetching = Fetching(pictures, timeout=timeout, clock=clock)
-        self._hurry = Hurry(deadline=clock() + ALL_PICTURES_SECONDS, budget=ALL_PICTURES_SECONDS)
+        self._hurry: Hurry | None = None
         self._clock = clock
-
-    def begin(self) -> None:
-        """Time counts from now on."""
-        budget = ALL_PICTURES_SECONDS
-        self._hurry = Hurry(deadline=self._clock() + budget, budget=budget)
 
     def get(self, told: Told, address: str, page: int) -> Pixels:
         """Raises ImageError, BudgetSpent, BadRequest."""
@@ -94,6 +89,11 @@ class Gallery:
 
     def _bytes(self, told: Told, address: str) -> bytes:
         if self._folder is None or address.startswith("data:"):
+            if (
+                self._hurry is None
+            ):  # time counts from the first picture on, not from the first task
+                budget = ALL_PICTURES_SECONDS
+                self._hurry = Hurry(deadline=self._clock() + budget, budget=budget)
             return self._fetching.fetch(told.task, address, self._hurry)
         names = export.AnnotatedTask(id=told.id, address=address, regions=()).file_names
         path = self._folder.of(names)
@@ -110,7 +110,7 @@ class ProjectSource:
         self._project, self._gallery = project, gallery
         facts = project.facts()
         self.title, self.project = facts.title or f"project {project.id}", project.id
-        self.corrected = project.count([annotated()])
+        self.corrected = project.count(annotated())
         self.open_tasks: int | None = max(facts.tasks - self.corrected, 0)
         self._controls = _controls(facts)
         self.colours = _colours(self._controls)
@@ -125,7 +125,7 @@ class ProjectSource:
 
     def tasks(self) -> Iterator[Told]:
         after = 0
-        while page := self._project.page([annotated()], after=after).tasks:
+        while page := self._project.page(annotated(), after=after).tasks:
             for one in page:
                 yield self._told(one.id, one.task, predicted=one.predictions > 0)
             after = page[-1].id

@@ -84,7 +84,6 @@ ALLOWED: dict[str, set[str]] = {
         "backend.labelstudio",
         "backend.overlay",
         "backend.prelabel",
-        "backend.storage",
         "backend.studio",
     },
     "backend.app": {"backend.api", "backend.services"},
