@@ -353,7 +353,7 @@ def run(shift: str, seed: int, tests: int, noises: Sequence[float]) -> dict[str,
         told["learnt"][count] = _told(known)
     for share in noises:
         spoilt = bench.spoilt(evidence, share)
-        for count in COUNTS:
+        for count in COMPARED:
             known = fit.learn(spoilt[:count], bench.course)
             ways[f"spoilt {share:g} {count}"] = bench.taught(known.lesson)
             ways[f"spoilt candidate {share:g} {count}"] = bench.taught(known.candidate)

@@ -14,6 +14,7 @@ from label_studio_ml.api import init_app
 from label_studio_ml.model import LabelStudioMLBase
 
 from ..labelstudio.tasks import PredictRequest, SetupRequest
+from ..learning.intake import read_event
 from ..services import Services
 
 
@@ -72,7 +73,13 @@ class CliperBackend(LabelStudioMLBase):  # type: ignore[misc]  # the SDK is not 
         return [json.loads(outcome.to_json()) for outcome in outcomes]
 
     def fit(self, event: str, data: dict[str, Any], **additional_params: Any) -> dict[str, str]:
-        """Acknowledge only: the annotator's Submit waits for this answer, for a second at most."""
+        """Acknowledge at once: the annotator's Submit waits for this answer, for a second at most.
+
+        What it means is found out afterwards; of what the SDK knows no event for, nobody hears.
+        """
+        told = read_event({**data, "action": event})
+        if told is not None and self.services.intake is not None:
+            self.services.intake.changed(*told)
         return {"event": event}
 
 

@@ -108,7 +108,7 @@ def _learn(asked: Any, studio: "LabelStudio", storage: "Storage", settings: Sett
     """Do the work in front of the user. Raises Hopeless' sentence as a ServiceError."""
     from ..errors import ServiceError
     from ..jobs.base import Hopeless, Job
-    from ..learning.works import LEARN
+    from ..learning.works import GONE, LEARN
     from ..wiring import build, learning
 
     job = Job(
@@ -123,9 +123,11 @@ def _learn(asked: Any, studio: "LabelStudio", storage: "Storage", settings: Sett
         services.model.start()
         works = learning(settings, studio, services.predictor, storage, watch=watch).works()
         try:
-            works[LEARN](_InFront(job))
+            told = works[LEARN](_InFront(job))
         except Hopeless as error:
             raise ServiceError(str(error)) from error
+    if told["phase"] == GONE:
+        raise ServiceError(f"project {asked.project} is not there, or not shown to this token")
 
 
 class _InFront:

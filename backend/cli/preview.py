@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from ..prelabel.page import command
     from ..prelabel.wanted import Wanted
     from ..studio.project import StudioProject
-    from ..wiring import check_choice, label_studio
+    from ..wiring import check_choice, label_studio, store
 
     if not 1 <= args.n <= use_case.MOST_TASKS:
         raise BadRequest(f"-n must be from 1 to {use_case.MOST_TASKS}, got {args.n}")
@@ -65,11 +65,14 @@ def run(args: argparse.Namespace) -> int:
     _prepare(out)
     address = label_studio(settings)
     assert address is not None  # `settings_of` saw to it
-    with contextlib.closing(address.open(time.sleep)) as studio:
+    with (
+        contextlib.closing(address.open(time.sleep)) as studio,
+        contextlib.closing(store(settings)) as storage,
+    ):
         project = StudioProject(studio, args.project)
         project.facts()  # before the model is loaded: a wrong number costs no minutes
         with running.ModelBar() as note:
-            services = running.ready_services(settings, note)
+            services = running.ready_services(settings, note, taught_by=storage)
         with (
             contextlib.closing(services),
             tqdm(total=args.n, unit="task", disable=None, file=sys.stderr) as bar,

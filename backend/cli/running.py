@@ -19,6 +19,7 @@ from ..errors import BadSetting, ModelFailed
 from ..model_host import DOWNLOADING, FAILED, READY, ModelStatus
 from ..services import Services
 from ..settings import Settings
+from ..storage.base import Storage
 
 LOOK_AGAIN = 0.1  # seconds
 Note = Callable[[ModelStatus], None]
@@ -70,14 +71,19 @@ def given_settings(args: argparse.Namespace) -> Settings:
     )
 
 
-def ready_services(settings: Settings, note: Note = lambda _: None) -> Services:
+def ready_services(
+    settings: Settings, note: Note = lambda _: None, *, taught_by: Storage | None = None
+) -> Services:
     """The service's parts with the model in memory, and no store; whoever gets them closes them.
 
-    `note` hears every step of the model's way. Raises ModelFailed, and as `wiring.build`.
+    `taught_by`: the store that knows what was learnt. `note` hears every step of the model's way.
+    Raises ModelFailed, and as `wiring.build`.
     """
     from .. import wiring
 
-    services = wiring.build(replace(settings, storage="memory:", auto_prelabel=False))
+    services = wiring.build(
+        replace(settings, storage="memory:", auto_prelabel=False), taught_by=taught_by
+    )
     services.model.start()
     status = None
     try:

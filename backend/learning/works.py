@@ -43,6 +43,7 @@ from .records import Active, Changed, Gone, Kept, LeftOut, Records, Version
 logger = logging.getLogger(__name__)
 
 LEARN: Final = "learn"
+GONE: Final = "the project is not there"  # phase at the end
 REVISION: Final = 1  # of how versions are made; raise to have them made anew
 LONGEST_RUN: Final = 24 * 3600.0  # seconds; what a run has read is written by then, or never
 NEVER: Final = (BadRequest, ConfigError, ModelFailed, StudioRefused)  # trying again does not help
@@ -238,7 +239,7 @@ class _Run:
         examination = self._sit_down()
         if examination is None:
             self._records.forget_events()
-            return {"phase": "the project is not there"}
+            return {"phase": GONE}
         while True:
             changed, upto = self._records.unsettled()
             self._settle(self._tasks_of(changed), examination)

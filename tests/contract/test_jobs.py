@@ -12,6 +12,7 @@ from backend.jobs.book import BookRules, JobBook
 from backend.jobs.dramatiq_runner import DramatiqRunner
 from backend.jobs.embedded import EmbeddedRunner
 from backend.jobs.running import Pace
+from backend.jobs.several import SeveralRunners
 from backend.storage.base import Json, Key, Scope
 from backend.storage.memory import MemoryStorage
 
@@ -19,7 +20,7 @@ from ..doubles.away_storage import AwayStorage
 from ..doubles.redis_server import RedisServer
 from ..doubles.waiting import PATIENCE, Clock, until
 
-RUNNERS = ["embedded", "dramatiq"]
+RUNNERS = ["embedded", "dramatiq", "several"]
 HERE = Scope("http://here:8080", "12.5")
 QUICK = Pace(look=0.02, beat=0.01, write=0.001)
 
@@ -46,6 +47,9 @@ class Bench:
         runner: Runner
         if self.name == "embedded":
             runner = EmbeddedRunner(book, works, pace=pace)
+        elif self.name == "several":
+            other = EmbeddedRunner(book, {"other": work}, pace=pace)
+            runner = SeveralRunners(EmbeddedRunner(book, works, pace=pace), {"other": other})
         else:
             runner = DramatiqRunner(book, works, url=self._redis.url, pace=pace)
         self._runners.append(runner)
@@ -120,7 +124,7 @@ def test_a_runner_with_nothing_to_do_says_so_and_can_be_closed(bench: Bench):
     nothing = {"queued": 0, "running": 0, "waiting": 0}
     until(lambda: runner.facts()["open"] == nothing)
     facts = runner.facts()
-    assert facts["runner"] == bench.name
+    assert facts["runner"] == {"several": "embedded"}.get(bench.name, bench.name)
     assert (facts["at_work"], facts["waiting_for"], facts["store"]) == (None, None, "memory")
 
 

@@ -91,6 +91,7 @@ def test_every_known_variable_is_read(tmp_path: Path):
             "MAX_IMAGE_MEGAPIXELS": "12",
             "RESULT_CACHE_MB": "0",
             "STORAGE": "redis://:pw@store:6379/1",
+            "LEARNING_MOST_TASKS": "50",
             "STORAGE_BLOBS_MB": "5",
         }
     )
@@ -124,6 +125,7 @@ def test_every_known_variable_is_read(tmp_path: Path):
         result_cache_mb=0.0,
         state_cache_mb=12.0,
         storage="redis://:pw@store:6379/1",
+        learning_most_tasks=50,
         storage_blobs_mb=5.0,
     )
 
