@@ -24,6 +24,7 @@ COMMANDS = {
     "weights": "list, fetch and verify model weights",
     "prelabel": "write predictions for a whole project into Label Studio, or take them back",
     "learn": "learn from a project's corrections, look at what was learnt, or take it back",
+    "next": "find the pictures whose correction teaches most",
     "storage": "show what is kept between runs, or move it into another store",
     "doctor": "find out what is wrong between Label Studio, the service and the pictures",
     "preview": "see on a few tasks what pre-labelling a project would bring",

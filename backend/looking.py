@@ -240,6 +240,28 @@ class Looking:
                 controls=tuple(controls),
             )
 
+    def doubts(
+        self, picture: Picture, view: View, segmenters: Segmenters
+    ) -> dict[tuple[str, str], float]:
+        """How much of a picture may or may not be a label: control and result name -> the mean
+        over places of p (1 - p). Raises as `studied`; cheap, since nothing is refined."""
+        found: dict[tuple[str, str], float] = {}
+        glances: dict[ModelChoice, Float[Tensor, "h w embed"]] = {}
+        with failures_as_ours():
+            for one in view.wanted:
+                choice = choice_of(one)
+                segmenter = segmenters[choice]
+                if not is_taught(segmenter) or one.control.is_answer:
+                    continue
+                vocabulary = self._vocabulary(one, segmenter)
+                if choice not in glances:
+                    glances[choice] = segmenter.glance(picture.unpack())
+                told = cell_probabilities(glances[choice], vocabulary, segmenter.row_logits)
+                doubt = (told * (1 - told)).mean(dim=0).tolist()
+                for label, share in zip(one.sought, doubt, strict=False):  # last is none of them
+                    found[one.control.from_name, label.result_name] = share
+        return found
+
     def courses(self, plan: Plan, segmenters: Segmenters) -> tuple[Course, ...]:
         """What there is to learn, control by control. Raises as `result`."""
         found = []

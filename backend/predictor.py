@@ -233,17 +233,40 @@ class Predictor:
         return [self._studied(task, view, desk) for view in desk.plan.views(task)]
 
     def _studied(self, task: Task, view: View, desk: Desk) -> StudiedPicture:
-        hurry = Hurry(deadline=math.inf, budget=math.inf)
-        data = self._fetching.fetch(task, view.address, hurry)
-        digest = hashlib.sha256(data).hexdigest()
-        picture = Picture(
-            digest, view.page, lambda: self._pictures.decode(data, page=view.page), desk.scope
-        )
+        picture = self._picture(task, view, desk)
         ticket = self._device.submit(
-            ("study", digest, view.place, desk.plan.version),
+            ("study", picture.digest, view.place, desk.plan.version),
             lambda: self._looking.studied(picture, view, desk.segmenters),
         )
         return ticket.wait(A_DAY)
+
+    def _picture(self, task: Task, view: View, desk: Desk) -> Picture:
+        """A picture fetched, with no deadline. Raises CouldNotPredict."""
+        hurry = Hurry(deadline=math.inf, budget=math.inf)
+        data = self._fetching.fetch(task, view.address, hurry)
+        digest = hashlib.sha256(data).hexdigest()
+        return Picture(
+            digest, view.page, lambda: self._pictures.decode(data, page=view.page), desk.scope
+        )
+
+    def doubts(self, task: Task, desk: Desk) -> dict[tuple[str, str], float]:
+        """How much of a task's pictures may or may not be a label: control and result name ->
+        summed mean of p (1 - p); empty where no method can learn.
+
+        Raises CouldNotPredict, ConfigError, ModelFailed.
+        """
+        summed: dict[tuple[str, str], float] = {}
+        for view in desk.plan.views(task):
+            picture = self._picture(task, view, desk)
+            ticket = self._device.submit(
+                ("doubts", picture.digest, view.place, desk.plan.version),
+                lambda picture=picture, view=view: self._looking.doubts(  # type: ignore[misc]
+                    picture, view, desk.segmenters
+                ),
+            )
+            for name, share in ticket.wait(A_DAY).items():
+                summed[name] = summed.get(name, 0.0) + share
+        return summed
 
     def courses(self, desk: Desk) -> tuple[Course, ...]:
         """What there is to learn, control by control. Raises ConfigError, ModelFailed."""

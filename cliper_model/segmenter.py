@@ -412,6 +412,10 @@ class Learner(Segmenter, Protocol):
         """
         ...
 
+    def glance(self, image: Image) -> Float[Tensor, "h w embed"]:
+        """`cells` of a picture without all that only masks need, such as refinement."""
+        ...
+
     def row_logits(
         self, cells: Float[Tensor, "places embed"], vocabulary: Vocabulary
     ) -> Float[Tensor, "places rows"]:

@@ -279,6 +279,13 @@ class Tiled:
         """Of the look at the whole picture. Raises NotTaught where the method cannot learn."""
         return self._learner.cells(state.context if isinstance(state, TiledState) else state)
 
+    def glance(self, image: Image) -> Float[Tensor, "h w embed"]:
+        """At the whole picture."""
+        checked = rgb_array(image)
+        large = self.plan.is_large((checked.shape[0], checked.shape[1]))
+        small = tiles.shrink(checked, most_pixels=LOOK_PIXELS) if large else checked
+        return self._learner.glance(np.ascontiguousarray(small))
+
     def row_logits(
         self, cells: Float[Tensor, "places embed"], vocabulary: Vocabulary
     ) -> Float[Tensor, "places rows"]:

@@ -11,7 +11,7 @@ the words alone by more than chance would do.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -42,7 +42,6 @@ FLOOR: Final = 5.0  # places every label is taken to have at least, when rare on
 RARE: Final = 0.7  # power of how much there is of a label by which rare ones count more
 SURE: Final = 1.0  # standard errors by which it must be better
 LEAST_GAIN: Final = 0.5  # points of mIoU it must be better at least
-CUTS: Final = (0.0, 0.1, 0.2, 0.3, 0.4)  # probabilities a label may need to be painted
 FEWEST: Final = 5  # tasks
 WORD_TRUST: Final = (
     20.0  # places a word is taken to have been right in, as often as its label's best
@@ -54,7 +53,8 @@ NEVER: Final = -1e4  # logits of what takes no part
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What held-out tasks say of a lesson; mIoU in points, over places.
+    """What held-out tasks say of a lesson; mIoU in points, over places, where a label counts as
+    often as it was painted.
 
     better  whether masks are to change
     reason  one sentence for people
@@ -130,12 +130,13 @@ def learn(evidence: Sequence[Evidence], course: Course) -> Taught:
     place = _gathered(used, course, most=JUDGED_PLACES)
     count = FEWER_FOLDS if len(used) >= MANY else FOLDS
     folds = np.arange(len(used)) % min(count, len(used))
-    real = _real_quality(used, course)
-    chosen = _chosen(place, folds, real, course)
+    chosen = _chosen(place, folds, course)
     before, after = chosen.before, chosen.after
-    gain = 100 * (after.miou - before.miou)
-    noise = 100 * _noise(before, after)
-    better = gain >= LEAST_GAIN and gain > SURE * noise
+    gain = 100 * (after.usual - before.usual)
+    noise = 100 * _noise(before, after, _usual)
+    lost = 100 * (before.miou - after.miou)
+    doubt = 100 * _noise(before, after, _miou)
+    better = gain >= LEAST_GAIN and gain > SURE * noise and lost <= SURE * doubt
     quality = calibrate.quality(_judged(chosen, used, course, better=better))
     thresholds = _thresholds(chosen, used, course, better=better)
     everything = _gathered(used, course, most=MOST_PLACES)
@@ -147,10 +148,10 @@ def learn(evidence: Sequence[Evidence], course: Course) -> Taught:
         candidate=candidate,
         verdict=Verdict(
             better=better,
-            reason=_sentence(better, gain, noise, len(used)),
+            reason=_sentence(better, gain, noise, lost, len(used)),
             tasks=len(used),
-            before=100 * before.miou,
-            after=100 * after.miou,
+            before=100 * before.usual,
+            after=100 * after.usual,
             noise=noise,
             per_label={
                 name: (100 * float(before.each[number]), 100 * float(after.each[number]))
@@ -161,14 +162,16 @@ def learn(evidence: Sequence[Evidence], course: Course) -> Taught:
     )
 
 
-def _sentence(better: bool, gain: float, noise: float, tasks: int) -> str:
+def _sentence(better: bool, gain: float, noise: float, lost: float, tasks: int) -> str:
     about = f"on {tasks} corrected tasks, each judged by what the others teach, mIoU changes by"
     told = f"{about} {gain:+.1f} points with a noise of {noise:.1f}"
     if better:
         return f"switched on: {told}"
     if gain < LEAST_GAIN:
         return f"not switched on: {told}; it must rise by {LEAST_GAIN} at least"
-    return f"not switched on: {told}; that may be chance"
+    if gain <= SURE * noise:
+        return f"not switched on: {told}; that may be chance"
+    return f"not switched on: {told}, but labels painted seldom lose {lost:.1f} points"
 
 
 # -- places ---------------------------------------------------------------------------------
@@ -370,8 +373,15 @@ class _Tally:
     @property
     def miou(self) -> float:
         """Mean over the labels that somebody painted."""
-        painted = self.truth.sum(axis=0) > 0.5
+        painted = self.truth.sum(axis=0) > SEEN
         return float(self.each[painted].mean()) if painted.any() else 0.0
+
+    @property
+    def usual(self) -> float:
+        """The same, where a label counts as often as it was painted: of one painted in a single
+        task nothing can be said by the others."""
+        times = (self.truth > SEEN).sum(axis=0)
+        return float((self.each * times).sum() / times.sum()) if times.any() else 0.0
 
     def of_task(self, task: int) -> float:
         """Mean IoU over labels painted or predicted in one task; 1 where there are none."""
@@ -391,22 +401,15 @@ class _Chosen:
     place: _Place
 
 
-def _chosen(
-    place: _Place,
-    folds: Int[np.ndarray, " tasks"],
-    real: Float[np.ndarray, " tasks"],
-    course: Course,
-) -> _Chosen:
+def _chosen(place: _Place, folds: Int[np.ndarray, " tasks"], course: Course) -> _Chosen:
     """How to learn, by held-out tasks: as usual, unless another way is better by more than noise.
 
     The best of several noisy figures is too good to be true, and with few tasks often the wrong
-    one; so every other way must beat the usual one by its standard error. `real`: quality of the
-    whole model's masks by the words alone.
+    one; so every other way must beat the usual one by its standard error.
     """
     tasks = len(folds)
     alone = torch.softmax(places.outcome_logits(place.rows, course.vocabulary), dim=1)
-    cut = _cut(alone, place, real)
-    before = _tally(alone, place, tasks, cut=cut)
+    before = _tally(alone, place, tasks)
 
     def tried(ridge: float, words: bool) -> _Chosen:
         kept = torch.zeros_like(alone)
@@ -415,7 +418,7 @@ def _chosen(
             found = _fitted(place.only(~out), course, ridge=ridge, words=words)
             kept[torch.from_numpy(np.flatnonzero(out))] = found.logits(place.only(out), course)
         told = torch.softmax(kept, dim=1)
-        after = _tally(told, place, tasks, cut=cut)
+        after = _tally(told, place, tasks)
         return _Chosen(ridge, words, before, after, alone, told, place)
 
     best = tried(USUAL_RIDGE, False)
@@ -424,33 +427,14 @@ def _chosen(
         others.append((USUAL_RIDGE, True))
     for ridge, words in others:
         other = tried(ridge, words)
-        if other.after.miou - best.after.miou > _noise(best.after, other.after):
+        if _usual(other.after) - _usual(best.after) > _noise(best.after, other.after, _usual):
             best = other
     return best
 
 
-def _cut(
-    alone: Float[Tensor, "n outcomes"], place: _Place, real: Float[np.ndarray, " tasks"]
-) -> float:
-    """Which probability a label needs at a place, so that places do as well as real masks do.
-
-    The whole model paints nothing where it is not sure enough, by a rule of its own.
-    """
-
-    def error(cut: float) -> float:
-        tally = _tally(alone, place, len(real), cut=cut)
-        told = [tally.of_task(number) for number in range(len(real))]
-        return float(((np.array(told) - real) ** 2).mean())
-
-    return min(CUTS, key=error)
-
-
-def _tally(
-    probabilities: Float[Tensor, "n outcomes"], place: _Place, tasks: int, *, cut: float
-) -> _Tally:
+def _tally(probabilities: Float[Tensor, "n outcomes"], place: _Place, tasks: int) -> _Tally:
     labels = probabilities.shape[1] - 1
-    highest, winner = probabilities.max(dim=1)
-    won = functional.one_hot(winner, labels + 1)[:, :labels] * (highest >= cut)[:, None].float()
+    won = functional.one_hot(probabilities.argmax(dim=1), labels + 1)[:, :labels].float()
     truth, known = place.truth[:, :labels], place.truth.sum(dim=1, keepdim=True)
     index = torch.from_numpy(place.task)
 
@@ -460,11 +444,22 @@ def _tally(
     return _Tally(summed(won * truth), summed(won * known), summed(truth))
 
 
-def _noise(before: _Tally, after: _Tally) -> float:
+Measure = Callable[[_Tally], float]
+
+
+def _usual(tally: _Tally) -> float:
+    return tally.usual
+
+
+def _miou(tally: _Tally) -> float:
+    return tally.miou
+
+
+def _noise(before: _Tally, after: _Tally, measure: Measure) -> float:
     """Standard error of the gain, from leaving out one task at a time."""
     count = len(before.both)
     gains = np.array(
-        [after.without(task).miou - before.without(task).miou for task in range(count)]
+        [measure(after.without(task)) - measure(before.without(task)) for task in range(count)]
     )
     return float(np.sqrt((count - 1) / count * ((gains - gains.mean()) ** 2).sum()))
 

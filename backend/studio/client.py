@@ -105,6 +105,10 @@ class Studio:
         not StudioUncertain."""
         return self._ask("POST", path, again=again, **options)
 
+    def patch(self, path: str, **options: Any) -> Json:
+        """Raises StudioRefused, StudioAway."""
+        return self._ask("PATCH", path, again=True, **options)
+
     def _ask(self, method: str, path: str, *, again: bool, **options: Any) -> Json:
         deadline = self._clock() + self._patience.total
         pause, errors_500 = self._patience.first, 0

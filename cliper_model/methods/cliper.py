@@ -214,6 +214,12 @@ class Cliper(Method):
         state = own_state(state, CliperState)
         return places.mean_of_layers(state.patches).unflatten(0, state.grid_hw).float().cpu()
 
+    def glance(self, image: Image) -> Float[Tensor, "h w embed"]:
+        """CLIP once over the whole picture, neither windows nor diffusion."""
+        pixels, grid_hw = self._clip_input(image)
+        patches, _ = self.look(pixels)
+        return places.mean_of_layers(patches).unflatten(0, grid_hw).float().cpu()
+
     def row_logits(
         self, cells: Float[Tensor, "places embed"], vocabulary: Vocabulary
     ) -> Float[Tensor, "places rows"]:

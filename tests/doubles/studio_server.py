@@ -485,6 +485,12 @@ class StudioServer:
         self.views[number] = {"id": number, **call.body}
         return 201, self.views[number]
 
+    def _change_view(self, call: Call, number: int) -> tuple[int, Json]:
+        if number not in self.views:
+            return 404, {"detail": "No Tab matches the given query."}
+        self.views[number] |= call.body
+        return 200, self.views[number]
+
     def _export(self, call: Call, project: int) -> tuple[int, Json]:
         return 200, json.loads(self.export(project))
 
@@ -511,6 +517,7 @@ ROUTES: tuple[tuple[str, Route], ...] = (
     (r"POST /api/dm/actions/?", StudioServer._action),
     (r"GET /api/dm/views/?", StudioServer._views),
     (r"POST /api/dm/views/?", StudioServer._new_view),
+    (r"PATCH /api/dm/views/(\d+)/", StudioServer._change_view),
 )
 
 
