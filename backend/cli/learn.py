@@ -95,13 +95,13 @@ def _chosen(records: "Records", wanted: str) -> str:
         return ""
     versions = records.versions()
     if not wanted:
-        earlier = (one.digest for one in versions if one.state == RETIRED and one.digest)
+        earlier = (one.digest for one in versions if one.state == RETIRED)
         return next(earlier, "")
-    found = {one.digest for one in versions if one.digest and one.digest.startswith(wanted)}
+    found = {one.digest for one in versions if one.digest.startswith(wanted)}
     if len(found) != 1:
-        known = ", ".join(one.digest for one in versions if one.digest) or "none"
+        known = ", ".join(one.digest for one in versions) or "none"
         raise BadRequest(f"version {wanted!r} is none of this project's, which are: {known}")
-    return str(found.pop())
+    return found.pop()
 
 
 def _learn(asked: Any, studio: "LabelStudio", storage: "Storage", settings: Settings) -> None:
@@ -211,7 +211,6 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
             yield f"          task {one['task']}: {one['reason']}"
     for version in told["versions"][:NAMED]:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(version["when"]))
-        name = version["digest"] or "no change"
-        yield f"{when}  {name}  {version['state']}, from {version['tasks']} tasks"
+        yield f"{when}  {version['digest']}  {version['state']}, from {version['tasks']} tasks"
         for control, verdict in version["verdicts"].items():
             yield f"                  {control}: {verdict['reason']}"

@@ -169,14 +169,16 @@ class Active:
 class Version:
     """One outcome of learning.
 
-    digest     None: nothing was learnt that would be used
+    digest     of what was learnt
+    used       it was found to be better in something; else it stays as a candidate
     chosen     tasks it was learnt from
     when       seconds since 1970
     state      `ACTIVE`, `RETIRED` if it was, `CANDIDATE` if it never was
     verdicts   by control, see `fit.Verdict`
     """
 
-    digest: str | None
+    digest: str
+    used: bool
     made_from: str
     chosen: tuple[int, ...]
     when: float
@@ -337,10 +339,10 @@ class Records:
             return [one.to_json() for one in (version, *known[: MOST_VERSIONS - 1])]
 
         change(self._storage, self._place / "versions", changed)
-        used = {one.digest for one in self.versions()}
-        used |= {self.active()[0].digest, self.wishes().pinned}
-        for digest in {one.digest for one in gone} - used - {None}:
-            change(self._storage, self._place / "learned" / str(digest), lambda _: None)
+        needed = {one.digest for one in self.versions()}
+        needed |= {str(self.active()[0].digest), str(self.wishes().pinned)}
+        for digest in {one.digest for one in gone} - needed:
+            change(self._storage, self._place / "learned" / digest, lambda _: None)
 
     def name_states(self) -> None:
         """Say of every version what it is, by what is active."""
@@ -357,11 +359,9 @@ class Records:
 
 
 def _named(versions: Sequence[Version], active: Active) -> Iterator[Version]:
-    on = next((one for one in versions if one.made_from == active.made_from), None)
-    if on is None or on.digest != active.digest:  # pinned
-        on = next((one for one in versions if one.digest == active.digest), None)
-    if active.digest is None:
-        on = None
+    with_it = [one for one in versions if one.digest == active.digest]
+    on = next((one for one in with_it if one.made_from == active.made_from), None)
+    on = on or next(iter(with_it), None)
     for one in versions:
         was = one.state in (ACTIVE, RETIRED)
         yield replace(one, state=ACTIVE if one is on else RETIRED if was else CANDIDATE)

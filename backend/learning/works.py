@@ -74,7 +74,8 @@ class Examination(Protocol):
     def courses(self) -> Sequence[Course]: ...
 
     def stamp(self, annotations: Sequence[Json]) -> str | None:
-        """Of the annotation that counts, as `Evidence.stamp`; None: none does. Cheap."""
+        """Of the annotation that counts, its number included, as `Evidence.stamp`; None: none does.
+        Cheap."""
         ...
 
     def examine(self, task: Task, annotations: Sequence[Json]) -> Evidence | LeftOut | None:
@@ -371,10 +372,14 @@ class _Run:
             )
             if self._refined(kept, plan, examination):
                 continue
-            version = self._version(kept, plan, examination)
-            if version is None:
-                continue
-            active = Active(digest=version.digest, tasks=version.tasks, made_from=version.made_from)
+            made_from = fingerprint([kept[task] for task in plan.chosen], examination.courses)
+            active = Active(made_from=made_from)
+            if plan.chosen:
+                version = self._version(made_from, kept, plan, examination)
+                if version is None:
+                    continue
+                digest = version.digest if version.used else None
+                active = replace(active, digest=digest, tasks=version.tasks)
             if self._records.activate(active, expected=revision) and self._is_there(active):
                 self._records.name_states()
                 self._clear(states)
@@ -415,16 +420,17 @@ class _Run:
         self._settle(tasks, examination, anew=True)
 
     def _version(
-        self, kept: Mapping[int, Kept], plan: Curriculum, examination: Examination
+        self,
+        made_from: str,
+        kept: Mapping[int, Kept],
+        plan: Curriculum,
+        examination: Examination,
     ) -> Version | None:
         """What follows from the chosen tasks, made now unless it was before; None where evidence
         has changed meanwhile."""
-        made_from = fingerprint([kept[task] for task in plan.chosen], examination.courses)
         for known in self._records.versions():
             if known.made_from == made_from and self._is_there(known):
                 return known
-        if not plan.chosen:
-            return Version(digest=None, made_from=made_from, chosen=(), when=0.0, verdicts={})
         evidence = []
         for task in plan.chosen:
             self._handle.pause()
@@ -441,12 +447,16 @@ class _Run:
             self._tell(phase=f"learning {course.control} from {len(evidence)} tasks")
             taught[course.control] = self._learn(evidence, course)
         self._handle.pause()
-        lessons = {name: one.lesson for name, one in taught.items() if not one.lesson.is_empty}
-        learned = Learned(lessons=lessons) if lessons else None
-        if learned is not None:
-            self._records.keep(learned)
+        lessons = {name: one.lesson for name, one in taught.items()}
+        used = not all(lesson.is_empty for lesson in lessons.values())
+        if not used:
+            lessons = {name: one.candidate for name, one in taught.items()}
+        said = {name: lesson for name, lesson in lessons.items() if not lesson.is_empty}
+        learned = Learned(lessons=said)
+        self._records.keep(learned)
         version = Version(
-            digest=None if learned is None else learned.digest,
+            digest=learned.digest,
+            used=used,
             made_from=made_from,
             chosen=plan.chosen,
             when=self._clock(),

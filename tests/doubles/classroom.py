@@ -119,7 +119,11 @@ def evidence(task: int, annotation: int, says: int, model: str = "m") -> Evidenc
         models={"seg": model},
     )
     return Evidence(
-        task=task, annotation=annotation, stamp=f"{says}", weight=1.0, samples=(sample,)
+        task=task,
+        annotation=annotation,
+        stamp=f"{annotation}: {says}",
+        weight=1.0,
+        samples=(sample,),
     )
 
 
@@ -145,7 +149,7 @@ class StubExaminer:
 
     def stamp(self, annotations: Sequence[Any]) -> str | None:
         found = latest(annotations)
-        return None if found is None else f"{found['says']}"
+        return None if found is None else f"{found['id']}: {found['says']}"
 
     def examine(self, task: Task, annotations: Sequence[Any]) -> Evidence | LeftOut | None:
         assert isinstance(task.id, int)

@@ -53,6 +53,7 @@ def store(
             records.keep(learned(number))
             made = Version(
                 digest=learned(number).digest,
+                used=True,
                 made_from=f"{number}",
                 chosen=(1, 2, 3),
                 when=1000.0 * number,
