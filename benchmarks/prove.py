@@ -18,6 +18,7 @@ PROOFS = (
     ("whole_project", "a project of 2,000 tasks under kills and restarts; speed, memory, estimate"),
     ("many_tasks", "memory of a run, flat from 100 to 10,000 tasks"),
     ("learning", "what corrections teach, under one shift at a time, five seeds each"),
+    ("choosing", "how many pictures must be corrected when they are chosen"),
     ("submits", "what a learning run costs annotators who submit"),
     ("large_pictures", "a picture of 108 megapixels in tiles, its memory and its masks"),
     ("clicks", "clicks and boxes through a real Label Studio, in time and right"),

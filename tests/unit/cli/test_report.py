@@ -64,7 +64,8 @@ def test_a_project_is_read_through_the_api_with_what_was_learnt(tmp_path: Path, 
         storage = open_storage(f"sqlite:{tmp_path / 'store.sqlite'}", max_blob_bytes=1 << 20)
         Records(storage, Scope.of(server.url, str(number))).remember(
             Version(
-                digest=None,
+                digest="abc",
+                used=False,
                 made_from="x",
                 chosen=(task,),
                 when=0.0,
