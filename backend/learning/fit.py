@@ -47,6 +47,7 @@ WORD_TRUST: Final = (
     20.0  # places a word is taken to have been right in, as often as its label's best
 )
 MOST_LOST: Final = 4.0  # logits a word can lose
+LEAST_QUALITY: Final = 0.01  # mean IoU of places that anything can be compared with
 SEEN: Final = 0.5  # places of a label that make it known
 NEVER: Final = -1e4  # logits of what takes no part
 
@@ -472,14 +473,16 @@ def _judged(
 ) -> list[calibrate.Judged]:
     """Signals and quality of every task, by what the other tasks teach.
 
-    Places know nothing of refinement: that the real masks are better than places, they are taken
-    to be by as much as they were without corrections.
+    Places know nothing of refinement: real masks are taken to be better than places by the factor
+    they were better by without corrections.
     """
     count = len(used)
     coarse = np.array([chosen.before.of_task(number) for number in range(count)])
     real = _real_quality(used, course)
     tally, told = (chosen.after, chosen.held_out) if better else (chosen.before, chosen.base)
-    expected = [tally.of_task(number) for number in range(count)] + (real - coarse).mean()
+    usual = float(coarse.mean())
+    finer = float(real.mean()) / usual if usual > LEAST_QUALITY else 1.0
+    expected = finer * np.array([tally.of_task(number) for number in range(count)])
     found = []
     for number, (one, samples) in enumerate(used):
         known = [sample.before[course.control].agreement for sample in samples]
