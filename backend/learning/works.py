@@ -23,6 +23,7 @@ from ..errors import (
     CouldNotPredict,
     ModelFailed,
     ModelLoading,
+    ServiceError,
     StudioRefused,
 )
 from ..jobs.base import Handle, Hopeless, Works
@@ -343,6 +344,12 @@ class _Run:
             said = examination.examine(task, annotations)
         except (CouldNotPredict, BadMask) as error:  # as when the picture is gone
             said = LeftOut(task=int(task.id or 0), reason=str(error))
+        except (ServiceError, Hopeless):  # everybody's trouble
+            raise
+        except Exception as error:  # one task's; the others are not to suffer from it
+            logger.exception("task %s cannot be learnt from", task.id)
+            kind = type(error).__name__
+            said = LeftOut(task=int(task.id or 0), reason=f"it could not be looked at ({kind})")
         if isinstance(said, LeftOut):
             logger.info("task %s teaches nothing: %s", task.id, said.reason)
             return replace(said, annotations=tuple(sorted(int(one["id"]) for one in annotations)))

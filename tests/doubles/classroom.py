@@ -27,7 +27,7 @@ from cliper_model.segmenter import Vocabulary
 
 SCOPE = Scope("http://ls.example:80", "7")
 CONFIG = "<View/>"
-NOTHING, NO_PICTURE, MEANS_NOTHING = 0, -1, -2  # what annotations say besides
+NOTHING, NO_PICTURE, MEANS_NOTHING, STUMBLES = 0, -1, -2, -3  # what annotations say besides
 MOST_WHOLE = 6
 
 
@@ -159,6 +159,8 @@ class StubExaminer:
             return None
         if found["says"] == NO_PICTURE:
             raise ImageMissing("a picture that is gone")
+        if found["says"] == STUMBLES:
+            raise ZeroDivisionError("a secret")
         if found["says"] == MEANS_NOTHING:
             return LeftOut(task=task.id, reason="it means nothing")
         return evidence(task.id, found["id"], found["says"], self.model)

@@ -25,6 +25,7 @@ from ....doubles.classroom import (
     NO_PICTURE,
     NOTHING,
     SCOPE,
+    STUMBLES,
     Classroom,
     StubExaminer,
     evidence,
@@ -408,6 +409,17 @@ def test_a_picture_that_is_gone_leaves_its_task_out_with_the_reason(
     assert "a picture that is gone" in states[5].reason
     assert states[6] == LeftOut(task=6, reason="it means nothing", annotations=(106,))
     assert isinstance(states[7], Gone)
+
+
+def test_a_task_nobody_foresaw_loses_only_itself(storage: MemoryStorage, room: Classroom):
+    submit(room, storage, [1, 2])
+    submit(room, storage, [3], says=STUMBLES)
+
+    told = run(storage, room)
+
+    assert (told["kept"], told["left_out"]) == (2, 1)
+    (left,) = (one for one in Records(storage, SCOPE).states() if isinstance(one, LeftOut))
+    assert left.reason == "it could not be looked at (ZeroDivisionError)"
 
 
 def test_what_was_left_out_is_looked_at_again_when_any_of_its_annotations_goes(
