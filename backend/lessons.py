@@ -45,7 +45,7 @@ class Lesson:
     model       whose logits these are, see `model_of`
     labels      result names of labels that were seen, in the order of `weights` and `bias`
     rest        whether places without any label were seen
-    others      what labels that were not seen lose
+    others      what is added to the logits of labels that were asked for and never painted
     weights     `[labels + 1, embed]`, last what speaks for no label; empty: masks as before
     bias        `[labels + 1]`
     words       label -> word -> what its logit loses; `BEHIND` for background words
@@ -57,7 +57,7 @@ class Lesson:
     model: str
     labels: tuple[str, ...] = ()
     rest: bool = True
-    others: float = 0.0
+    others: Mapping[str, float] = field(default_factory=dict)
     weights: Float[np.ndarray, "outcomes embed"] = field(
         default_factory=lambda: np.zeros((0, 0), np.float16)
     )
@@ -71,7 +71,7 @@ class Lesson:
             "model": self.model,
             "labels": list(self.labels),
             "rest": self.rest,
-            "others": self.others,
+            "others": dict(self.others),
             "embed": self.weights.shape[1],
             "weights": _to_text(self.weights),
             "bias": _to_text(self.bias),
@@ -138,7 +138,9 @@ class Lesson:
             bias=torch.from_numpy(bias),
             taught=torch.from_numpy(taught),
             word_bias=torch.tensor(lost, dtype=torch.float32),
-            others=self.others,
+            others=torch.tensor(
+                [*(self.others.get(name, 0.0) for name in result_names), 0.0], dtype=torch.float32
+            ),
         )
 
 

@@ -215,6 +215,8 @@ class Looking:
                 segmenter = segmenters[choice_of(one)]
                 if not is_taught(segmenter) or one.control.is_answer:
                     continue
+                if one.control.labels_key is not None:
+                    continue  # every task has its own labels
                 if controls and controls[0].choice != choice_of(one):
                     continue  # evidence holds what one model saw
                 look = look or self._look(picture, choice_of(one), segmenter, keep=False)
@@ -230,6 +232,7 @@ class Looking:
                         segmentation=decide(scores, for_masks(decision, scores, look.size_hw)),
                         agreement=scores.agreement,
                         choice=choice_of(one),
+                        taken=one.taken,
                     )
                 )
             return StudiedPicture(

@@ -225,12 +225,12 @@ class Predictor:
         """
         return self._desk(config, options.read_extra(extra_params), project)
 
-    def study(self, task: Task, desk: Desk) -> list[StudiedPicture]:
-        """What learning needs to know of a task's pictures, at a desk without corrections.
+    def study(self, task: Task, desk: Desk, *, most: int = 4) -> list[StudiedPicture]:
+        """What learning needs to know of a task's first pictures, at a desk without corrections.
 
         Raises CouldNotPredict, ConfigError, ModelFailed.
         """
-        return [self._studied(task, view, desk) for view in desk.plan.views(task)]
+        return [self._studied(task, view, desk) for view in desk.plan.views(task)[:most]]
 
     def _studied(self, task: Task, view: View, desk: Desk) -> StudiedPicture:
         picture = self._picture(task, view, desk)

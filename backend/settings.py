@@ -61,7 +61,7 @@ class Settings:
     result_cache_mb: float = 64.0  # megabytes of finished results kept in memory
     state_cache_mb: float = 256.0  # megabytes of looks at pictures kept, for clicks and new words
 
-    learning_most_tasks: int = 500  # whose evidence is kept whole: 64 KiB each, so 32 MB
+    learning_most_tasks: int = 500  # whose evidence is kept whole: 64 KiB each, 43 MB as stored
     auto_prelabel: bool = False  # a job finishes what a request had no time for
     storage: str = "memory:"  # address of the store; the environment's default is a file
     storage_blobs_mb: float = 512.0  # megabytes of what the store may forget and make again

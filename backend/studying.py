@@ -32,6 +32,7 @@ class Studied:
     segmentation  as predicted, at the size of the picture or of large pictures' masks
     agreement     see `Scores.agreement`
     choice        which of the service's models
+    taken         names that another control writes
     """
 
     control: str
@@ -41,6 +42,7 @@ class Studied:
     segmentation: Segmentation
     agreement: float | None
     choice: ModelChoice = ModelChoice()  # noqa: RUF009  # a frozen value
+    taken: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

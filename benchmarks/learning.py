@@ -203,9 +203,14 @@ class Bench:
 
     def prototypes(self, evidence: Sequence[Evidence]) -> Vocabulary:
         """Text rows of corrected labels replaced by mean features."""
-        place = self._places(evidence)
-        mass = place.truth.sum(dim=0)[: len(self.labels)]
-        means = place.truth[:, : len(self.labels)].T @ place.features
+        count = len(self.labels)
+        mass, sums = torch.zeros(count), torch.zeros(count, self.vocabulary.rows.shape[1])
+        for one in evidence:
+            for sample in one.samples:
+                truth = torch.from_numpy(fit._outcomes(sample, self.course))[:, :count]
+                mass += truth.sum(dim=0)
+                sums += truth.T @ torch.from_numpy(sample.cells.values)
+        means = sums / mass.clamp(min=fit.SEEN)[:, None]
         rows = self.vocabulary.rows.clone()
         seen = mass > fit.SEEN
         rows[: len(self.labels)][seen] = torch.nn.functional.normalize(means[seen], dim=-1)
@@ -221,6 +226,7 @@ class Bench:
                 weights=found.weights,
                 bias=found.bias,
                 taught=torch.ones_like(found.taught),
+                others=torch.zeros_like(found.bias),
                 word_bias=found.word_bias,
             ),
         )

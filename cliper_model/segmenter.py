@@ -72,7 +72,8 @@ class Correction:
     bias       the same order
     taught     of whom something is known, the same order: they share out anew what they claim
                together by the words, so that labels nobody painted yet are not taken away
-    others     what those lose nevertheless, since they are rarer than the words say
+    others     added to those of whom nothing is known, the same order: what words overstate
+    common     mean of the whole picture's features, where a look shows only a part of it
     word_bias  per text row, before synonyms are folded: 0 leaves a word alone, less mistrusts it
 
     In units of logits, so the numbers belong to one method and one preset.
@@ -82,7 +83,8 @@ class Correction:
     bias: Float[Tensor, " outcomes"]
     taught: Bool[Tensor, " outcomes"]
     word_bias: Float[Tensor, " rows"]
-    others: float = 0.0
+    others: Float[Tensor, " outcomes"]
+    common: Float[Tensor, " embed"] | None = None
 
     def bonus(self, cells: Float[Tensor, "*places embed"]) -> Float[Tensor, "*places outcomes"]:
         """What every place adds to every outcome."""

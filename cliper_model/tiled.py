@@ -343,6 +343,10 @@ class Tiled:
         if not state.tiles:
             return replace(self.inner.score(state.context, vocabulary), size_hw=state.size_hw)
         share = self.plan.context
+        if vocabulary.correction is not None:
+            common = self.cells(state).flatten(0, 1).mean(dim=0)
+            correction = replace(vocabulary.correction, common=common)
+            vocabulary = replace(vocabulary, correction=correction)
         seen = self.inner.score(state.tiles[0], vocabulary)
         blends = {name: _blend(state, values) for name, values in _values(seen).items()}
         for number, tile in enumerate(state.tiles):

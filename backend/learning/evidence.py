@@ -142,17 +142,19 @@ class Evidence:
             "weight": self.weight,
             "samples": [_written(sample, put) for sample in self.samples],
         }
-        text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+        told = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        text = told.encode()
         body = b"".join(array.tobytes() for array in arrays)
-        return struct.pack("<I", len(text)) + text + zlib.compress(body, 6)
+        return struct.pack("<I", len(text)) + zlib.compress(text + body, 6)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Raises ValueError for what is no evidence of this format."""
         try:
             (length,) = struct.unpack_from("<I", data)
-            header = json.loads(data[4 : 4 + length])
-            body = memoryview(zlib.decompress(data[4 + length :]))
+            whole = memoryview(zlib.decompress(data[4:]))
+            header = json.loads(bytes(whole[:length]))
+            body = whole[length:]
         except (struct.error, ValueError, zlib.error) as error:
             raise ValueError("this is no evidence") from error
         if header.get("format") != FORMAT:

@@ -48,6 +48,7 @@ WORD_TRUST: Final = (
 )
 MOST_LOST: Final = 4.0  # logits a word can lose
 LEAST_QUALITY: Final = 0.01  # mean IoU of places that anything can be compared with
+OFTEN: Final = 0.5  # share of tasks that asked for a label, so that its absence means something
 SEEN: Final = 0.5  # places of a label that make it known
 NEVER: Final = -1e4  # logits of what takes no part
 
@@ -86,6 +87,7 @@ class _Place:
     features: Float[Tensor, "n embed"]
     rows: Float[Tensor, "n rows"]  # logits of words
     truth: Float[Tensor, "n outcomes"]  # share of every label and of none; less than 1: unknown
+    asked: Bool[Tensor, "tasks outcomes"]  # which labels people had before them
     task: Int[np.ndarray, " n"]  # number in the list of tasks
     weight: Float[Tensor, " n"]
 
@@ -95,6 +97,7 @@ class _Place:
             self.features[index],
             self.rows[index],
             self.truth[index],
+            self.asked,
             self.task[chosen],
             self.weight[index],
         )
@@ -106,7 +109,7 @@ class _Found:
     bias: Float[Tensor, " outcomes"]
     taught: Bool[Tensor, " outcomes"]
     word_bias: Float[Tensor, " words"]
-    others: float
+    others: Float[Tensor, " outcomes"]
 
     def logits(self, place: _Place, course: Course) -> Float[Tensor, "n outcomes"]:
         base = places.outcome_logits(place.rows, course.vocabulary, word_bias=self.word_bias)
@@ -145,7 +148,7 @@ def learn(evidence: Sequence[Evidence], course: Course) -> Taught:
     lesson = _lesson(found, course)
     candidate = replace(lesson, thresholds=thresholds, quality=quality)
     return Taught(
-        lesson=candidate if better else replace(nothing, thresholds=thresholds, quality=quality),
+        lesson=candidate if better else replace(nothing, quality=quality),
         candidate=candidate,
         verdict=Verdict(
             better=better,
@@ -200,33 +203,47 @@ def _gathered(
     total = sum(len(sample.cells.left) for _, samples in used for sample in samples)
     stride = max(1, math.ceil(total / most))
     features, rows, truth, task, weight = [], [], [], [], []
+    asked = torch.zeros(len(used), len(course.names) + 1, dtype=torch.bool)
     for number, (one, samples) in enumerate(used):
         for sample in samples:
-            kept = slice(number % stride, None, stride)
+            step = min(stride, len(sample.cells.left))  # a place of every picture at least
+            kept = slice(number % step, None, step)
+            known = set(sample.truths[course.control].asked)
+            asked[number, :-1] |= torch.tensor([name in known for name in course.names])
             values = torch.from_numpy(sample.cells.values)
-            features.append(places.standing_out(values)[kept])
+            features.append(places.standing_out(values)[kept].clone())
             values = values[kept]
             rows.append(course.logits(values, course.vocabulary))
-            truth.append(torch.from_numpy(_outcomes(sample, course)[kept]))
+            truth.append(torch.from_numpy(_outcomes(sample, course)[kept].copy()))
             task.append(np.full(len(values), number))
             weight.append(torch.full((len(values),), float(one.weight)))
     return _Place(
         torch.cat(features),
         torch.cat(rows),
         torch.cat(truth),
+        asked,
         np.concatenate(task),
         torch.cat(weight),
     )
 
 
 def _outcomes(sample: Sample, course: Course) -> Float[np.ndarray, "places outcomes"]:
-    """Share of every label of today and of none. Labels of yesterday are none of these."""
+    """Share of every label of today and of none.
+
+    Of places of a label that has left the config nothing is known: it may have another name now.
+    What was painted but never asked for, such as a label for the rest, is none of these.
+    """
     truth = sample.truths[course.control]
     shares = np.zeros((len(sample.cells.left), len(course.names) + 1), np.float32)
     places_of = {name: number for number, name in enumerate(course.names)}
+    gone = np.zeros((len(shares), 1), np.float32)
     for label, covered in zip(truth.labels, truth.shares, strict=True):
-        shares[:, places_of.get(label, len(course.names))] += covered / np.float32(WHOLE)
-    over = shares.sum(axis=1, keepdims=True)
+        share = covered / np.float32(WHOLE)
+        if label in places_of or label not in truth.asked:
+            shares[:, places_of.get(label, len(course.names))] += share
+        else:
+            gone[:, 0] += share
+    over = shares.sum(axis=1, keepdims=True) + gone
     shares /= np.maximum(over, 1.0)  # masks may overlap
     if truth.rest:
         shares[:, -1] += np.maximum(1.0 - over[:, 0], 0.0)
@@ -281,21 +298,24 @@ def _fitted(
 
 def _others(
     place: _Place, base: Float[Tensor, "n outcomes"], taught: Bool[Tensor, " outcomes"]
-) -> float:
-    """What labels nobody painted yet lose: as much as words overstate them.
+) -> Float[Tensor, " outcomes"]:
+    """What labels nobody painted yet lose: as much as words overstate them. Those that are new in
+    the config lose nothing: nobody could paint them.
 
     How much of the next picture will be theirs is estimated as Good and Turing did: by how much of
     the pictures so far belongs to labels that were painted in one task only.
     """
-    if bool(taught.all()):
-        return 0.0
+    lost = torch.zeros(base.shape[1])
     index = torch.from_numpy(place.task)
-    tasks = int(place.task.max()) + 1
-    areas = torch.zeros(tasks, base.shape[1]).index_add_(0, index, place.truth)[:, :-1]
+    never = ~taught & (place.asked[index.unique()].float().mean(dim=0) > OFTEN)
+    if not bool(never.any()):
+        return lost
+    areas = torch.zeros(len(place.asked), base.shape[1]).index_add_(0, index, place.truth)[:, :-1]
     once = (areas > SEEN).sum(dim=0) == 1
     share = max(float(areas[:, once].sum()), 1.0) / max(float(place.truth.sum()), 1.0)
-    claimed = float(torch.softmax(base, dim=1)[:, ~taught].sum(dim=1).mean())
-    return min(0.0, math.log(share / max(claimed, 1e-9)))
+    claimed = float(torch.softmax(base, dim=1)[:, never].sum(dim=1).mean())
+    lost[never] = min(0.0, math.log(share / max(claimed, 1e-9)))
+    return lost
 
 
 def _mistrust(place: _Place, course: Course) -> Float[Tensor, " words"]:
@@ -341,7 +361,11 @@ def _lesson(found: _Found, course: Course) -> Lesson:
         model=course.model,
         labels=tuple(name for name, seen in zip(course.names, known, strict=True) if seen),
         rest=bool(found.taught[-1]),
-        others=round(found.others, 3),
+        others={
+            name: round(lost, 3)
+            for name, lost in zip(course.names, found.others.tolist(), strict=False)
+            if lost
+        },
         weights=found.weights.numpy().astype(np.float16)[kept],
         bias=found.bias.numpy().astype(np.float16)[kept],
         words=words,

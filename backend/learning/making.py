@@ -59,8 +59,15 @@ def evidence_of(
     Of a task with many pictures the first that say something count. Raises BadMask.
     """
     number = int(task.id or 0)
-    if not any(picture.controls for picture in pictures):
-        return LeftOut(task=number, reason="the method of its controls cannot learn; use cliper")
+    pictures = [picture for picture in pictures if picture.controls]
+    if not pictures:
+        return LeftOut(
+            task=number,
+            reason="none of its controls can learn: that takes the method cliper, and labels that "
+            "stand in the config",
+        )
+    if not all(np.isfinite(picture.cells).all() for picture in pictures):
+        return LeftOut(task=number, reason="the model gave no finite numbers for its picture")
     told = [_Picture(number, picture, counts) for picture in pictures]
     told = [one for one in told if one.truths][:MOST_SAMPLES]
     if not told:
@@ -85,8 +92,8 @@ def evidence_of(
             room = max(SMALLEST, int(room * SHRINK))
         elif len(told) > 1:
             told.pop()
-        else:
-            told[0].drop_smallest_label()
+        elif not told[0].drop_smallest_label():
+            return LeftOut(task=number, reason="it has more labels than a record can hold")
 
 
 class _Picture:
@@ -150,8 +157,10 @@ class _Picture:
             models=self._models,
         )
 
-    def drop_smallest_label(self) -> None:
-        """Of the control with the most; its places count as none of the labels then."""
+    def drop_smallest_label(self) -> bool:
+        """Of the control with the most, of which nothing is known then; False without any."""
+        if not any(truth.labels for truth in self.truths.values()):
+            return False
         name = max(self.truths, key=lambda one: len(self.truths[one].labels))
         truth, before = self.truths[name], self._before[name]
         least = {
@@ -159,8 +168,13 @@ class _Picture:
         }
         self._before[name] = replace(before, presence=least)
         self.truths[name] = replace(
-            truth, labels=truth.labels[:-1], shares=truth.shares[:-1], asked=truth.labels[:-1]
+            truth,
+            labels=truth.labels[:-1],
+            shares=truth.shares[:-1],
+            asked=truth.labels[:-1],
+            rest=False,
         )
+        return True
 
     def _pooled(self) -> Float[np.ndarray, "places embed"]:
         cells = self._picture.cells
@@ -180,6 +194,7 @@ class _Against:
 
     def __init__(self, one: Studied) -> None:
         self._names, self._ours = one.names, one.segmentation
+        self._taken = one.taken
         self._ious: dict[str, float] = {}
 
     def add(self, name: str, mask: Mask) -> None:
@@ -198,7 +213,7 @@ class _Against:
         predicted = [
             name
             for name, area in zip(self._names, areas, strict=True)
-            if area and name not in self._ious
+            if area and name not in self._ious and name not in self._taken
         ]
         ious = [*self._ious.values(), *([0.0] * len(predicted))]
         return float(np.mean(ious)) if ious else 1.0

@@ -23,8 +23,10 @@ from ..errors import (
     CouldNotPredict,
     ModelFailed,
     ModelLoading,
+    OutOfMemory,
     ServiceError,
     StudioRefused,
+    is_passing,
 )
 from ..jobs.base import Handle, Hopeless, Works
 from ..jobs.desk import JobKind
@@ -330,19 +332,34 @@ class _Run:
             elif listed is None or not annotations:
                 written = self._records.settle(Gone(task=task, when=self._clock()), seen)
             else:
-                said = self._examined(listed.task, annotations, examination)
-                written = self._records.settle(
-                    Gone(task=task, when=self._clock()) if said is None else said, seen
-                )
+                said = self._examined(listed.task, annotations, examination, known)
+                if isinstance(said, Kept):
+                    written = self._records.again(seen)
+                else:
+                    gone = Gone(task=task, when=self._clock())
+                    written = self._records.settle(gone if said is None else said, seen)
             if written:
                 return
 
     def _examined(
-        self, task: Task, annotations: Sequence[Json], examination: Examination
-    ) -> Evidence | LeftOut | None:
+        self, task: Task, annotations: Sequence[Json], examination: Examination, known: object
+    ) -> Evidence | LeftOut | Kept | None:
+        """What the task says; `known`, where it is about the same annotation and the picture cannot
+        be had for a while."""
+        said: Evidence | LeftOut | None
         try:
             said = examination.examine(task, annotations)
         except (CouldNotPredict, BadMask) as error:  # as when the picture is gone
+            for_a_while = isinstance(error, OutOfMemory) or (
+                isinstance(error, CouldNotPredict) and is_passing(error)
+            )
+            if (
+                for_a_while
+                and isinstance(known, Kept)
+                and known.stamp == examination.stamp(annotations)
+            ):
+                logger.warning("task %s is looked at another time: %s", task.id, error)
+                return known
             said = LeftOut(task=int(task.id or 0), reason=str(error))
         except (ServiceError, Hopeless):  # everybody's trouble
             raise

@@ -262,6 +262,10 @@ class Cliper(Method):
             rows = torch.cat([rows, vocabulary.mean_row[None]])
 
         learnt = vocabulary.correction
+        common = None
+        if learnt is not None:  # of the whole picture, for its windows too
+            own = places.mean_of_layers(state.patches).mean(dim=0)
+            common = own if learnt.common is None else learnt.common
 
         def logits_of(
             patches: Float[Tensor, "layers patches embed"],
@@ -272,7 +276,7 @@ class Cliper(Method):
             folded = classify.fold_synonyms(logits, row_class=vocabulary.row_class, classes=classes)
             if learnt is None:
                 return folded
-            bonus = learnt.bonus(places.standing_out(places.mean_of_layers(patches)))
+            bonus = learnt.bonus(places.standing_out(places.mean_of_layers(patches), common))
             return places.corrected(folded, bonus, learnt.taught, others=learnt.others)
 
         whole = classify.probabilities(

@@ -26,13 +26,17 @@ def mean_of_layers(
     return functional.normalize(patches, dim=-1).mean(dim=0)
 
 
-def standing_out(cells: Float[Tensor, "places embed"]) -> Float[Tensor, "places embed"]:
+def standing_out(
+    cells: Float[Tensor, "places embed"], common: Float[Tensor, " embed"] | None = None
+) -> Float[Tensor, "places embed"]:
     """Features with less of what a whole picture has in common, such as its light.
 
     Corrections are learnt and applied on these, so that they carry over to pictures in another
-    light; words are compared with features as they are.
+    light; words are compared with features as they are. `common`: mean of the whole picture, where
+    these are only some of its places.
     """
-    return cells - COMMON * cells.mean(dim=0)
+    mean = cells.mean(dim=0) if common is None else common.to(cells.device)
+    return cells - COMMON * mean
 
 
 def trust_words(
@@ -49,7 +53,7 @@ def corrected(
     bonus: Float[Tensor, "*places outcomes"],
     taught: Bool[Tensor, " outcomes"],
     *,
-    others: float,
+    others: Float[Tensor, " outcomes"],
 ) -> Float[Tensor, "*places channels"]:
     """Logits with what was learnt: channels of taught outcomes share anew what they have together.
 
@@ -63,7 +67,7 @@ def corrected(
         return logits
     moved = logits + bonus[..., owner]
     excess = _together(moved, shares) - _together(logits, shares)
-    return torch.where(shares, moved - excess, logits + others)
+    return torch.where(shares, moved - excess, logits + others.to(logits.device)[owner])
 
 
 def _together(

@@ -30,6 +30,7 @@ def correction(labels: int, rows: int, embed: int, **changes: Any) -> Correction
         "bias": torch.zeros(labels + 1),
         "taught": torch.ones(labels + 1, dtype=torch.bool),
         "word_bias": torch.zeros(rows),
+        "others": torch.zeros(labels + 1),
     }
     return Correction(**{**values, **changes})
 
@@ -40,7 +41,9 @@ def test_taught_labels_share_anew_what_they_have_and_others_keep_theirs() -> Non
     taught = torch.tensor([True, True, False, False])
 
     before = logits.softmax(-1)[0]
-    after = places.corrected(logits, bonus, taught, others=0.0).softmax(-1)[0]
+    after = places.corrected(logits, bonus, taught, others=torch.zeros(bonus.shape[1])).softmax(-1)[
+        0
+    ]
 
     torch.testing.assert_close(after[2:], before[2:])
     torch.testing.assert_close(after[:2].sum(), before[:2].sum())
@@ -51,7 +54,9 @@ def test_labels_nobody_painted_lose_what_words_overstate() -> None:
     logits = torch.zeros(1, 3)
     taught = torch.tensor([True, False, True])
 
-    after = places.corrected(logits, torch.zeros(1, 3), taught, others=-2.0)
+    after = places.corrected(
+        logits, torch.zeros(1, 3), taught, others=torch.tensor([0.0, -2.0, 0.0])
+    )
 
     torch.testing.assert_close(after, torch.tensor([[0.0, -2.0, 0.0]]))
 
@@ -60,7 +65,9 @@ def test_every_channel_behind_the_labels_gets_what_was_learnt_of_none() -> None:
     logits = torch.zeros(1, 4)  # one label, three channels for everything else
     bonus = torch.tensor([[0.0, 2.0]])
 
-    after = places.corrected(logits, bonus, torch.tensor([True, True]), others=0.0)[0]
+    after = places.corrected(
+        logits, bonus, torch.tensor([True, True]), others=torch.zeros(bonus.shape[1])
+    )[0]
 
     torch.testing.assert_close(after[1:] - after[0], torch.full((3,), 2.0))
 
@@ -70,7 +77,7 @@ def test_with_nobody_taught_nothing_changes() -> None:
 
     nobody = torch.zeros(3, dtype=torch.bool)
 
-    after = places.corrected(logits, torch.ones(5, 3), nobody, others=-1.0)
+    after = places.corrected(logits, torch.ones(5, 3), nobody, others=-torch.ones(3))
 
     torch.testing.assert_close(after, logits)
 
@@ -178,3 +185,13 @@ def test_a_large_picture_is_learnt_from_as_a_whole(picture: Any) -> None:
 
     assert isinstance(tiled, Learner)
     assert tiled.cells(state).shape == tiled.cells(ours.observe(picture(300, 200))).shape
+
+
+def test_a_part_of_a_picture_stands_out_from_the_whole() -> None:
+    whole = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
+    common = whole.mean(dim=0)
+
+    part = places.standing_out(whole[:1], common)
+
+    torch.testing.assert_close(part, places.standing_out(whole)[:1])
+    assert not torch.equal(part, places.standing_out(whole[:1]))

@@ -150,6 +150,37 @@ def test_a_label_nobody_painted_yet_keeps_what_its_word_says() -> None:
     assert asked.taught.tolist() == [True, True, False, True]
 
 
+def test_a_label_that_is_new_in_the_config_loses_nothing() -> None:
+    """Tasks were corrected when there was no fox to paint."""
+    two = [task(number, labels=NAMES[:2], looks=(4, 5)) for number in range(6)]
+
+    assert fit.learn(two, course()).candidate.others == {}
+
+
+def test_a_label_that_was_there_and_never_painted_loses_what_words_overstate() -> None:
+    def asked_for_all(one: Evidence) -> Evidence:
+        sample = one.samples[0]
+        truth = replace(sample.truths["label"], asked=NAMES)
+        return replace(one, samples=(replace(sample, truths={"label": truth}),))
+
+    two = [task(number, labels=NAMES[:2], looks=(4, 2)) for number in range(6)]
+
+    known = fit.learn([asked_for_all(one) for one in two], course())
+
+    assert set(known.candidate.others) == {"fox"}
+    assert known.candidate.others["fox"] < -1
+
+
+def test_of_places_of_a_label_that_left_nothing_is_known() -> None:
+    (_, (sample,)), *_ = fit._usable([task(0)], course(("cat", "dog")))
+
+    told = fit._outcomes(sample, course(("cat", "dog")))
+
+    fox = sample.truths["label"].shares[2] > 0
+    assert told[fox].sum() == 0
+    assert told[~fox].sum(axis=1).min() == 1
+
+
 def test_evidence_of_another_model_is_passed_over() -> None:
     tasks = [task(number, looks=(4, 5, 6)) for number in range(8)]
 
@@ -158,7 +189,7 @@ def test_evidence_of_another_model_is_passed_over() -> None:
     assert known.verdict.tasks == 0
 
 
-def test_a_label_that_left_the_config_is_none_of_todays() -> None:
+def test_a_label_that_left_the_config_is_no_more_learnt() -> None:
     tasks = [task(number, looks=(4, 5, 6)) for number in range(8)]
 
     known = fit.learn(tasks, course(("cat", "dog")))
@@ -197,7 +228,7 @@ def test_mistrusted_words_are_written_under_their_label_or_behind() -> None:
         bias=torch.zeros(4),
         taught=torch.ones(4, dtype=torch.bool),
         word_bias=torch.tensor([0.0, -1.0, 0.0, 0.0, 0.0, 0.0, -0.5]),
-        others=-0.25,
+        others=torch.zeros(4),
     )
 
     lesson = fit._lesson(found, course(words=2))

@@ -143,7 +143,42 @@ def test_a_method_that_cannot_learn_is_named() -> None:
     found = evidence_of(Task(3, {}), counts(), [bare])
 
     assert isinstance(found, LeftOut)
-    assert "cannot learn" in found.reason
+    assert "none of its controls can learn" in found.reason
+
+
+def test_a_picture_without_a_control_that_learns_says_nothing_and_hinders_nobody() -> None:
+    bare = StudiedPicture(
+        image="b", index=None, size_hw=(0, 0), cells=np.zeros((0, 0, 0), np.float32), controls=()
+    )
+
+    assert len(made(counts(), bare, picture()).samples) == 1
+
+
+def test_features_that_are_no_numbers_leave_the_task_out() -> None:
+    broken = picture()
+    broken.cells[0, 0, 0] = np.nan
+
+    found = evidence_of(Task(3, {}), counts(), [broken])
+
+    assert isinstance(found, LeftOut)
+    assert "no finite numbers" in found.reason
+
+
+def test_names_that_alone_fill_a_record_do_not_hold_anybody_up() -> None:
+    many = tuple(f"ярлык {number} {number**5}" * 3 for number in range(3000))
+    shown = picture(studied(names=many), studied(names=many, control="other"))
+
+    found = evidence_of(Task(3, {}), counts(), [shown])
+
+    assert isinstance(found, LeftOut) or len(found.to_bytes()) <= MOST_BYTES
+
+
+def test_what_another_control_writes_is_no_mistake() -> None:
+    ours = studied(box(0, 0, 10, 10), box(20, 0, 30, 10), taken=frozenset({"dog"}))
+
+    found = made(counts(painted("cat", box(0, 0, 10, 10))), picture(ours))
+
+    assert found.samples[0].before["seg"].quality == 1.0
 
 
 def test_quality_is_the_mean_iou_over_labels_painted_or_predicted() -> None:

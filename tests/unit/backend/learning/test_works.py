@@ -411,6 +411,21 @@ def test_a_picture_that_is_gone_leaves_its_task_out_with_the_reason(
     assert isinstance(states[7], Gone)
 
 
+def test_a_server_that_is_away_for_a_while_costs_no_record(storage: MemoryStorage, room: Classroom):
+    submit(room, storage, [1, 2, 3, 4, 5])
+    run(storage, room)
+    before = {one.task: one for one in Records(storage, SCOPE).states()}
+
+    told = run(storage, room, StubExaminer(model="another", away=True))  # all are looked at anew
+
+    assert told["kept"] == 5
+    assert {one.task for one in Records(storage, SCOPE).states()} == set(before)
+
+    submit(room, storage, [6])
+    told = run(storage, room, StubExaminer(away=True))
+    assert (told["kept"], told["left_out"]) == (5, 1)  # of a new task nothing was known
+
+
 def test_a_task_nobody_foresaw_loses_only_itself(storage: MemoryStorage, room: Classroom):
     submit(room, storage, [1, 2])
     submit(room, storage, [3], says=STUMBLES)
