@@ -22,7 +22,7 @@ from .conftest import CHECKOUT
 
 PATIENCE = 300.0  # seconds, on a busy machine
 SHOWN = ("sky", "grass", "sea", "road", "tree", "house", "person", "cloud")
-CORRECTED, REST = 10, 10
+CORRECTED, REST = 10, 6
 Json = dict[str, Any]
 
 
