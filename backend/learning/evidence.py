@@ -20,7 +20,10 @@ MOST_CELLS: Final = 400  # of one picture
 MOST_SAMPLES: Final = 4  # pictures of one task; of more the first
 WHOLE = 255  # share of a place that is covered altogether
 FORMAT = 1  # raise when older evidence cannot be read
-DAMAGED: Final = (struct.error, zlib.error, ValueError, KeyError, TypeError, AttributeError)
+DTYPES: Final = ("|i1", "|u1", "<f2", "<f4")  # of its arrays
+DAMAGED: Final = (
+    struct.error, zlib.error, ValueError, LookupError, TypeError, AttributeError, OverflowError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -180,6 +183,8 @@ class Evidence:
 
         def take(told: Mapping[str, Any]) -> np.ndarray:
             nonlocal offset
+            if told["dtype"] not in DTYPES:
+                raise ValueError(f"arrays of {told['dtype']!r} are unknown")
             dtype = np.dtype(told["dtype"])
             count = int(np.prod(told["shape"]))
             array = np.frombuffer(body, dtype, count=count, offset=offset)
