@@ -233,6 +233,7 @@ class Looking:
                         agreement=scores.agreement,
                         choice=choice_of(one),
                         taken=one.taken,
+                        outlines=one.control.outlines,
                     )
                 )
             return StudiedPicture(

@@ -33,6 +33,7 @@ class Studied:
     agreement     see `Scores.agreement`
     choice        which of the service's models
     taken         names that another control writes
+    outlines      its regions say which pixels they cover; boxes, ellipses and points do not
     """
 
     control: str
@@ -43,6 +44,7 @@ class Studied:
     agreement: float | None
     choice: ModelChoice = ModelChoice()  # noqa: RUF009  # a frozen value
     taken: frozenset[str] = frozenset()
+    outlines: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -10,7 +10,7 @@ and ellipses, which are prompts as often as answers; `without_mask` counts them.
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from ..errors import BadMask, BadRequest
+from .annotations import moment
 from .regions import FORMATS, RegionFormat, vector
 from .tasks import Region
 
@@ -107,22 +108,37 @@ def masks_of(task: AnnotatedTask, size_hw: tuple[int, int]) -> Masks:
     """
     masks: Masks = {}
     for one in painted(task):
-        region = one.region
-        painted_hw = (region.get("original_height"), region.get("original_width"))
-        if painted_hw != size_hw:
-            raise BadMask(
-                f"task {task.id} was painted on {painted_hw[1]} x {painted_hw[0]} pixels, its "
-                f"picture has {size_hw[1]} x {size_hw[0]}; use the picture that was annotated"
-            )
-        mask = one.format.decode(region, size_hw)
+        mask = mask_of(one, size_hw, task=task.id)
         for name in one.names:
             masks[name] = masks[name] | mask if name in masks else mask
     return masks
 
 
+def mask_of(
+    one: "Labelled", size_hw: tuple[int, int], *, task: int | str | None
+) -> Bool[np.ndarray, "height width"]:
+    """Where a region is painted; `size_hw` is the picture as displayed.
+
+    Raises BadMask, which names the task: for a region that cannot be read, was painted on another
+    size, or on a picture that was turned.
+    """
+    region = one.region
+    _check(one, task)
+    painted_hw = (region.get("original_height"), region.get("original_width"))
+    if painted_hw != size_hw:
+        raise BadMask(
+            f"task {task} was painted on {painted_hw[1]} x {painted_hw[0]} pixels, its "
+            f"picture has {size_hw[1]} x {size_hw[0]}; use the picture that was annotated"
+        )
+    try:
+        return one.format.decode(region, size_hw)
+    except BadMask as error:
+        raise BadMask(f"task {task} has a mask that cannot be read: {error}") from error
+
+
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """A region and its labels; `kind` is the result type that carries both."""
+    """A region and its labels, if any; `kind` is the result type that carries both."""
 
     region: Region
     kind: str
@@ -149,35 +165,44 @@ def painted(task: AnnotatedTask) -> Iterator[Labelled]:
     for one in labelled(task):
         if one.is_without_mask:
             continue
-        if one.kind not in FORMATS:
-            raise BadMask(
-                f"task {task.id} has masks of type {one.region['type']!r}, which cannot be read "
-                f"yet; known are {', '.join(FORMATS)}"
-            )
-        if one.region.get("image_rotation"):
-            raise BadMask(
-                f"task {task.id} was painted on a picture turned by "
-                f"{one.region['image_rotation']} degrees; turn it back in Label Studio, or take "
-                "the task out of the export"
-            )
+        _check(one, task.id)
         yield one
 
 
 def labelled(task: AnnotatedTask) -> Iterator[Labelled]:
     """Every region that has a label, once, in order."""
-    labels: dict[Any, tuple[str, ...]] = {}
-    for region in task.regions:
+    return (one for one in drawn(task.regions) if one.names)
+
+
+def drawn(regions: Sequence[Region]) -> Iterator[Labelled]:
+    """Every region, once, in order; also those of known types that have no label."""
+    labels: dict[str, tuple[str, ...]] = {}
+    for region in regions:
         if region.get("type") == LABELLED and region.get("id") is not None:
-            labels[region["id"]] = (*labels.get(region["id"], ()), *_names(region))
-    for region in task.regions:
-        kind = region.get("type")
+            number = str(region["id"])
+            labels[number] = (*labels.get(number, ()), *_names(region))
+    for region in regions:
+        kind = str(region.get("type"))
         if kind in PLAIN:
-            names, kind = labels.get(region.get("id"), ()), PLAIN[kind]
+            names, kind = labels.get(str(region.get("id")), ()), PLAIN[kind]
         else:
             names = () if kind == LABELLED else _names(region)
-        if names:
-            distinct = tuple(dict.fromkeys(names))
-            yield Labelled(region=region, kind=str(kind), names=distinct)
+        if names or kind in FORMATS:
+            yield Labelled(region=region, kind=kind, names=tuple(dict.fromkeys(names)))
+
+
+def _check(one: Labelled, task: int | str | None) -> None:
+    """Raises BadMask."""
+    if one.kind not in FORMATS:
+        raise BadMask(
+            f"task {task} has masks of type {one.region['type']!r}, which cannot be read "
+            f"yet; known are {', '.join(FORMATS)}"
+        )
+    if one.region.get("image_rotation"):
+        raise BadMask(
+            f"task {task} was painted on a picture turned by {one.region['image_rotation']} "
+            "degrees; turn it back in Label Studio, or leave the task out"
+        )
 
 
 def _names(region: Region) -> tuple[str, ...]:
@@ -197,7 +222,7 @@ def _task(item: Mapping[str, Any], path: Path) -> AnnotatedTask | None:
     ]
     if not annotations:
         return None
-    newest = max(annotations, key=lambda one: str(one.get("updated_at") or ""))
+    newest = max(annotations, key=lambda one: moment(one.get("updated_at")) or 0.0)
     address = picture_of(item.get("data"))
     if address is None:
         raise BadRequest(f"task {item.get('id')} of {path} names no picture file in its data")

@@ -97,6 +97,11 @@ class Control:
         """About the picture as a whole: Choices, Taxonomy."""
         return self.kind in ANSWERS
 
+    @property
+    def outlines(self) -> bool:
+        """Its regions say which pixels they cover; boxes, ellipses and points do not."""
+        return not self.is_answer and self.kind not in PROMPTS
+
     def with_labels(self, data: Mapping[str, Any]) -> "Control":
         """The same control with the labels a task's data lists. Raises ConfigError."""
         if self.labels_key is None:

@@ -1,11 +1,12 @@
 """Which of a task's annotations counts, and what it says. Pure.
 
 skipped, drafts            say nothing
-several                    ground truth, else the one changed last
+several                    ground truth, else the one changed last, else the newest
 regions of a control       their labels are there; what else it could paint is not
 nothing at all             every label is absent
 accepted at a glance       unchanged within `GLANCE` seconds: counts for little
 regions without a mask     the control says nothing: a box is no outline
+regions without a label    what the control did not paint says nothing: they may be any label
 """
 
 import hashlib
@@ -14,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ..labelstudio.export import AnnotatedTask, Labelled, labelled
+from ..labelstudio.annotations import that_counts
+from ..labelstudio.export import Labelled, drawn
 from ..labelstudio.tasks import Region
 
 REVISION: Final = 1  # of the rules here; raise when annotations come to mean something else
@@ -49,15 +51,14 @@ class Counting:
         """Somebody looked and submitted nothing: no label is there."""
         return not self.regions
 
-    def labelled(self, control: str, image: str, index: int | None) -> list[Labelled]:
-        """Regions of one control on one picture, of whatever kind, with their labels.
+    def drawn(self, control: str, image: str, index: int | None) -> list[Labelled]:
+        """Regions of one control on one picture, of whatever kind, also those without a label.
 
         `index`: number of the picture in a list of pictures.
         """
-        task = AnnotatedTask(id=None, address="", regions=self.regions)
         return [
             one
-            for one in labelled(task)
+            for one in drawn(self.regions)
             if one.region.get("from_name") == control
             and one.region.get("to_name") == image
             and index in (None, one.region.get("item_index") or 0)
@@ -66,14 +67,9 @@ class Counting:
 
 def counting(annotations: Sequence[Mapping[str, Any]]) -> Counting | None:
     """Of a task's annotations as Label Studio's API has them; None where none counts."""
-    submitted = [
-        one
-        for one in annotations
-        if not one.get("was_cancelled") and isinstance(one.get("result"), list)
-    ]
-    if not submitted:
+    chosen = that_counts(annotations)
+    if chosen is None:
         return None
-    chosen = max(submitted, key=_rank)
     regions = tuple(one for one in chosen["result"] if isinstance(one, dict))
     weight = AT_A_GLANCE if _at_a_glance(chosen, regions) else 1.0
     return Counting(
@@ -84,18 +80,18 @@ def counting(annotations: Sequence[Mapping[str, Any]]) -> Counting | None:
     )
 
 
-def _rank(one: Mapping[str, Any]) -> tuple[bool, str, int]:
-    changed = str(one.get("updated_at") or one.get("created_at") or "")
-    return bool(one.get("ground_truth")), changed, int(one["id"])
-
-
 def _at_a_glance(one: Mapping[str, Any], regions: Sequence[Region]) -> bool:
-    """A prediction that was submitted as it came, faster than anybody could look at it."""
+    """A prediction that was submitted as it came, faster than anybody could look at it.
+
+    Regions know that they were predicted for good. An annotation forgets the prediction it came
+    from as soon as that is deleted, so it is asked only where there are no regions.
+    """
     seconds = one.get("lead_time")
-    if one.get("parent_prediction") is None or not isinstance(seconds, int | float):
+    if not isinstance(seconds, int | float) or not 0 <= seconds <= GLANCE:
         return False
-    untouched = all(region.get("origin") == FROM_PREDICTION for region in regions)
-    return untouched and 0 <= seconds <= GLANCE
+    if not regions:
+        return one.get("parent_prediction") is not None
+    return all(region.get("origin") == FROM_PREDICTION for region in regions)
 
 
 def _stamp(number: int, regions: Sequence[Region], weight: float) -> str:

@@ -20,6 +20,10 @@ MOST_CELLS: Final = 400  # of one picture
 MOST_SAMPLES: Final = 4  # pictures of one task; of more the first
 WHOLE = 255  # share of a place that is covered altogether
 FORMAT = 1  # raise when older evidence cannot be read
+DTYPES: Final = ("|i1", "|u1", "<f2", "<f4")  # of its arrays
+DAMAGED: Final = (
+    struct.error, zlib.error, ValueError, LookupError, TypeError, AttributeError, OverflowError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,9 +46,7 @@ class Cells:
         values = cells.astype(np.float64)
         mean = values.mean(axis=0).astype(np.float16)
         rest = values - mean.astype(np.float64)
-        places, embed = rest.shape
-        room = (most_bytes - 2 * embed) // (places + embed + 8)
-        rank = max(1, min(room, places, embed))
+        rank = min(_rank(rest.shape, most_bytes), *rest.shape)
         left, strength, right = np.linalg.svd(rest, full_matrices=False)
         kept = slice(0, rank)
         root = np.sqrt(strength[kept])
@@ -56,6 +58,17 @@ class Cells:
             left_scale=left_scale,
             right=small_right,
             right_scale=right_scale,
+        )
+
+    def within(self, most_bytes: int) -> Self:
+        """The same as `of` at so many bytes, which are no more than before."""
+        kept = slice(0, _rank((len(self.left), len(self.mean)), most_bytes))
+        return type(self)(
+            mean=self.mean,
+            left=np.ascontiguousarray(self.left[:, kept]),
+            left_scale=self.left_scale[kept],
+            right=self.right[kept],
+            right_scale=self.right_scale[kept],
         )
 
     @property
@@ -154,29 +167,42 @@ class Evidence:
             (length,) = struct.unpack_from("<I", data)
             whole = memoryview(zlib.decompress(data[4:]))
             header = json.loads(bytes(whole[:length]))
-            body = whole[length:]
-        except (struct.error, ValueError, zlib.error) as error:
+            found, body = header["format"], whole[length:]
+        except DAMAGED as error:
             raise ValueError("this is no evidence") from error
-        if header.get("format") != FORMAT:
-            raise ValueError(f"evidence of format {header.get('format')}, not {FORMAT}")
+        if found != FORMAT:
+            raise ValueError(f"evidence of format {found}, not {FORMAT}")
+        try:
+            return cls._of(header, body)
+        except DAMAGED as error:
+            raise ValueError("this evidence is damaged") from error
+
+    @classmethod
+    def _of(cls, header: Mapping[str, Any], body: memoryview) -> Self:
         offset = 0
 
         def take(told: Mapping[str, Any]) -> np.ndarray:
             nonlocal offset
+            if told["dtype"] not in DTYPES:
+                raise ValueError(f"arrays of {told['dtype']!r} are unknown")
             dtype = np.dtype(told["dtype"])
             count = int(np.prod(told["shape"]))
             array = np.frombuffer(body, dtype, count=count, offset=offset)
             offset += count * dtype.itemsize
             return array.reshape(told["shape"])
 
-        samples = tuple(_read(one, take) for one in header["samples"])
         return cls(
-            task=header["task"],
-            annotation=header["annotation"],
-            stamp=header["stamp"],
-            weight=header["weight"],
-            samples=samples,
+            task=int(header["task"]),
+            annotation=int(header["annotation"]),
+            stamp=str(header["stamp"]),
+            weight=float(header["weight"]),
+            samples=tuple(_read(one, take) for one in header["samples"]),
         )
+
+
+def _rank(shape: tuple[int, ...], most_bytes: int) -> int:
+    places, embed = shape
+    return max(1, (most_bytes - 2 * embed) // (places + embed + 8))
 
 
 def rank_bytes(samples: int, truths: int) -> int:

@@ -1,6 +1,6 @@
 """An annotation, and the pictures as the model sees them -> the evidence of one task. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -9,9 +9,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from cliper_model import Segmentation
 
-from ..errors import BadMask
-from ..labelstudio.export import Labelled
-from ..labelstudio.regions import FORMATS
+from ..labelstudio.export import Labelled, mask_of
 from ..labelstudio.tasks import Task
 from ..studying import Studied, StudiedPicture
 from .annotation import Counting, counting
@@ -33,6 +31,7 @@ from .records import LeftOut
 SMALLEST: Final = 2_000  # bytes of a picture's features; with less nothing is learnt
 SHRINK: Final = 0.7  # from one attempt to fit to the next
 MOST_PAINTED: Final = 200  # labels of one control in one picture; of more the largest
+SEEN: Final = 0.005  # presence from which on it is kept; 0 is what is taken for the many others
 
 Mask = Bool[np.ndarray, "height width"]
 
@@ -45,40 +44,54 @@ class AnnotationReading:
         return counting(annotations)
 
     def evidence(
-        self, task: Task, counts: Counting, pictures: Sequence[StudiedPicture]
+        self, task: Task, counts: Counting, pictures: Iterable[StudiedPicture]
     ) -> Evidence | LeftOut:
         """See `evidence_of`."""
         return evidence_of(task, counts, pictures)
 
 
 def evidence_of(
-    task: Task, counts: Counting, pictures: Sequence[StudiedPicture]
+    task: Task, counts: Counting, pictures: Iterable[StudiedPicture]
 ) -> Evidence | LeftOut:
     """The evidence of one task, at most `MOST_BYTES`; or why there is none.
 
-    Of a task with many pictures the first that say something count. Raises BadMask.
+    Of a task with many pictures the first that say something count; the others are not asked for.
+    Raises BadMask, which names the task.
     """
     number = int(task.id or 0)
-    pictures = [picture for picture in pictures if picture.controls]
-    if not pictures:
+    told: list[_Picture] = []
+    learns = False
+    for picture in pictures:
+        if not picture.controls:
+            continue
+        learns = True
+        if not np.isfinite(picture.cells).all():
+            return LeftOut(task=number, reason="the model gave no finite numbers for its picture")
+        one = _Picture(number, picture, counts)
+        if one.truths:
+            told.append(one)
+        if len(told) == MOST_SAMPLES:
+            break
+    if not learns:
         return LeftOut(
             task=number,
             reason="none of its controls can learn: that takes the method cliper, and labels that "
             "stand in the config",
         )
-    if not all(np.isfinite(picture.cells).all() for picture in pictures):
-        return LeftOut(task=number, reason="the model gave no finite numbers for its picture")
-    told = [_Picture(number, picture, counts) for picture in pictures]
-    told = [one for one in told if one.truths][:MOST_SAMPLES]
     if not told:
         return LeftOut(
             task=number,
             reason="its annotation has no mask of a control that can learn: boxes, ellipses and "
             "points do not say which pixels belong to a thing",
         )
+    return _fitting(number, counts, told)
+
+
+def _fitting(number: int, counts: Counting, told: list["_Picture"]) -> Evidence | LeftOut:
+    """What fits: less of the features first, then fewer pictures, then fewer labels."""
     labels = sum(len(truth.labels) for one in told for truth in one.truths.values())
     room = max(rank_bytes(len(told), labels), SMALLEST)
-    while True:
+    while told[0].truths:
         found = Evidence(
             task=number,
             annotation=counts.number,
@@ -92,8 +105,9 @@ def evidence_of(
             room = max(SMALLEST, int(room * SHRINK))
         elif len(told) > 1:
             told.pop()
-        elif not told[0].drop_smallest_label():
-            return LeftOut(task=number, reason="it has more labels than a record can hold")
+        else:
+            told[0].let_go()
+    return LeftOut(task=number, reason="it has more labels than a record can hold")
 
 
 class _Picture:
@@ -101,80 +115,103 @@ class _Picture:
 
     def __init__(self, task: int, picture: StudiedPicture, counts: Counting) -> None:
         self._picture = picture
-        self._grid_hw = pooled_hw((picture.cells.shape[0], picture.cells.shape[1]))
+        self._cells: Cells | None = None
         self.truths: dict[str, Truth] = {}
         self._before: dict[str, AsItWas] = {}
         self._models: dict[str, str] = {}
         for one in picture.controls:
-            said = counts.labelled(one.control, picture.image, picture.index)
-            if any(region.is_without_mask for region in said):
-                continue
+            drawn = counts.drawn(one.control, picture.image, picture.index)
+            said = [region for region in drawn if region.names]
+            if not one.outlines or any(region.is_without_mask for region in said):
+                continue  # it would only ever learn where nothing is
             if not said and not counts.is_empty:
                 continue  # they painted with another tool, which says nothing about this one
             by_label: dict[str, list[Labelled]] = {}
             for region in said:
                 for name in region.names:
                     by_label.setdefault(name, []).append(region)
-            self._take(task, one, by_label)
+            self._take(task, one, by_label, rest=one.background and len(said) == len(drawn))
 
-    def _take(self, task: int, one: Studied, by_label: Mapping[str, Sequence[Labelled]]) -> None:
+    @property
+    def _grid_hw(self) -> tuple[int, int]:
+        return pooled_hw((self._picture.cells.shape[0], self._picture.cells.shape[1]))
+
+    def _take(
+        self, task: int, one: Studied, by_label: Mapping[str, Sequence[Labelled]], *, rest: bool
+    ) -> None:
+        """`rest`: what is not painted is none of the labels."""
         size_hw = self._picture.size_hw
         shares: dict[str, UInt8[np.ndarray, " places"]] = {}
         against = _Against(one)
         for name, regions in by_label.items():
-            mask = _joined(task, regions, size_hw)
+            mask = np.zeros(size_hw, bool)
+            for region in regions:
+                mask |= mask_of(region, size_hw, task=task)
             shares[name] = covered(mask, self._grid_hw)
             against.add(name, mask)
-        kept = sorted(shares, key=lambda name: (-int(shares[name].sum()), name))[:MOST_PAINTED]
+        labels = sorted(shares, key=lambda name: (-int(shares[name].sum()), name))
         places = self._grid_hw[0] * self._grid_hw[1]
         self.truths[one.control] = Truth(
             asked=one.names,
-            labels=tuple(kept),
-            shares=np.stack([shares[name] for name in kept])
-            if kept
+            labels=tuple(labels),
+            shares=np.stack([shares[name] for name in labels])
+            if labels
             else np.zeros((0, places), np.uint8),
-            rest=one.background,
+            rest=rest,
         )
-        presence = one.segmentation.presence
+        presence = zip(one.names, one.segmentation.presence, strict=True)
         self._before[one.control] = AsItWas(
             quality=round(against.quality, 4),
             agreement=None if one.agreement is None else round(one.agreement, 4),
-            presence={
-                name: round(float(value), 4)
-                for name, value in zip(one.names, presence, strict=True)
-                if value >= 0.005  # absent ones are many, and 0 is what is taken for them
-            },
+            presence={name: round(float(value), 4) for name, value in presence if value >= SEEN},
         )
         self._models[one.control] = one.model
+        if len(labels) > MOST_PAINTED:
+            self._keep_largest(one.control, MOST_PAINTED)
 
     def sample(self, room: int) -> Sample:
-        """`room`: bytes of the features."""
+        """`room`: bytes of the features, at most as many as the time before."""
+        if self._cells is None:
+            self._cells = Cells.of(self._pooled(), most_bytes=room)
+        self._cells = self._cells.within(room)
         return Sample(
             grid_hw=self._grid_hw,
-            cells=Cells.of(self._pooled(), most_bytes=room),
+            cells=self._cells,
             truths=self.truths,
             before=self._before,
             models=self._models,
         )
 
-    def drop_smallest_label(self) -> bool:
-        """Of the control with the most, of which nothing is known then; False without any."""
-        if not any(truth.labels for truth in self.truths.values()):
-            return False
-        name = max(self.truths, key=lambda one: len(self.truths[one].labels))
-        truth, before = self.truths[name], self._before[name]
-        least = {
-            label: before.presence[label] for label in truth.labels if label in before.presence
+    def let_go(self) -> None:
+        """Of what matters least: names nobody painted, small labels, then whole controls.
+
+        Each time something goes, so there is an end to it.
+        """
+        unpainted = {
+            name: sum(map(len, set(truth.asked) - set(truth.labels)))
+            for name, truth in self.truths.items()
         }
-        self._before[name] = replace(before, presence=least)
-        self.truths[name] = replace(
-            truth,
-            labels=truth.labels[:-1],
-            shares=truth.shares[:-1],
-            asked=truth.labels[:-1],
-            rest=False,
+        name = max(unpainted, key=lambda one: unpainted[one])
+        if unpainted[name]:
+            self._keep_largest(name, len(self.truths[name].labels), rest=self.truths[name].rest)
+            return
+        name = max(self.truths, key=lambda one: len(self.truths[one].labels))
+        if self.truths[name].labels:
+            self._keep_largest(name, len(self.truths[name].labels) - 1)
+        if not self.truths[name].labels:
+            for table in (self.truths, self._before, self._models):
+                del table[name]
+
+    def _keep_largest(self, control: str, count: int, *, rest: bool = False) -> None:
+        """Of a control's labels. Of the others nothing is said any more, not even that they are
+        absent; so what is not painted may be one of them, unless `rest`."""
+        truth, before = self.truths[control], self._before[control]
+        kept = truth.labels[:count]
+        self.truths[control] = Truth(
+            asked=kept, labels=kept, shares=truth.shares[:count], rest=rest
         )
-        return True
+        presence = {name: before.presence[name] for name in kept if name in before.presence}
+        self._before[control] = replace(before, presence=presence)
 
     def _pooled(self) -> Float[np.ndarray, "places embed"]:
         cells = self._picture.cells
@@ -217,27 +254,6 @@ class _Against:
         ]
         ious = [*self._ious.values(), *([0.0] * len(predicted))]
         return float(np.mean(ious)) if ious else 1.0
-
-
-def _joined(task: int, regions: Sequence[Labelled], size_hw: tuple[int, int]) -> Mask:
-    joined = np.zeros(size_hw, bool)
-    for one in regions:
-        region = one.region
-        painted_hw = (region.get("original_height"), region.get("original_width"))
-        if painted_hw != size_hw:
-            raise BadMask(
-                f"task {task} was painted on {painted_hw[1]} x {painted_hw[0]} pixels, its picture "
-                f"has {size_hw[1]} x {size_hw[0]}; paint it again on the picture of today"
-            )
-        if region.get("image_rotation"):
-            raise BadMask(
-                f"task {task} was painted on a picture turned by {region['image_rotation']} "
-                "degrees; turn it back in Label Studio"
-            )
-        if one.kind not in FORMATS:
-            raise BadMask(f"task {task} has masks of type {region['type']!r}, which nobody reads")
-        joined |= one.format.decode(region, size_hw)
-    return joined
 
 
 def _at_size(mask: Mask, ours: Segmentation) -> Mask:

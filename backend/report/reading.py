@@ -8,11 +8,11 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final
 
 from ..errors import BadRequest
+from ..labelstudio.annotations import moment, that_counts
 from ..labelstudio.tasks import Region, Task
 
 Json = Any
@@ -85,19 +85,9 @@ class Pair:
 
 def answer_of(annotations: Sequence[Json]) -> Answer | None:
     """The one that counts: ground truth, else the latest. Skipped ones never do."""
-    submitted = [
-        one for one in annotations if isinstance(one, Mapping) and not one.get("was_cancelled")
-    ]
-    if not submitted:
+    chosen = that_counts(annotations)
+    if chosen is None:
         return None
-    chosen = max(
-        submitted,
-        key=lambda one: (
-            bool(one.get("ground_truth")),
-            moment(one.get("updated_at")) or moment(one.get("created_at")) or 0.0,
-            _whole(one.get("id")) or 0,
-        ),
-    )
     seconds = _number(chosen.get("lead_time"))
     shown = chosen.get("prediction")
     return Answer(
@@ -142,17 +132,6 @@ def pairs_of(answer: Answer, made: Sequence[Made], version: str | None = None) -
         for one in sorted(newest.values(), key=_age)
         if version in (None, one.version)
     )
-
-
-def moment(text: object) -> float | None:
-    """`2026-02-01T00:00:00.5Z` -> seconds since 1970; None for what is no date."""
-    if not isinstance(text, str):
-        return None
-    try:
-        found = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
-        return None
-    return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp()
 
 
 def _is_before(made: Made, answer: Answer) -> bool:

@@ -213,6 +213,7 @@ def test_a_picture_is_studied_as_the_words_alone_see_it(plain: Predicted) -> Non
     assert control.names == course.names == LABELS
     assert control.model == course.model == model_of(IDENTITY, "objects")
     assert control.background
+    assert control.outlines
     assert control.agreement is not None
     assert studied.cells.shape[2] == course.vocabulary.rows.shape[1]
     assert studied.size_hw == control.segmentation.size_hw

@@ -100,6 +100,19 @@ TOOLS = """
   <EllipseLabels name="e" toName="image" smart="true"><Label value="Cat"/></EllipseLabels>"""
 
 
+@pytest.mark.parametrize("tag", sorted({**LABELLED, **PLAIN}.values()))
+def test_what_is_painted_or_traced_says_which_pixels_and_boxes_and_points_do_not(tag: str):
+    control = only(
+        config(
+            f'<{tag} name="x" toName="image"><Label value="Cat"/></{tag}>'
+            '<Labels name="words" toName="image"><Label value="Cat"/></Labels>'
+        )
+    )
+
+    outlines = ("brush", "bitmask", "polygon", "vector")
+    assert control.outlines == tag.lower().startswith(outlines)
+
+
 def test_smart_points_and_boxes_are_tools_that_ask_and_are_never_filled():
     read = parse(config(TOOLS + brush()))
 

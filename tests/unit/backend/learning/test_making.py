@@ -1,24 +1,20 @@
 """Evidence of one task: what it holds, and that it stays small."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
 
 from backend.errors import BadMask
 from backend.labelstudio.regions import FORMATS, RegionControl
 from backend.labelstudio.tasks import Task
 from backend.learning.annotation import Counting, counting
-from backend.learning.evidence import (
-    MOST_BYTES,
-    MOST_CELLS,
-    Cells,
-    Evidence,
-    area_means,
-    covered,
-    pooled_hw,
-)
-from backend.learning.making import AnnotationReading, evidence_of
+from backend.learning.evidence import MOST_BYTES, MOST_SAMPLES, Evidence
+from backend.learning.making import MOST_PAINTED, AnnotationReading, evidence_of
 from backend.learning.records import LeftOut
 from backend.studying import Studied, StudiedPicture
 from cliper_model import Segmentation
@@ -209,17 +205,150 @@ def test_masks_that_do_not_fit_the_picture_are_refused_in_a_sentence(
         made(counts(painted("cat", box(0, 0, 5, 10), **changes)))
 
 
-@pytest.mark.parametrize(("embed", "pictures"), [(16, 4), (128, 1), (768, 1), (1024, 4)])
-def test_evidence_never_grows_beyond_its_bound(embed: int, pictures: int) -> None:
-    many = tuple(f"label {number}" for number in range(150))
-    chance = np.random.default_rng(1)
-    regions = [painted(name, chance.random(SIZE_HW) < 0.5) for name in many]
-    shown = [picture(studied(names=many), grid_hw=(30, 31), embed=embed) for _ in range(pictures)]
+def test_masks_that_cannot_be_read_are_refused_by_their_task() -> None:
+    broken = painted("cat", box(0, 0, 5, 10), value={"rle": "x", "brushlabels": ["cat"]})
+
+    with pytest.raises(BadMask, match="task 3 has a mask that cannot be read: "):
+        made(counts(broken))
+    with pytest.raises(BadMask, match="task 3 has masks of type 'newlabels'"):
+        made(counts([unknown("cat")]))
+
+
+def unknown(label: str) -> dict[str, Any]:
+    """A mask of a type from the future."""
+    return {
+        "id": "n", "type": "newlabels", "from_name": "seg", "to_name": "image",
+        "original_width": 40, "original_height": 30, "value": {"newlabels": [label], "rle": [0]},
+    }  # fmt: skip
+
+
+def test_a_stroke_without_a_label_may_be_any_label() -> None:
+    bare = painted("cat", box(20, 0, 30, 10), value={"format": "rle", "rle": [0]}, id="bare")
+    found = made(counts(painted("cat", box(0, 0, 5, 10)), bare))
+
+    truth = found.samples[0].truths["seg"]
+    assert truth.labels == ("cat",)
+    assert not truth.rest
+
+
+def test_a_painted_background_is_kept_as_none_of_the_labels() -> None:
+    found = made(counts(painted("cat", box(0, 0, 5, 10)), painted("Background", box(5, 0, 30, 40))))
+
+    truth = found.samples[0].truths["seg"]
+    assert set(truth.labels) - set(truth.asked) == {"Background"}
+    assert found.samples[0].before["seg"].quality == 0.0  # of the cat alone
+
+
+@pytest.mark.parametrize("regions", [[], painted("cat", box(0, 0, 5, 10), kind="rectanglelabels")])
+def test_controls_of_boxes_say_nothing_even_where_nothing_is(regions: Any) -> None:
+    """From empty annotations alone they would learn that nothing is ever there."""
+    found = evidence_of(Task(3, {}), counts(regions), [picture(studied(outlines=False))])
+
+    assert isinstance(found, LeftOut)
+
+
+def test_a_picture_of_a_list_that_nobody_painted_says_nothing() -> None:
+    first, second = (replace(picture(), index=number) for number in (0, 1))
+    found = made(counts(painted("cat", box(0, 0, 5, 10), item_index=1)), first, second)
+
+    (sample,) = found.samples
+    assert sample.truths["seg"].labels == ("cat",)
+
+
+def test_pictures_beyond_the_first_are_not_asked_for() -> None:
+    shown = []
+
+    def pictures() -> Iterator[StudiedPicture]:
+        for number in range(9):
+            shown.append(number)
+            yield picture()
+
+    found = evidence_of(Task(3, {}), counts(), pictures())
+
+    assert isinstance(found, Evidence)
+    assert len(found.samples) == len(shown) == MOST_SAMPLES
+
+
+def test_quality_is_judged_at_the_size_of_our_masks() -> None:
+    """Those of large pictures are smaller than the picture."""
+    small = np.zeros((15, 20), np.int32)
+    small[:5, :5] = 1
+    ours = Segmentation(
+        labels=("cat",),
+        label_map=small,
+        confidence=np.ones(1, np.float32),
+        presence=np.ones(1, np.float32),
+    )
+    control = studied(names=("cat",), segmentation=ours)
+
+    found = made(counts(painted("cat", box(0, 0, 10, 20))), picture(control))
+
+    assert found.samples[0].before["seg"].quality == 0.5
+
+
+def test_labels_beyond_the_largest_are_not_said_to_be_absent() -> None:
+    names = tuple(f"label {number}" for number in range(MOST_PAINTED + 1))
+    regions = [painted(name, box(0, 0, 1 + (name != "label 0"), 40), id=name) for name in names]
+
+    found = made(counts(*regions), picture(studied(names=names)))
+
+    truth = found.samples[0].truths["seg"]
+    assert len(truth.labels) <= MOST_PAINTED
+    assert "label 0" not in {*truth.labels, *truth.asked, *found.samples[0].before["seg"].presence}
+    assert not truth.rest
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(
+    embed=some.sampled_from([128, 512, 768, 1024]),
+    pictures=some.integers(1, 6),
+    controls=some.integers(1, 4),
+    names=some.sampled_from([0, 1, 40, 1000]),
+    long=some.sampled_from([1, 20, 120]),
+    used=some.sampled_from([0, 1, 60, 300]),
+)
+def test_evidence_fits_whatever_there_is(
+    embed: int, pictures: int, controls: int, names: int, long: int, used: int
+) -> None:
+    chance = np.random.default_rng(0)
+    known = tuple(f"{noise(number, long)} {number}" for number in range(names))
+    every = [f"c{number}" for number in range(controls)]
+    regions = [
+        painted(name, chance.random(SIZE_HW) < 0.5, from_name=control, id=f"{control} {name}")
+        for control in every
+        for name in known[: used // controls]
+    ]
+    shown = [
+        picture(
+            *(studied(names=known, control=name) for name in every), grid_hw=(21, 25), embed=embed
+        )
+        for _ in range(pictures)
+    ]
 
     found = made(counts(*regions), *shown)
 
     assert len(found.to_bytes()) <= MOST_BYTES
-    assert 1 <= len(found.samples) <= pictures
+    assert 1 <= len(found.samples) <= min(pictures, MOST_SAMPLES)
+    for sample in found.samples:
+        assert set(sample.truths) == set(sample.before) == set(sample.models)
+        for truth in sample.truths.values():
+            assert truth.shares.shape == (len(truth.labels), len(sample.cells.left))
+
+
+def noise(number: int, length: int) -> str:
+    """A name that cannot be compressed much."""
+    return np.random.default_rng(number).bytes(length).hex()[:length]
+
+
+@pytest.mark.parametrize("names", [0, 1, 1000])
+def test_controls_that_would_never_fit_are_left_out_with_a_sentence(names: int) -> None:
+    known = tuple(noise(number, 90) for number in range(names))
+    endless = studied(names=known, control=noise(0, 150_000))
+
+    found = evidence_of(Task(3, {}), counts(), [picture(endless)])
+
+    assert isinstance(found, LeftOut)
+    assert "more labels than a record can hold" in found.reason
 
 
 def test_evidence_is_the_same_after_it_was_stored() -> None:
@@ -232,44 +361,6 @@ def test_evidence_is_the_same_after_it_was_stored() -> None:
         again.samples[0].truths["seg"].shares, found.samples[0].truths["seg"].shares
     )
     np.testing.assert_array_equal(again.samples[0].cells.values, found.samples[0].cells.values)
-
-
-@pytest.mark.parametrize("data", [b"", b"\x05\0\0\0junk", b"\x02\0\0\0{}", b"\xff\xff\xff\xff"])
-def test_bytes_that_are_no_evidence_are_refused(data: bytes) -> None:
-    with pytest.raises(ValueError, match="evidence"):
-        Evidence.from_bytes(data)
-
-
-def test_features_survive_at_reduced_rank() -> None:
-    chance = np.random.default_rng(0)
-    smooth = chance.normal(size=(400, 20)) @ chance.normal(size=(20, 512)) + 3.0
-
-    kept = Cells.of(smooth.astype(np.float32), most_bytes=40_000)
-
-    error = np.abs(kept.values - smooth).max() / np.abs(smooth).max()
-    assert error < 0.02
-    assert kept.left.nbytes + kept.right.nbytes < 40_000
-
-
-def test_a_grid_of_many_places_is_made_coarser_in_proportion() -> None:
-    assert pooled_hw((20, 20)) == (20, 20)
-    height, width = pooled_hw((30, 60))
-    assert height * width <= MOST_CELLS
-    assert 1.8 < width / height < 2.2
-    assert pooled_hw((1, 1000)) == (1, 400)
-    assert pooled_hw((1000, 1)) == (400, 1)
-
-
-@pytest.mark.parametrize(("size_hw", "grid_hw"), [((7, 5), (3, 2)), ((30, 40), (6, 8))])
-def test_shares_add_up_whatever_the_grid(
-    size_hw: tuple[int, int], grid_hw: tuple[int, int]
-) -> None:
-    mask = np.random.default_rng(0).random(size_hw) < 0.4
-
-    means = area_means(mask.astype(np.float32), grid_hw)
-
-    assert means.mean() == pytest.approx(mask.mean(), abs=1e-6)
-    np.testing.assert_allclose(covered(mask, grid_hw), means.ravel() * 255, atol=0.5)
 
 
 def test_reading_gives_the_evidence_of_what_counts() -> None:
