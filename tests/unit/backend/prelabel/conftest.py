@@ -47,7 +47,7 @@ class Scripted:
     extras: list[object] = field(default_factory=list)
     open: int = 0
 
-    def desk(self, config: str, extra_params: object = None) -> Desk:
+    def desk(self, config: str, extra_params: object = None, *, project: str | None = None) -> Desk:
         self.extras.append(extra_params)
         plan = Plan(wanted=(), prompts=(), identities={}, version=self.version)
         return Desk(plan=plan, segmenters={})
