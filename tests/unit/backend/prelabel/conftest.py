@@ -45,10 +45,12 @@ class Scripted:
     version: str = VERSION
     asked: list[int] = field(default_factory=list)
     extras: list[object] = field(default_factory=list)
+    projects: list[str | None] = field(default_factory=list)
     open: int = 0
 
     def desk(self, config: str, extra_params: object = None, *, project: str | None = None) -> Desk:
         self.extras.append(extra_params)
+        self.projects.append(project)
         plan = Plan(wanted=(), prompts=(), identities={}, version=self.version)
         return Desk(plan=plan, segmenters={})
 

@@ -112,6 +112,7 @@ def test_the_connection_s_parameters_are_used_and_a_difference_is_said(
     run()
 
     assert predictor.extras == ["first"]
+    assert predictor.projects == [str(project.id)]  # whose corrections have a say
     assert f"model says {OLDER}, this run will write {VERSION}" in caplog.text
 
 
