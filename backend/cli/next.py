@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         tab = None
         if found.tasks and not args.only_print:
             name = use_case.title(len(found.tasks))
-            tab = project.save_tab(name, found.tasks, mark=use_case.MARK)
+            tab = project.save_tab(name, found.tasks, is_ours=use_case.is_ours)
     where = f"{address.url}/projects/{args.project}/data?tab={tab}" if tab is not None else None
     if args.json:
         print(json.dumps({**found.to_json(), "tab": tab, "address": where}))

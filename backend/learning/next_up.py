@@ -6,6 +6,7 @@ under the version in force, where it may be forgotten, so that asking again is q
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -20,7 +21,7 @@ from ..storage.base import Key, Scope, Storage
 from ..studio.project import PAGE, StudioProject, annotated, has_draft, unannotated
 from .choosing import choose
 
-MARK: Final = "cliper-next"  # of the tab we fill
+TITLE: Final = re.compile(r"Next [0-9]+ to correct \(CLIPer\)")  # of the tab we fill
 MOST: Final = 500  # tasks of a tab: it has a filter for each
 MOST_LOOKED_AT: Final = 2000  # tasks, unless people want more
 MOST_SEEN: Final = 500  # corrected tasks whose doubt counts as seen, the newest
@@ -129,6 +130,11 @@ def next_up(
 def title(count: int) -> str:
     """Of the tab."""
     return f"Next {count} to correct (CLIPer)"
+
+
+def is_ours(title: str) -> bool:
+    """Whether a tab of this title is one that we fill. Who wants to keep it renames it."""
+    return TITLE.fullmatch(title) is not None
 
 
 def _most_doubtful(found: Doubts, most: int = 3) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ and tasks come and go (protocol notes §7.2).
 
 import json
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -176,15 +176,15 @@ class StudioProject:
         }
         return self.studio.get("/api/tasks", params=params)
 
-    def save_tab(self, title: str, tasks: Sequence[int], *, mark: str) -> int:
+    def save_tab(self, title: str, tasks: Sequence[int], *, is_ours: Callable[[str], bool]) -> int:
         """A tab of the Data Manager with these tasks, worst score first; its number.
 
-        The tab made before under the same `mark` is filled anew, whatever people called it since.
-        A filter per task: with one that lists them Label Studio's page stays empty.
+        The first tab whose title `is_ours` is filled anew: all else that we might write into one is
+        gone as soon as somebody changes anything of it in the browser. A filter per task: with one
+        that lists them Label Studio's page stays empty. Raises StudioUncertain too.
         """
         data = {
             "title": title,
-            "mark": mark,
             "filters": {
                 "conjunction": "or",
                 "items": [_filter("id", "equal", "Number", task) for task in tasks],
@@ -193,7 +193,7 @@ class StudioProject:
         }
         known = self.studio.get("/api/dm/views/", params={"project": self.id})
         for view in known:
-            if view.get("data", {}).get("mark") == mark:
+            if is_ours(str((view.get("data") or {}).get("title") or "")):
                 path = f"/api/dm/views/{int(view['id'])}/"
                 self.studio.patch(path, json={"project": self.id, "data": data})
                 return int(view["id"])

@@ -255,6 +255,16 @@ class StudioServer:
     def _of(self, project: int) -> list[Json]:
         return [one for one in self.tasks.values() if one["project"] == project]
 
+    def _mean_score(self, task: int, project: int) -> float | None:
+        """Of the task's predictions of the project's model version."""
+        version = self.projects[project].model_version
+        scores = [
+            one["score"]
+            for one in self.predictions.values()
+            if one["task"] == task and one["model_version"] == version
+        ]
+        return sum(scores) / len(scores) if scores else None
+
     def _touch(self, task: int) -> None:
         self.tasks[task].update(updated_at=self.now(), updated_by=1)
 
@@ -267,6 +277,7 @@ class StudioServer:
                 "cancelled_annotations": 0,
                 "total_predictions": 0,
                 "predictions_model_versions": [],
+                "predictions_score": self._mean_score(one["id"], project),
                 "draft_exists": False,
             }
             for one in self._of(project)
@@ -333,7 +344,9 @@ class StudioServer:
         return 201, self._project(call, number)[1]
 
     def _change_project(self, call: Call, number: int) -> tuple[int, Json]:
-        self._known(number).label_config = call.body["label_config"]
+        one = self._known(number)
+        one.label_config = call.body.get("label_config", one.label_config)
+        one.model_version = call.body.get("model_version", one.model_version)
         return self._project(call, number)
 
     def _import(self, call: Call, project: int) -> tuple[int, Json]:
@@ -357,11 +370,15 @@ class StudioServer:
         else:
             query = json.loads(call.query.get("query", "{}"))
         found = self._listed(project)
-        for rule in (query.get("filters") or {}).get("items", []):
-            found = [one for one in found if _holds(rule, one)]
-        for order in query.get("ordering") or ["tasks:id"]:
-            column = order.removeprefix("-").removeprefix("tasks:")
-            found.sort(key=lambda one: _value(column, one), reverse=order.startswith("-"))
+        filters = query.get("filters") or {}
+        rules, join = filters.get("items", []), any if filters.get("conjunction") == "or" else all
+        if rules:
+            found = [one for one in found if join([_holds(rule, one) for rule in rules])]
+        order = (query.get("ordering") or ["tasks:id"])[0]  # others do not count
+        column = order.removeprefix("-").removeprefix("tasks:")
+        known = [one for one in found if _value(column, one) is not None]
+        known.sort(key=lambda one: _value(column, one), reverse=order.startswith("-"))
+        found = known + [one for one in found if _value(column, one) is None]
         number = int(call.query.get("page", 1))
         size = int(call.query.get("page_size", LARGEST_PAGE)) or LARGEST_PAGE
         if self.largest_page is not None:
@@ -487,9 +504,17 @@ class StudioServer:
 
     def _change_view(self, call: Call, number: int) -> tuple[int, Json]:
         if number not in self.views:
-            return 404, {"detail": "No Tab matches the given query."}
-        self.views[number] |= call.body
+            raise Trouble(404, "No View matches the given query.")
+        before = self.views[number]["data"]
+        kept = {name: before[name] for name in ("filters", "ordering") if before.get(name)}
+        given = {name: value for name, value in call.body["data"].items() if value}
+        self.views[number]["data"] = {**kept, **given}
         return 200, self.views[number]
+
+    def _delete_view(self, call: Call, number: int) -> tuple[int, Json]:
+        if self.views.pop(number, None) is None:
+            raise Trouble(404, "No View matches the given query.")
+        return 204, None
 
     def _export(self, call: Call, project: int) -> tuple[int, Json]:
         return 200, json.loads(self.export(project))
@@ -518,6 +543,7 @@ ROUTES: tuple[tuple[str, Route], ...] = (
     (r"GET /api/dm/views/?", StudioServer._views),
     (r"POST /api/dm/views/?", StudioServer._new_view),
     (r"PATCH /api/dm/views/(\d+)/", StudioServer._change_view),
+    (r"DELETE /api/dm/views/(\d+)/", StudioServer._delete_view),
 )
 
 

@@ -9,7 +9,7 @@ from backend.__main__ import main
 from backend.demo import projects
 from backend.demo.label_studio_api import LabelStudioApi
 from backend.demo.label_studio_server import LabelStudioServer
-from backend.learning.next_up import MARK
+from backend.learning.next_up import title
 
 
 def test_the_tab_holds_the_chosen_tasks_and_is_filled_anew(
@@ -50,4 +50,4 @@ def test_the_tab_holds_the_chosen_tasks_and_is_filled_anew(
     assert first[0] not in second
     assert shown(tab) == set(second)
     tabs = api.call("GET", "/api/dm/views/", params={"project": number})
-    assert [one["data"].get("mark") for one in tabs] == [MARK]
+    assert [one["data"]["title"] for one in tabs] == [title(2)]

@@ -161,6 +161,32 @@ def tell(url: str, token: str) -> Story:
         lambda: studio.get("/api/tasks", params={"project": project.id, "page": 9})
     )
 
+    # tabs of ours
+    def is_ours(title: str) -> bool:
+        return title.startswith("Next")
+
+    scored = [OURS, 3, 0.2], [OURS, 4, 0.9], [ALIKE, 5, 0.1]
+    for version, place, score in scored:
+        one.predict(str(version), int(place), score=score)
+    path = f"/api/projects/{project.id}/"
+    studio.patch(path, json={"model_version": OURS})
+    filled = project.save_tab("Next 4", [numbers[n] for n in (4, 0, 3, 5)], is_ours=is_ours)
+    story["worst score first, unknown last"] = one.places(project.ids_of_view(filled))
+    again = project.save_tab("Next 2", [numbers[4], numbers[3]], is_ours=is_ours)
+    story["filled anew"] = again == filled, one.places(project.ids_of_view(again))
+    by_the_browser = {"title": "Next 2", "type": "list", "ordering": ["-tasks:id", "tasks:data.n"]}
+    studio.patch(f"/api/dm/views/{filled}/", json={"project": project.id, "data": by_the_browser})
+    tabs = studio.get("/api/dm/views/", params={"project": project.id})
+    story["tabs"] = [(tab["id"] == filled, sorted(tab["data"])) for tab in tabs]
+    story["no tab to change"] = status_of(
+        lambda: studio.patch(f"/api/dm/views/{10**8}/", json={"project": project.id, "data": {}})
+    )
+    studio.delete(f"/api/dm/views/{filled}/")
+    story["tabs left"] = len(studio.get("/api/dm/views/", params={"project": project.id}))
+    studio.patch(path, json={"model_version": ""})
+    for _, place, _ in scored:
+        project.delete_prediction(project.predictions(numbers[int(place)])[-1]["id"])
+
     # taking back
     some = project.predictions(numbers[0])[0]["id"]
     story["dated by one"] = one.touched(lambda: project.delete_prediction(some))

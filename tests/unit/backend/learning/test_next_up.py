@@ -145,12 +145,32 @@ def test_of_an_empty_project_nothing_is_next(server: StudioServer) -> None:
 def test_the_tab_is_made_once_and_filled_anew(server: StudioServer) -> None:
     project, tasks = project_of(server, "red", "green", "calm")
 
-    first = project.save_tab("Next 2", tasks[:2], mark=use_case.MARK)
-    other = project.save_tab("Somebody's", tasks, mark="other")
-    again = project.save_tab("Next 1", tasks[2:], mark=use_case.MARK)
+    other = project.save_tab("Somebody's", tasks, is_ours=lambda title: False)
+    first = project.save_tab(use_case.title(2), tasks[:2], is_ours=use_case.is_ours)
+    again = project.save_tab(use_case.title(1), tasks[2:], is_ours=use_case.is_ours)
 
     assert first == again != other
-    assert server.views[first]["data"]["title"] == "Next 1"
+    assert server.views[first]["data"]["title"] == "Next 1 to correct (CLIPer)"
     filters = server.views[first]["data"]["filters"]
     assert filters["conjunction"] == "or"  # a list in one filter leaves the page empty
     assert [one["value"] for one in filters["items"]] == tasks[2:]
+
+
+@pytest.mark.parametrize("name", ["Mine", "Next 2 to correct (CLIPer), for Ann", ""])
+def test_a_tab_that_was_renamed_is_left_alone(server: StudioServer, name: str) -> None:
+    project, tasks = project_of(server, "red", "green")
+    first = project.save_tab(use_case.title(2), tasks, is_ours=use_case.is_ours)
+    server.views[first]["data"]["title"] = name
+
+    assert project.save_tab(use_case.title(1), tasks[:1], is_ours=use_case.is_ours) != first
+    assert len(server.views[first]["data"]["filters"]["items"]) == 2
+
+
+def test_a_tab_that_the_browser_wrote_is_ours_still(server: StudioServer) -> None:
+    project, tasks = project_of(server, "red", "green")
+    first = project.save_tab(use_case.title(2), tasks, is_ours=use_case.is_ours)
+    data = server.views[first]["data"]
+    server.views[first]["data"] = {"title": data["title"], "type": "list", "gridWidth": 4}
+
+    assert project.save_tab(use_case.title(1), tasks[:1], is_ours=use_case.is_ours) == first
+    assert server.views[first]["data"]["ordering"] == ["tasks:predictions_score"]
