@@ -48,7 +48,13 @@ class Scripted:
     projects: list[str | None] = field(default_factory=list)
     open: int = 0
 
-    def desk(self, config: str, extra_params: object = None, *, project: str | None = None) -> Desk:
+    def desk(
+        self,
+        config: str,
+        extra_params: object = None,
+        *,
+        project: str | None = None,  # noqa: F811  # a keyword, no fixture
+    ) -> Desk:
         self.extras.append(extra_params)
         self.projects.append(project)
         plan = Plan(wanted=(), prompts=(), identities={}, version=self.version)
