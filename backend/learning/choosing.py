@@ -5,8 +5,8 @@ A task is worth, for every label, how much it adds to the doubt that corrected t
 it, on a logarithmic scale: what was seen often counts little, and what was never seen counts most.
 That asks for doubtful pictures and for different ones at once.
 
-Source: a submodular cover as for data subset selection (Wei, Iyer, Bilmes, ICML 2015), chosen over
-margins, k-centres and typical pictures on drawn scenes (`python -m benchmarks.choosing`).
+Source: a submodular cover as for data subset selection (Wei, Iyer, Bilmes, ICML 2015). What it
+saves against chance is measured by `python -m benchmarks.choosing`.
 """
 
 from typing import Final
