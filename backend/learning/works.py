@@ -21,7 +21,6 @@ from ..errors import (
     BadRequest,
     ConfigError,
     CouldNotPredict,
-    ModelFailed,
     ModelLoading,
     OutOfMemory,
     ServiceError,
@@ -33,7 +32,7 @@ from ..jobs.desk import JobKind
 from ..labelstudio.tasks import Task
 from ..lessons import Learned
 from ..prelabel.run import our_own
-from ..prelabel.works import LOOK_AGAIN, LabelStudio
+from ..prelabel.works import LOOK_AGAIN, LabelStudio, hopeless, say_waiting
 from ..storage.base import Json, Key, Scope, Storage, to_text
 from ..storage.patience import patiently
 from ..studio.project import PAGE, Filters, Listed, ProjectFacts, StudioProject, annotated
@@ -49,7 +48,6 @@ LEARN: Final = "learn"
 GONE: Final = "the project is not there"  # phase at the end
 REVISION: Final = 1  # of how versions are made; raise to have them made anew
 LONGEST_RUN: Final = 24 * 3600.0  # seconds; what a run has read is written by then, or never
-NEVER: Final = (BadRequest, ConfigError, ModelFailed, StudioRefused)  # trying again does not help
 FINER: Final = {Grain.NAME: 0, Grain.THIN: 1, Grain.WHOLE: 2}
 
 Learns = Callable[[Sequence[Evidence], Course], Taught]
@@ -182,9 +180,9 @@ class LearningWorks:
 
     def _work(self, handle: Handle) -> Json:
         asked = Asked.from_json(handle.job.params)
-        storage = patiently(self._storage, tell=_say, sleep=handle.wait)
+        storage = patiently(self._storage, tell=say_waiting, sleep=handle.wait)
         records = Records(storage, handle.job.scope)
-        with _hopeless(), self._opens(handle, asked.project) as source:
+        with hopeless(), self._opens(handle, asked.project) as source:
             run = _Run(
                 handle=handle,
                 source=source,
@@ -540,17 +538,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _say(sentence: str | None) -> None:
-    if sentence is not None:
-        logger.warning("waiting for the store: %s", sentence)
-
-
-@contextmanager
-def _hopeless() -> Iterator[None]:
-    """What trying again does not mend ends the job at once."""
-    try:
-        yield
-    except NEVER as error:
-        raise Hopeless(str(error)) from error

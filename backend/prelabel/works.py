@@ -83,7 +83,7 @@ class ProjectWorks:
             noted=noted.read,
             note=noted.note,
         )
-        with _hopeless(), closing(studio):
+        with hopeless(), closing(studio):
             patient = _Patient(self._predictor, handle, progress)
             prelabel(StudioProject(studio, wanted.project), patient, wanted, progress, hooks)
         return progress.to_json()
@@ -97,7 +97,7 @@ class ProjectWorks:
             self._tell(progress, handle, studio)
             handle.pause()
 
-        with _hopeless(), closing(studio):
+        with hopeless(), closing(studio):
             undo(
                 StudioProject(studio, params["project"]),
                 params["version"],
@@ -163,7 +163,7 @@ class _Noted:
     """Tasks a job has written: only a log tells them from those that had the version before."""
 
     def __init__(self, storage: Storage, handle: Handle) -> None:
-        self._storage = patiently(storage, tell=_say, sleep=handle.wait)
+        self._storage = patiently(storage, tell=say_waiting, sleep=handle.wait)
         self._log = notes_of(handle.job)
 
     def read(self) -> set[int]:
@@ -178,13 +178,14 @@ class _Noted:
         self._storage.append(self._log, list(tasks))
 
 
-def _say(sentence: str | None) -> None:
+def say_waiting(sentence: str | None) -> None:
+    """For `patiently`: what is waited for, on the log."""
     if sentence is not None:
         logger.warning("waiting for the store: %s", sentence)
 
 
 @contextmanager
-def _hopeless() -> Iterator[None]:
+def hopeless() -> Iterator[None]:
     """What trying again does not mend ends the job at once."""
     try:
         yield
