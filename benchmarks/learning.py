@@ -254,18 +254,20 @@ class Measured:
         there = self._counts.sum(axis=1)[1:] > 0
         return float(100 * (both[there] / either[there]).mean())
 
-    def calibration_error(self, weights: Sequence[float]) -> float:
-        """Expected calibration error in `BINS` bins of expected quality."""
-        expected = np.array([expected_quality(one, weights) for one in self.signals])
-        real = np.array(self.qualities)
-        bins = np.minimum((expected * BINS).astype(int), BINS - 1)
-        return float(
-            sum(
-                abs(expected[bins == one].sum() - real[bins == one].sum())
-                for one in np.unique(bins)
-            )
-            / len(real)
-        )
+    def told(self, weights: Sequence[float]) -> list[list[float]]:
+        """Expected and real quality of every picture."""
+        return [
+            [round(expected_quality(one, weights), 4), round(real, 4)]
+            for one, real in zip(self.signals, self.qualities, strict=True)
+        ]
+
+
+def calibration_error(told: Sequence[Sequence[float]]) -> float:
+    """Expected calibration error in `BINS` bins of expected quality; `told` as `Measured.told`."""
+    expected, real = np.array(told).T
+    bins = np.minimum((expected * BINS).astype(int), BINS - 1)
+    apart = [abs(expected[bins == one].sum() - real[bins == one].sum()) for one in np.unique(bins)]
+    return float(sum(apart) / len(real))
 
 
 def quality_of(masks: Segmentation, truth: LabelMap) -> float:
@@ -367,16 +369,15 @@ def run(shift: str, seed: int, tests: int, noises: Sequence[float]) -> dict[str,
     tell("fitted")
     found = bench.measured(ways)
     miou = {way: round(one.miou, 2) for way, one in found.items()}
-    errors = {
-        way: round(found[way].calibration_error(lesson.quality), 4)
-        for way, lesson in lessons.items()
-        if lesson.quality
+    qualities = {
+        way: found[way].told(lesson.quality) for way, lesson in lessons.items() if lesson.quality
     }
+    errors = {way: round(calibration_error(one), 4) for way, one in qualities.items()}
     print(f"{shift} {seed}: {miou} calibration {errors}", flush=True)
     seconds = round(time.perf_counter() - begun)
     return {
         "shift": shift, "seed": seed, "miou": miou, "calibration error": errors, "told": told,
-        "seconds": seconds,
+        "expected and real quality": qualities, "seconds": seconds,
     }  # fmt: skip
 
 
@@ -412,13 +413,26 @@ def summed_up(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             if way.startswith("learnt"):
                 closed = (values - words) / np.maximum(oracle - words, 1e-9)
                 of[way]["gap closed"] = round(100 * float(np.median(closed)), 1)
-        errors = [one["calibration error"] for one in results if one["shift"] == shift]
-        of["calibration error"] = {
-            way: spread(np.array([one[way] for one in errors if way in one]))
-            for way in dict.fromkeys(way for one in errors for way in one)
-        }
+        of["calibration error"] = _calibration(
+            [one["expected and real quality"] for one in results if one["shift"] == shift]
+        )
         summary[shift] = of
     return summary
+
+
+def _calibration(runs: Sequence[Mapping[str, Sequence[Sequence[float]]]]) -> dict[str, Any]:
+    """Of all seeds' pictures together: in those of one seed a bin holds three or four, and their
+    own spread would count as an error. The error of each seed beside it."""
+    found = {}
+    for way in dict.fromkeys(way for one in runs for way in one):
+        told = [one[way] for one in runs if way in one]
+        together = [pair for one in told for pair in one]
+        found[way] = {
+            "pictures": len(together),
+            "together": round(calibration_error(together), 4),
+            "by seed": [round(calibration_error(one), 4) for one in told],
+        }
+    return found
 
 
 def spread(values: Float[np.ndarray, " n"]) -> dict[str, float]:
@@ -450,7 +464,7 @@ def judged(summary: Mapping[str, Any]) -> dict[str, bool]:
                 )
         if "learnt 50" in of["calibration error"]:
             bounds[f"{shift}: calibration error at 50"] = (
-                of["calibration error"]["learnt 50"]["highest"] <= 0.10
+                of["calibration error"]["learnt 50"]["together"] <= 0.10
             )
     return bounds
 
