@@ -22,6 +22,7 @@ ServiceError
 │   ├── StudioRefused      Label Studio answers, but does not do it
 │   ├── StudioAway         Label Studio stayed away for longer than we wait
 │   └── StudioUncertain    the connection broke: it may have happened or not
+├── FitFailed              the process that learns ended without an answer
 ├── ProjectChanged         the project is no longer what a run began with
 └── CouldNotPredict        one task got no answer this time; it may be asked again
     ├── BudgetSpent        the request's time was over before the task's turn
@@ -167,6 +168,14 @@ class StudioUncertain(StudioError):
 
 class ProjectChanged(ServiceError):
     """The project is no longer what a run began with; starting again goes on from there."""
+
+
+class FitFailed(ServiceError):
+    """The process that learns ended without an answer."""
+
+    def __init__(self, status: int, said: str) -> None:
+        why = said.strip().splitlines()[-1:] or ["nothing is known of the reason"]
+        super().__init__(f"the process that learns ended with status {status}: {why[0]}")
 
 
 class CouldNotPredict(ServiceError):

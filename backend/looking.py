@@ -37,7 +37,14 @@ from .painting import NO_NUMBERS, Painted, image_result, write
 from .plan import Plan, View, choice_of
 from .result_cache import ResultCache
 from .storage.base import Scope
-from .studying import Course, Studied, StudiedPicture, cell_probabilities, is_taught
+from .studying import (
+    Course,
+    Studied,
+    StudiedPicture,
+    cell_probabilities,
+    gains_of,
+    is_taught,
+)
 from .vocabulary import OBJECTS, ControlVocabulary
 
 logger = logging.getLogger(__name__)
@@ -276,14 +283,15 @@ class Looking:
                     continue
                 decision = one.decision(segmenter.decision(one.preset))
                 needed = decision.per_label("presence_threshold", len(one.sought))
+                vocabulary = self._vocabulary(one, segmenter)
                 found.append(
                     Course(
                         control=one.control.from_name,
                         model=model_of(segmenter.identity, one.preset),
                         names=tuple(label.result_name for label in one.sought),
                         words=tuple(label.prompts for label in one.labels),
-                        vocabulary=self._vocabulary(one, segmenter),
-                        logits=segmenter.row_logits,
+                        vocabulary=vocabulary,
+                        gains=gains_of(segmenter, vocabulary),
                         presence=tuple(map(float, needed)),
                     )
                 )

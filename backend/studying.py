@@ -73,7 +73,7 @@ class Course:
     model      see `lessons.model_of`; evidence of another model is passed over
     names      result names of the vocabulary's labels, in their order
     words      of every label, in the order of their rows
-    logits     see `Learner.row_logits`
+    gains      what every feature adds to the logit of every row, see `Learner.row_logits`
     presence   presence that each label needs where nothing is learnt
     """
 
@@ -82,8 +82,16 @@ class Course:
     names: tuple[str, ...]
     words: tuple[tuple[str, ...], ...]
     vocabulary: Vocabulary
-    logits: RowLogits
+    gains: Float[Tensor, "embed rows"]
     presence: tuple[float, ...] = ()
+
+    def logits(self, cells: Float[Tensor, "places embed"]) -> Float[Tensor, "places rows"]:
+        return cells @ self.gains
+
+
+def gains_of(segmenter: Learner, vocabulary: Vocabulary) -> Float[Tensor, "embed rows"]:
+    """For a Course."""
+    return segmenter.row_logits(torch.eye(vocabulary.rows.shape[1]), vocabulary)
 
 
 def is_taught(segmenter: Segmenter) -> TypeGuard[Learner]:

@@ -18,7 +18,7 @@ from .jobs.embedded import EmbeddedRunner
 from .jobs.running import sentence
 from .jobs.several import SeveralRunners
 from .keeping import Keeping
-from .learning import fit
+from .learning.apart import FitApart
 from .learning.examiner import PredictorExaminer
 from .learning.intake import Intake
 from .learning.making import AnnotationReading
@@ -146,7 +146,7 @@ def learning(
         opening(studio),
         PredictorExaminer(predictor, AnnotationReading()),
         storage,
-        learn=fit.learn,
+        learn=FitApart(),
         most_whole=settings.learning_most_tasks,
         watch=watch,
     )

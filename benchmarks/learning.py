@@ -32,7 +32,7 @@ from backend.learning import evidence as kept
 from backend.learning import fit
 from backend.learning.evidence import AsItWas, Cells, Evidence, Sample, Truth
 from backend.lessons import Lesson, expected_quality, model_of
-from backend.studying import Course, cell_probabilities
+from backend.studying import Course, cell_probabilities, gains_of
 from cliper_model import Decision, Label, Scores, Segmentation, Vocabulary, decide
 from cliper_model.methods.cliper import Cliper, CliperState
 from cliper_model.segmenter import Correction
@@ -79,7 +79,7 @@ class Bench:
             names=self.labels,
             words=tuple((word,) for word in self.shift.words.values()),
             vocabulary=self.vocabulary,
-            logits=self.method.row_logits,
+            gains=gains_of(self.method, self.vocabulary),
             presence=tuple(
                 map(float, self.decision.per_label("presence_threshold", len(self.labels)))
             ),

@@ -421,5 +421,8 @@ class Learner(Segmenter, Protocol):
     def row_logits(
         self, cells: Float[Tensor, "places embed"], vocabulary: Vocabulary
     ) -> Float[Tensor, "places rows"]:
-        """Logits of every text row, and last of the mean row where there is one; no correction."""
+        """Logits of every text row, and last of the mean row where there is one; no correction.
+
+        Linear in `cells`.
+        """
         ...

@@ -213,7 +213,7 @@ def _gathered(
             values = torch.from_numpy(sample.cells.values)
             features.append(places.standing_out(values)[kept].clone())
             values = values[kept]
-            rows.append(course.logits(values, course.vocabulary))
+            rows.append(course.logits(values))
             truth.append(torch.from_numpy(_outcomes(sample, course)[kept].copy()))
             task.append(np.full(len(values), number))
             weight.append(torch.full((len(values),), float(one.weight)))

@@ -10,6 +10,7 @@ READERS = {
     "backend.adapter._wsgi": "an entry point: hands it to Settings",
     "backend.cli": "entry points: hand it to Settings",
     "backend.demo.processes": "what a child process inherits",
+    "backend.learning.apart": "what a child process inherits",
     "backend.wiring": "hands it to Settings",
     "cliper_model.backbones.weights": "where the model hub's own tools keep their files",
     "cliper_model.demo.parallel": "memory settings of the training's worker processes",

@@ -180,7 +180,7 @@ def course(model: str = "m", names: tuple[str, ...] = ("cat",)) -> Course:
             labels=names, preset="objects", rows=rows, row_class=tuple(range(len(names))),
             mean_row=None,
         ),
-        logits=lambda cells, vocabulary: cells @ vocabulary.rows.T,
+        gains=rows.T,
     )  # fmt: skip
 
 
