@@ -24,7 +24,6 @@ from backend.studying import Course
 from ....doubles.classroom import SCOPE, Classroom, StubExaminer, latest, run
 from ....doubles.turned_tasks import course, task
 
-
 WIDE = 96  # features
 MANY = tuple(f"label {number}" for number in range(30))
 
