@@ -13,6 +13,7 @@ FEWEST_JUDGED: Final = 10  # tasks; with less the expected quality is anybody's 
 HELD_BACK: Final = 0.5  # tasks' worth of doubt in every weight of the expected quality
 STEPS: Final = 30  # of Newton's method
 HIGHER: Final = tuple(round(0.05 * step, 2) for step in range(11, 20))  # 0.55 to 0.95
+FEWEST_RAISED: Final = 40  # tasks; with less a higher threshold loses more masks than it cleans
 FEWEST_REMOVED: Final = 4  # false labels a threshold must remove
 DEARER: Final = 3.0  # a label lost costs as much as so many false ones
 MOST_LOST: Final = 0.1  # share of right labels that may be lost
@@ -61,6 +62,8 @@ def thresholds(
     tasks by itself; `needed` is what counts otherwise.
     """
     found: dict[str, float] = {}
+    if len(presence) < FEWEST_RAISED:
+        return found
     halves = (slice(0, None, 2), slice(1, None, 2))
     for number, name in enumerate(names):
         best = FEWEST_REMOVED - 1.0

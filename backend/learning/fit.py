@@ -2,8 +2,9 @@
 
     logits = zero-shot logits + features @ weights + bias
 
-A multinomial logistic regression over places whose starting point is the words themselves, so with
-no evidence nothing changes. Labels that nobody painted yet keep what the words give them: the
+A multinomial logistic regression over places. It starts from the words themselves and a part of the
+Gaussian discriminant of the labels (one covariance for all), which few places determine well; so
+with no evidence nothing changes. Labels that nobody painted yet keep what the words give them: the
 others only share out anew what they have together. Places of rare labels count more, since people
 count labels and not pixels. How strongly weights are held back and whether words are mistrusted is
 chosen by cross-validation over tasks, and the same held-out tasks say whether it is better than
@@ -32,8 +33,11 @@ from .evidence import WHOLE, Evidence, Sample
 FOLDS: Final = 10
 FEWER_FOLDS: Final = 5  # from `MANY` tasks on
 MANY: Final = 40
-RIDGES: Final = (1e-4, 3e-5, 1e-5)  # how strongly weights are held at zero, per place
-USUAL_RIDGE: Final = RIDGES[1]
+USUAL_RIDGE: Final = 2e-4  # over the root of the tasks: how strongly weights are held at the start
+RIDGES: Final = (3 * USUAL_RIDGE, USUAL_RIDGE, USUAL_RIDGE / 3)
+START: Final = 0.2  # of the Gaussian discriminant, where weights start
+HELD_BACK: Final = 100.0  # places by which a label's mean is held at the mean of all
+ROUND_SHAPE: Final = 0.05  # of the mean variance, added to every feature's
 ROUNDS: Final = 60  # of L-BFGS
 SETTLED: Final = 1e-6  # change of the loss with which it ends before
 MOST_PLACES: Final = 120_000  # more are thinned out, evenly
@@ -254,9 +258,15 @@ def _outcomes(sample: Sample, course: Course) -> Float[np.ndarray, "places outco
 
 
 def _fitted(
-    place: _Place, course: Course, *, ridge: float, words: bool, everybody: bool = False
+    place: _Place,
+    course: Course,
+    *,
+    ridge: float,
+    words: bool,
+    everybody: bool = False,
+    start: float = START,
 ) -> _Found:
-    """Weights by L-BFGS from nothing; the same places give the same weights.
+    """Weights by L-BFGS from the start; the same places give the same weights.
 
     `everybody`: labels that nobody painted take part, and lose.
     """
@@ -269,10 +279,14 @@ def _fitted(
     mean = place.features.mean(dim=0)
     centred = place.features - mean
     target = target * taught
+    gaussian, level = _discriminant(centred, target)
+    gaussian, level = start * gaussian, start * level
+    base = base + centred @ gaussian.T + level
     mass = target.sum(dim=0) + FLOOR
     target = target * (mass / mass.sum()) ** -RARE
     target = target / target.sum().clamp_min(SEEN)
     each = target.sum(dim=1)
+    held = ridge / math.sqrt(len(np.unique(place.task)))
     weights = torch.zeros(base.shape[1], centred.shape[1], requires_grad=True)
     bias = torch.zeros(base.shape[1], requires_grad=True)
     solver = torch.optim.LBFGS(
@@ -287,13 +301,35 @@ def _fitted(
         solver.zero_grad()
         logits = base + centred @ weights.T + bias
         told = (each * torch.logsumexp(logits, dim=1)).sum() - (target * logits).sum()
-        value = told + ridge * (weights**2).sum()
+        value = told + held * (weights**2).sum()
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
     solver.step(loss)  # type: ignore[no-untyped-call]
     found, constant = weights.detach() * taught[:, None], bias.detach() * taught
+    found, constant = found + gaussian, constant + level
     return _Found(found, constant - found @ mean, taught, lost, others)
+
+
+def _discriminant(
+    centred: Float[Tensor, "n embed"], target: Float[Tensor, "n outcomes"]
+) -> tuple[Float[Tensor, "outcomes embed"], Float[Tensor, " outcomes"]]:
+    """Log-likelihood ratio of every outcome against all places together, as a linear function.
+
+    Places of an outcome are taken to be normally distributed around its mean with the covariance
+    that all outcomes share. What nobody painted keeps zero.
+    """
+    mass, each = target.sum(dim=0), target.sum(dim=1)
+    total = mass.sum().clamp_min(SEEN)
+    mean = each @ centred / total
+    seen = (mass > SEEN)[:, None]
+    apart = seen * (target.T @ centred - mass[:, None] * mean) / (mass + HELD_BACK)[:, None]
+    around = centred - mean
+    within = (around.T * each) @ around / total - (apart.T * mass / total) @ apart
+    width = len(within)
+    within = within + ROUND_SHAPE * within.trace() / width * torch.eye(width)
+    weights = torch.linalg.lstsq(within, apart.T).solution.T
+    return weights, -(weights * (apart / 2 + mean)).sum(dim=1)
 
 
 def _others(
@@ -302,8 +338,9 @@ def _others(
     """What labels nobody painted yet lose: as much as words overstate them. Those that are new in
     the config lose nothing: nobody could paint them.
 
-    How much of the next picture will be theirs is estimated as Good and Turing did: by how much of
-    the pictures so far belongs to labels that were painted in one task only.
+    How much of the next picture will be theirs is estimated as Good and Turing did: by how often
+    so far a task had a label that no other task has. By how often and not by how much of a picture
+    it was, since after few tasks that is chance, and what was not seen yet may be large.
     """
     lost = torch.zeros(base.shape[1])
     index = torch.from_numpy(place.task)
@@ -311,8 +348,8 @@ def _others(
     if not bool(never.any()):
         return lost
     areas = torch.zeros(len(place.asked), base.shape[1]).index_add_(0, index, place.truth)[:, :-1]
-    once = (areas > SEEN).sum(dim=0) == 1
-    share = max(float(areas[:, once].sum()), 1.0) / max(float(place.truth.sum()), 1.0)
+    times = (areas > SEEN).sum(dim=0)
+    share = (float((times == 1).sum()) + 1) / (float(times.sum()) + 1)
     claimed = float(torch.softmax(base, dim=1)[:, never].sum(dim=1).mean())
     lost[never] = min(0.0, math.log(share / max(claimed, 1e-9)))
     return lost
