@@ -122,7 +122,8 @@ class Report:
 
     @property
     def newest(self) -> VersionTally | None:
-        return self.versions[-1] if self.versions else None
+        """See `newest_of`."""
+        return newest_of(self.versions)
 
     @property
     def seen(self) -> list[Line]:
@@ -186,9 +187,9 @@ def report(
     for one in source.again(second.wanted):
         second.take(one)
     lines = sorted(first.lines, key=lambda one: (one.task, one.version))
-    judged = [one for one in lines if one.score is not None]
-    newest = versions[-1].version if versions else ""
     seen = [one for one in lines if one.is_seen]
+    scored = [one for one in lines if one.score is not None]
+    newest = newest_of(versions)
     return Report(
         title=source.title,
         project=source.project,
@@ -200,12 +201,12 @@ def report(
         lines=lines,
         saving=saving(seen, first.counts.unaided, asked.stated),
         order=by_order(seen),
-        calibration=_calibration(judged),
+        calibration=_calibration([one for one in scored if one.is_seen or not seen]),
         calibrations={
-            one.version: _calibration([line for line in judged if line.version == one.version])
+            one.version: _calibration([line for line in scored if line.version == one.version])
             for one in versions
         },
-        sweeps=sweeps(first.masks.get(newest, {})),
+        sweeps=sweeps(first.masks[newest.version] if newest else {}),
         worst=second.worst,
         palette=second.palette,
         sampled=second.sampled,
@@ -213,6 +214,12 @@ def report(
         learnt=learnt,
         warnings=source.warnings,
     )
+
+
+def newest_of(versions: Sequence[VersionTally]) -> VersionTally | None:
+    """The newest version that people corrected masks of, else the newest of all: one that learnt
+    from these very annotations says little about pictures to come."""
+    return next((one for one in reversed(versions) if one.seen), versions[-1] if versions else None)
 
 
 class _First:
@@ -296,11 +303,11 @@ class _Second:
     ) -> None:
         self.source, self.versions, self.asked = source, versions, asked
         self.palette = Palette(source.colours)
-        newest = next(reversed(list(versions)), "")
+        newest = newest_of(list(versions.values()))
         self.sample = first.sample
         self._snapped: set[tuple[int, Place]] = set()
         self.unsampled: Counter[str] = Counter()
-        self._lines = {line.task: line for line in first.worst(newest)}
+        self._lines = {line.task: line for line in first.worst(newest.version if newest else "")}
         self._found: dict[int, Worst] = {}
 
     @property

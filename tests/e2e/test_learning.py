@@ -1,24 +1,35 @@
-"""Corrections in a real Label Studio make the rest better, and taking them back undoes it."""
+"""Corrections in a real Label Studio make the rest better, and taking them back undoes it.
 
+Screenshots of the report on such a project are kept in `.cache/screenshots`.
+"""
+
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import requests
 
+from backend.__main__ import main
 from backend.demo import annotate
 from backend.demo.label_studio_api import LabelStudioApi
 from backend.demo.label_studio_server import LabelStudioServer
 from backend.demo.processes import LOOPBACK, Server, free_port, plain_environment
 from backend.demo.projects import Picture, Project
 from backend.labelstudio.regions import FORMATS, RegionControl
+from backend.report.learnt import ACTIVE
 from benchmarks.shifts import SHIFTS
 from cliper_model.demo.scenes import LABELS
 
+from .browser import Browser
 from .conftest import CHECKOUT
+from .test_preview import OVERFLOW
+from .test_report import SCREENSHOTS
 
 PATIENCE = 300.0  # seconds, on a busy machine
 SHOWN = ("sky", "grass", "sea", "road", "tree", "house", "person", "cloud")
@@ -63,12 +74,20 @@ def regions_of(picture: Picture) -> list[Json]:
     ]
 
 
+@dataclass(frozen=True)
+class Teachable:
+    """`cliper serve` with the demo weights and a store of its own."""
+
+    url: str
+    storage: str
+
+
 @pytest.fixture(scope="module")
 def teachable(
     label_studio: LabelStudioServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """`cliper serve` with the demo weights and a store of its own; its address."""
+) -> Iterator[Teachable]:
     folder, port = tmp_path_factory.mktemp("teachable"), free_port()
+    storage = f"sqlite:{folder / 'store.sqlite'}"
     environment = {
         **plain_environment(),
         "OMP_NUM_THREADS": "1",
@@ -77,7 +96,7 @@ def teachable(
         "PROFILE": "demo",
         "LABEL_STUDIO_URL": label_studio.url,
         "LABEL_STUDIO_API_KEY": label_studio.account.token,
-        "STORAGE": f"sqlite:{folder / 'store.sqlite'}",
+        "STORAGE": storage,
     }
     with Server(
         "the service that learns",
@@ -88,7 +107,7 @@ def teachable(
         folder=CHECKOUT,
     ):
         annotate.wait_for_model(f"http://localhost:{port}")
-        yield f"http://localhost:{port}"
+        yield Teachable(f"http://localhost:{port}", storage)
 
 
 class Studio:
@@ -148,21 +167,44 @@ def wait_until(holds: Callable[[], bool], why: Callable[[], object]) -> None:
         time.sleep(0.5)
 
 
+def report_on(number: int, folder: Path) -> Json:
+    """What `cliper report` tells of the project, looked at in a browser."""
+    assert main(["report", "--project", str(number), "--out", str(folder)]) == 0
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    with Browser(folder / "profile") as browser:
+        for width, height in ((1280, 1000), (390, 844)):
+            browser.show_at(width, height)
+            browser.visit((folder / "report.html").as_uri())
+            assert browser.console() == []
+            assert browser.run(OVERFLOW) <= 0
+            browser.show_at(width, browser.run("return document.documentElement.scrollHeight"))
+            browser.screenshot(SCREENSHOTS / f"report-learning-{width}.png")
+    found: Json = json.loads((folder / "report.json").read_text())
+    return found
+
+
 def test_ten_corrections_make_the_rest_better_and_deleting_them_undoes_it(
-    api: LabelStudioApi, teachable: str
+    api: LabelStudioApi,
+    label_studio: LabelStudioServer,
+    teachable: Teachable,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_URL", label_studio.url)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", label_studio.account.token)
+    monkeypatch.setenv("STORAGE", teachable.storage)
     project = Project(title="learning", labels=SHOWN, pictures=pictures(CORRECTED + REST))
     shown, rest = project.pictures[:CORRECTED], project.pictures[CORRECTED:]
     names = [picture.name for picture in rest]
-    studio = Studio(api, teachable, project)
+    studio = Studio(api, teachable.url, project)
 
     def facts() -> Json:
-        told: Json = requests.get(f"{teachable}/health", timeout=30).json()["learning"]
+        told: Json = requests.get(f"{teachable.url}/health", timeout=30).json()["learning"]
         return told
 
     def version_now() -> str:
         told = requests.post(
-            f"{teachable}/setup",
+            f"{teachable.url}/setup",
             json={"project": f"{studio.number}.1", "schema": project.label_config},
             timeout=30,
         )
@@ -184,6 +226,11 @@ def test_ten_corrections_make_the_rest_better_and_deleting_them_undoes_it(
 
     assert {one["model_version"] for one in after.values()} == {taught}
     assert gain > 5
+
+    report = report_on(studio.number, tmp_path)
+    assert report["learnt"][0]["tasks"] == CORRECTED
+    assert report["learnt"][0]["state"] == ACTIVE
+    assert report["saving"]["corrected"] == CORRECTED
 
     for annotation in annotations:
         studio.delete(annotation)

@@ -128,6 +128,36 @@ def test_a_label_that_left_the_config_is_no_more_learnt() -> None:
     assert known.verdict.better
 
 
+def test_the_start_leads_from_all_places_to_a_labels_own() -> None:
+    """Two labels apart along axis 0, whose places also spread along axis 1."""
+    chance = np.random.default_rng(0)
+    side = np.repeat([1.0, -1.0], 500)
+    features = np.zeros((1000, EMBED))
+    features[:, 0] = side + 0.1 * chance.normal(size=1000)
+    features[:, 1] = 2.0 * chance.normal(size=1000)
+    target = torch.from_numpy(np.stack([side > 0, side < 0, side > 9], axis=1)).float()
+
+    weights, level = fit._discriminant(torch.from_numpy(features).float(), target)
+
+    ratio = features @ weights.numpy().T.astype(np.float64) + level.numpy()
+    assert (ratio.argmax(axis=1)[:500] == 0).all()
+    assert (ratio.argmax(axis=1)[500:] == 1).all()
+    assert weights[0, 0] > 20 * weights[0, 1].abs()  # along what tells them apart only
+    assert weights[2].abs().max() == level[2].abs() == 0.0  # nobody painted it
+
+
+def test_what_labels_never_seen_lose_grows_with_what_was_seen() -> None:
+    """Two labels known, one asked for and never painted."""
+    asked = course(("cat", "dog", "fox"))
+
+    def lost(tasks: int) -> float:
+        told = [task(number, painted=(0, 1, 1)) for number in range(tasks)]
+        place = fit._gathered(fit._usable(told, asked), asked, most=100_000)
+        return float(fit._fitted(place, asked, ridge=1e-4, words=False).others[2])
+
+    assert 0.0 >= lost(2) > lost(8) > lost(32)
+
+
 def test_a_word_that_is_often_wrong_is_mistrusted() -> None:
     """The second word of every label means another label."""
     asked = course(words=2)
