@@ -24,7 +24,7 @@ demo: setup label-studio ## the whole chain on storybook scenes; ONCE=1 ends aft
 	$(PYTHON) -m backend demo $(if $(ONCE),--once) $(ARGS)
 
 test: setup label-studio browser redis ## every test, with a real Label Studio, Chromium and Redis
-	$(PYTHON) -m pytest tests $(ARGS)
+	$(PYTHON) $(if $(ARGS),-m pytest tests $(ARGS),scripts/side_by_side.py)
 
 check: setup redis ## style, types and the quick tests
 	$(PYTHON) -m ruff check .
