@@ -8,7 +8,8 @@ with no evidence nothing changes. Labels that nobody painted yet keep what the w
 others only share out anew what they have together. Places of rare labels count more, since people
 count labels and not pixels. How strongly weights are held back and whether words are mistrusted is
 chosen by cross-validation over tasks, and the same held-out tasks say whether it is better than
-the words alone by more than chance would do.
+the words alone by more than chance would do. Where many annotations agree with nothing that the
+others teach, they are set aside.
 """
 
 import math
@@ -47,6 +48,10 @@ RARE: Final = 0.7  # power of how much there is of a label by which rare ones co
 SURE: Final = 1.0  # standard errors by which it must be better
 LEAST_GAIN: Final = 0.5  # points of mIoU it must be better at least
 FEWEST: Final = 5  # tasks
+ODD: Final = 0.02  # mean IoU of places, below which an annotation agrees with nothing
+LEAST_AGREEMENT: Final = 5 * ODD  # median of all tasks, without which nothing can be said of one
+MANY_ODD: Final = 1 / 6  # share of tasks; fewer do no harm
+FEWEST_ODD: Final = 3  # tasks; also of a label, before others are judged by it
 WORD_TRUST: Final = (
     20.0  # places a word is taken to have been right in, as often as its label's best
 )
@@ -135,10 +140,11 @@ def learn(evidence: Sequence[Evidence], course: Course) -> Taught:
             candidate=nothing,
             verdict=Verdict(better=False, reason=reason, tasks=len(used)),
         )
-    place = _gathered(used, course, most=JUDGED_PLACES)
-    count = FEWER_FOLDS if len(used) >= MANY else FOLDS
-    folds = np.arange(len(used)) % min(count, len(used))
-    chosen = _chosen(place, folds, course)
+    chosen = _judged_by_others(used, course)
+    odd = _odd(chosen)
+    if odd:
+        used = [one for number, one in enumerate(used) if number not in odd]
+        chosen = _judged_by_others(used, course)
     before, after = chosen.before, chosen.after
     gain = 100 * (after.usual - before.usual)
     noise = 100 * _noise(before, after, _usual)
@@ -156,7 +162,7 @@ def learn(evidence: Sequence[Evidence], course: Course) -> Taught:
         candidate=candidate,
         verdict=Verdict(
             better=better,
-            reason=_sentence(better, gain, noise, lost, len(used)),
+            reason=_sentence(better, gain, noise, lost, len(used)) + _set_aside(len(odd)),
             tasks=len(used),
             before=100 * before.usual,
             after=100 * after.usual,
@@ -180,6 +186,12 @@ def _sentence(better: bool, gain: float, noise: float, lost: float, tasks: int) 
     if gain <= SURE * noise:
         return f"not switched on: {told}; that may be chance"
     return f"not switched on: {told}, but labels painted seldom lose {lost:.1f} points"
+
+
+def _set_aside(odd: int) -> str:
+    if not odd:
+        return ""
+    return f"; {odd} more were set aside, since they agree with nothing that the others teach"
 
 
 # -- places ---------------------------------------------------------------------------------
@@ -461,6 +473,34 @@ class _Chosen:
     base: Float[Tensor, "n outcomes"]  # probabilities by the words alone
     held_out: Float[Tensor, "n outcomes"]
     place: _Place
+
+
+def _judged_by_others(used: Sequence[tuple[Evidence, list[Sample]]], course: Course) -> _Chosen:
+    place = _gathered(used, course, most=JUDGED_PLACES)
+    count = FEWER_FOLDS if len(used) >= MANY else FOLDS
+    folds = np.arange(len(used)) % min(count, len(used))
+    return _chosen(place, folds, course)
+
+
+def _odd(chosen: _Chosen) -> frozenset[int]:
+    """Tasks whose masks agree neither with the words nor with what the others teach.
+
+    None, unless there are many: a few do no harm, and may be rare views of a label. Who paints
+    labels that hardly anybody else does is not judged, nor is anybody where little is known.
+    """
+    before, after = chosen.before, chosen.after
+    tasks = len(after.truth)
+    agreed = np.array(
+        [max(before.of_task(number), after.of_task(number)) for number in range(tasks)]
+    )
+    painted = after.truth > SEEN
+    known = painted.sum(axis=0) > FEWEST_ODD
+    judged = (painted & known).any(axis=1)
+    odd = np.flatnonzero(judged & (agreed < ODD))
+    enough = len(odd) >= max(FEWEST_ODD, MANY_ODD * tasks) and tasks - len(odd) >= FEWEST
+    if not enough or float(np.median(agreed)) < LEAST_AGREEMENT:
+        return frozenset()
+    return frozenset(odd.tolist())
 
 
 def _chosen(place: _Place, folds: Int[np.ndarray, " tasks"], course: Course) -> _Chosen:

@@ -158,6 +158,37 @@ def test_what_labels_never_seen_lose_grows_with_what_was_seen() -> None:
     assert 0.0 >= lost(2) > lost(8) > lost(32)
 
 
+def scattered(number: int) -> Evidence:
+    """Masks of one label far from its things."""
+    one = task(number, painted=(1, 2, 0), labels=NAMES, looks=(4, 5, 6))
+    sample = one.samples[0]
+    truth = sample.truths["label"]
+    moved = replace(truth, shares=np.roll(truth.shares, 1, axis=1))  # onto what is none of them
+    return replace(one, samples=(replace(sample, truths={"label": moved}),))
+
+
+def test_annotations_that_agree_with_nothing_are_set_aside_where_they_are_many() -> None:
+    right = [task(number, looks=(4, 5, 6)) for number in range(8)]
+    wrong = [scattered(number) for number in range(8, 11)]
+
+    known = fit.learn([*right, *wrong], course())
+
+    assert known.lesson.digest == fit.learn(right, course()).lesson.digest
+    assert known.verdict.tasks == 8
+    assert known.verdict.reason.endswith(
+        "; 3 more were set aside, since they agree with nothing that the others teach"
+    )
+
+
+def test_two_odd_annotations_are_left_where_they_are() -> None:
+    right = [task(number, looks=(4, 5, 6)) for number in range(8)]
+
+    known = fit.learn([*right, *(scattered(number) for number in range(8, 10))], course())
+
+    assert known.verdict.tasks == 10
+    assert "set aside" not in known.verdict.reason
+
+
 def test_a_word_that_is_often_wrong_is_mistrusted() -> None:
     """The second word of every label means another label."""
     asked = course(words=2)
