@@ -171,11 +171,13 @@ class ProjectChanged(ServiceError):
 
 
 class FitFailed(ServiceError):
-    """The process that learns ended without an answer."""
+    """The process that learns ended without an answer; `status` as in `subprocess`."""
 
-    def __init__(self, status: int, said: str) -> None:
-        why = said.strip().splitlines()[-1:] or ["nothing is known of the reason"]
-        super().__init__(f"the process that learns ended with status {status}: {why[0]}")
+    def __init__(self, status: int) -> None:
+        how = f"with status {status}; see the log"
+        if status == -9:
+            how = "since it was killed, as happens where memory runs out"
+        super().__init__(f"the process that learns ended without an answer, {how}")
 
 
 class CouldNotPredict(ServiceError):

@@ -437,8 +437,10 @@ def _calibration(runs: Sequence[Mapping[str, Sequence[Sequence[float]]]]) -> dic
     for way in dict.fromkeys(way for one in runs for way in one):
         told = [one[way] for one in runs if way in one]
         together = [pair for one in told for pair in one]
+        apart = [float(np.subtract(*np.array(one).T).mean()) for one in told]
         found[way] = {
             "pictures": len(together),
+            "farthest mean of a seed": round(max(map(abs, apart)), 4),
             "together": round(calibration_error(together), 4),
             "by seed": [round(calibration_error(one), 4) for one in told],
         }
@@ -475,6 +477,9 @@ def judged(summary: Mapping[str, Any]) -> dict[str, bool]:
         if "learnt 50" in of["calibration error"]:
             bounds[f"{shift}: calibration error at 50"] = (
                 of["calibration error"]["learnt 50"]["together"] <= 0.10
+            )
+            bounds[f"{shift}: expected and real quality at 50, on average in every seed"] = (
+                of["calibration error"]["learnt 50"]["farthest mean of a seed"] <= 0.10
             )
     return bounds
 

@@ -122,8 +122,15 @@ class Lesson:
         self._thread = threading.Thread(target=self._work)
         self._thread.start()
         while not self._jobs("running"):
+            assert self._thread.is_alive(), "no job can be asked for"
             time.sleep(LOOK)
         return self
+
+    def finished(self) -> None:
+        """Learn once, to the end."""
+        with self:
+            while not any(one["state"] == "done" for one in self._jobs("done")):
+                time.sleep(LOOK)
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
@@ -170,6 +177,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="What learning costs annotators.")
     parser.add_argument("--submits", type=int, default=150, help="per project")
     args = parser.parse_args()
+    if args.submits < 2 * BLOCK:
+        parser.error(f"--submits must be at least {2 * BLOCK}")
 
     drawn = projects.everything(TASKS + args.submits, 31)
     with tempfile.TemporaryDirectory() as place:
@@ -187,8 +196,7 @@ def main() -> int:
             times: dict[str, list[float]] = {"calm": [], "learning": []}
             lesson = Lesson(learner, busy.number)
             events: list[float] = []
-            with lesson:
-                pass  # what was submitted so far is learnt from
+            lesson.finished()  # with what was submitted so far
             for block in range(args.submits // BLOCK):
                 lesson.reread = block % 2 == 1
                 times["calm"] += [calm.submit() for _ in range(BLOCK)]
@@ -201,7 +209,8 @@ def main() -> int:
     passed = (
         slowed < MOST_SLOWED
         and float(np.percentile(events, 99)) < MOST_ACKNOWLEDGED
-        and lesson.runs > 0
+        and lesson.looks.get("learning", 0) > 0
+        and lesson.looks.get("looking", 0) > 0
     )
     path = record.write(
         "proof-submits",

@@ -13,7 +13,9 @@ object. The input stays open until the answer is read; where it ends before, nob
 
 import contextlib
 import json
+import logging
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -34,9 +36,12 @@ from ..studying import Course
 from .evidence import Evidence
 from .fit import Taught, Verdict, learn
 
+logger = logging.getLogger(__name__)
+
 LENGTH: Final = struct.Struct("<q")
 NUMBER: Final = 4  # bytes
 STEPPED_BACK: Final = 10  # niceness
+LEFT_ALONE: Final = 3  # exit status, where nobody waits any more
 MOST_TOLD: Final = 2000  # bytes of what a process says of its end
 ONE_THREAD: Final = {
     name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -49,11 +54,12 @@ class FitApart:
     def __call__(self, evidence: Sequence[Evidence], course: Course) -> Taught:
         code = os.pathsep.join(path for path in sys.path if path)
         with subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-P", "-m", __name__],  # nothing is imported from where we are
             env={**os.environ, **ONE_THREAD, "PYTHONPATH": code},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            start_new_session=True,  # it ends with us, and not by signals that are meant for us
         ) as process:
             assert process.stdin
             assert process.stdout
@@ -68,7 +74,8 @@ class FitApart:
                 _hang_up(process)
             said = told.heard()
         if process.returncode or not answer:
-            raise FitFailed(process.returncode, said)
+            logger.error("the process that learns ended with %d: %s", process.returncode, said)
+            raise FitFailed(process.returncode)
         return _taught(json.loads(answer))
 
 
@@ -174,10 +181,11 @@ def _tensor(data: bytes, width: int) -> Tensor:
 def _end_with(descriptor: int) -> None:
     """Whoever asked closes it, or is gone. Not by `sys.stdin`, whose lock would outlive us."""
     os.read(descriptor, 1)
-    os._exit(1)
+    os._exit(LEFT_ALONE)
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a service that stops closes our input
     os.nice(STEPPED_BACK)
     torch.set_num_threads(1)
     evidence, course = _question(sys.stdin.buffer)

@@ -58,6 +58,7 @@ WORD_TRUST: Final = (
 MOST_LOST: Final = 4.0  # logits a word can lose
 LEAST_QUALITY: Final = 0.01  # mean IoU of places that anything can be compared with
 OFTEN: Final = 0.5  # share of tasks that asked for a label, so that its absence means something
+BLOCK: Final = 8192  # places
 SEEN: Final = 0.5  # places of a label that make it known
 NEVER: Final = -1e4  # logits of what takes no part
 
@@ -99,6 +100,7 @@ class _Place:
     asked: Bool[Tensor, "tasks outcomes"]  # which labels people had before them
     task: Int[np.ndarray, " n"]  # number in the list of tasks
     weight: Float[Tensor, " n"]
+    stands_for: float = 1.0  # places each is one of
 
     def only(self, chosen: np.ndarray) -> "_Place":
         index = torch.from_numpy(np.flatnonzero(chosen))
@@ -109,6 +111,7 @@ class _Place:
             self.asked,
             self.task[chosen],
             self.weight[index],
+            self.stands_for,
         )
 
 
@@ -240,6 +243,7 @@ def _gathered(
         asked,
         np.concatenate(task),
         torch.cat(weight),
+        total / sum(map(len, task)),
     )
 
 
@@ -291,10 +295,10 @@ def _fitted(
     mean = place.features.mean(dim=0)
     centred = place.features - mean
     target = target * taught
-    gaussian, level = _discriminant(centred, target)
+    gaussian, level = _discriminant(centred, target, held_back=HELD_BACK / place.stands_for)
     gaussian, level = start * gaussian, start * level
     base = base + centred @ gaussian.T + level
-    mass = target.sum(dim=0) + FLOOR
+    mass = target.sum(dim=0) + FLOOR / place.stands_for
     target = target * (mass / mass.sum()) ** -RARE
     target = target / target.sum().clamp_min(SEEN)
     each = target.sum(dim=1)
@@ -324,7 +328,7 @@ def _fitted(
 
 
 def _discriminant(
-    centred: Float[Tensor, "n embed"], target: Float[Tensor, "n outcomes"]
+    centred: Float[Tensor, "n embed"], target: Float[Tensor, "n outcomes"], *, held_back: float
 ) -> tuple[Float[Tensor, "outcomes embed"], Float[Tensor, " outcomes"]]:
     """Log-likelihood ratio of every outcome against all places together, as a linear function.
 
@@ -335,10 +339,12 @@ def _discriminant(
     total = mass.sum().clamp_min(SEEN)
     mean = each @ centred / total
     seen = (mass > SEEN)[:, None]
-    apart = seen * (target.T @ centred - mass[:, None] * mean) / (mass + HELD_BACK)[:, None]
-    around = centred - mean
-    within = (around.T * each) @ around / total - (apart.T * mass / total) @ apart
-    width = len(within)
+    apart = seen * (target.T @ centred - mass[:, None] * mean) / (mass + held_back)[:, None]
+    width = centred.shape[1]
+    within = -torch.outer(mean, mean) - (apart.T * mass / total) @ apart
+    for first in range(0, len(centred), BLOCK):  # no copy of all places
+        block = centred[first : first + BLOCK]
+        within = within + (block.T * each[first : first + BLOCK]) @ block / total
     within = within + ROUND_SHAPE * within.trace() / width * torch.eye(width)
     weights = torch.linalg.lstsq(within, apart.T).solution.T
     return weights, -(weights * (apart / 2 + mean)).sum(dim=1)

@@ -122,8 +122,7 @@ class Report:
 
     @property
     def newest(self) -> VersionTally | None:
-        """See `newest_of`."""
-        return newest_of(self.versions)
+        return self.versions[-1] if self.versions else None
 
     @property
     def seen(self) -> list[Line]:
@@ -187,9 +186,9 @@ def report(
     for one in source.again(second.wanted):
         second.take(one)
     lines = sorted(first.lines, key=lambda one: (one.task, one.version))
+    judged = [one for one in lines if one.score is not None]
+    newest = versions[-1].version if versions else ""
     seen = [one for one in lines if one.is_seen]
-    scored = [one for one in lines if one.score is not None]
-    newest = newest_of(versions)
     return Report(
         title=source.title,
         project=source.project,
@@ -201,12 +200,12 @@ def report(
         lines=lines,
         saving=saving(seen, first.counts.unaided, asked.stated),
         order=by_order(seen),
-        calibration=_calibration([one for one in scored if one.is_seen or not seen]),
+        calibration=_calibration(judged),
         calibrations={
-            one.version: _calibration([line for line in scored if line.version == one.version])
+            one.version: _calibration([line for line in judged if line.version == one.version])
             for one in versions
         },
-        sweeps=sweeps(first.masks[newest.version] if newest else {}),
+        sweeps=sweeps(first.masks.get(newest, {})),
         worst=second.worst,
         palette=second.palette,
         sampled=second.sampled,
@@ -214,12 +213,6 @@ def report(
         learnt=learnt,
         warnings=source.warnings,
     )
-
-
-def newest_of(versions: Sequence[VersionTally]) -> VersionTally | None:
-    """The newest version that people corrected masks of, else the newest of all: one that learnt
-    from these very annotations says little about pictures to come."""
-    return next((one for one in reversed(versions) if one.seen), versions[-1] if versions else None)
 
 
 class _First:
@@ -234,9 +227,11 @@ class _First:
         self._worst: dict[str, list[tuple[float, int, int, Line]]] = {}
         self._sample: list[tuple[int, int]] = []
 
-    def worst(self, version: str) -> list[Line]:
-        """Of a version, the worst first."""
-        return [entry[-1] for entry in sorted(self._worst.get(version, []), reverse=True)]
+    def worst(self, versions: Sequence[str]) -> list[Line]:
+        """The worst first, of the newest version that people changed something of; of one that
+        was made after all corrections nobody has seen a mask. `versions`: the oldest first."""
+        known = next((one for one in reversed(versions) if one in self._worst), "")
+        return [entry[-1] for entry in sorted(self._worst.get(known, []), reverse=True)]
 
     @property
     def sample(self) -> set[int]:
@@ -303,11 +298,10 @@ class _Second:
     ) -> None:
         self.source, self.versions, self.asked = source, versions, asked
         self.palette = Palette(source.colours)
-        newest = newest_of(list(versions.values()))
         self.sample = first.sample
         self._snapped: set[tuple[int, Place]] = set()
         self.unsampled: Counter[str] = Counter()
-        self._lines = {line.task: line for line in first.worst(newest.version if newest else "")}
+        self._lines = {line.task: line for line in first.worst(list(versions))}
         self._found: dict[int, Worst] = {}
 
     @property

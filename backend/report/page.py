@@ -155,11 +155,12 @@ def _progress(seen: Report) -> str | None:
 
 
 def _cards(seen: Report) -> Iterator[str]:
-    newest = seen.newest
-    total = newest.all if newest else Edits()
+    total = sum((one.all for one in seen.versions), Edits())
+    lines = seen.lines
     cards = []
-    if newest:
-        cards.append(("Quality of masks", f"{newest.mean:.2f}", "mean IoU, 1 is perfect"))
+    if lines:
+        mean = sum(one.quality for one in lines) / len(lines)
+        cards.append(("Quality of masks", f"{mean:.2f}", "mean IoU, 1 is perfect"))
     if total.truth:
         changed = (total.add + total.remove) / total.truth
         add, remove = total.add / total.truth, total.remove / total.truth
@@ -170,8 +171,8 @@ def _cards(seen: Report) -> Iterator[str]:
                 f"{percent(add)} to add, {percent(remove)} to remove",
             )
         )
-    error = seen.calibrations[newest.version].error if newest else None
-    if error is not None:
+    if seen.calibration.error is not None:
+        error = seen.calibration.error
         cards.append(("Scores are off by", f"{error:.2f}", "on average, 0 is perfect"))
     per = seen.saving.seconds / seen.saving.pictures if seen.saving.pictures else 0.0
     if seen.open_tasks and per > 0:
@@ -186,8 +187,6 @@ def _cards(seen: Report) -> Iterator[str]:
     for name, value, note in cards:
         yield f"<div><dt>{name}</dt><dd>{value}<small>{note}</small></dd></div>"
     yield "</dl>"
-    if newest and len(seen.versions) > 1:
-        yield f'<p class="faint">Masks of {escape(short(newest.version, 60))}.</p>'
 
 
 def _warnings(seen: Report) -> Iterator[str]:
@@ -254,7 +253,7 @@ def _labels(seen: Report) -> Iterator[str]:
         "boundary F says how well outlines lie. The labels with most work come first.</p>"
     )
     yield from _label_table(seen.newest, seen)
-    for one in reversed([one for one in seen.versions if one is not seen.newest]):
+    for one in reversed(seen.versions[:-1]):
         name = escape(short(one.version, 60))
         yield f"<details><summary>{name}, {plural(one.count, 'picture')}</summary>"
         yield from _label_table(one, seen)
@@ -331,7 +330,7 @@ def _advice(seen: Report) -> Iterator[str]:
     yield (
         '<p class="faint">Wrong masks removed / right ones lost at each threshold, at most: a '
         "region’s score is never above the presence that the threshold compares. Masks of "
-        f"{escape(seen.newest.version if seen.newest else '')}.</p>"
+        f"{escape(seen.versions[-1].version)}.</p>"
     )
     yield table_of("The whole sweep")
     columns = "".join(f'<th scope="col" class="num">{one:g}</th>' for one in SWEPT)

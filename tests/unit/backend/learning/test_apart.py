@@ -14,7 +14,7 @@ import torch
 from backend.errors import FitFailed
 from backend.labelstudio.tasks import Task
 from backend.learning import fit
-from backend.learning.apart import FitApart, _ask
+from backend.learning.apart import LEFT_ALONE, FitApart, _ask
 from backend.learning.evidence import Evidence
 from backend.learning.records import Changed, Records
 from backend.lessons import Lesson
@@ -76,11 +76,28 @@ def test_threads_and_order_leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> No
     assert digests(one) == digests(two)
 
 
-def test_an_end_without_an_answer_says_why() -> None:
+def test_an_end_without_an_answer_is_told_and_its_reason_is_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     about = course()
+    told = [turned(number) for number in range(8)]
 
-    with pytest.raises(FitFailed, match=r"^the process that learns ended with status 1: .*size"):
-        FitApart()([turned(number) for number in range(8)], replace(about, gains=about.gains[:4]))
+    with pytest.raises(FitFailed) as caught:
+        FitApart()(told, replace(about, gains=about.gains[:4]))
+
+    assert str(caught.value) == (
+        "the process that learns ended without an answer, with status 1; see the log"
+    )
+    assert "RuntimeError: " in caplog.text
+
+
+def test_it_takes_our_code_wherever_we_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "backend").mkdir()
+    (tmp_path / "backend" / "__init__.py").write_text("raise SystemExit(9)")
+    (tmp_path / "json.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+
+    assert FitApart()([turned(number) for number in range(8)], course()).lesson.labels
 
 
 def test_it_ends_with_whoever_asked() -> None:
@@ -93,7 +110,7 @@ def test_it_ends_with_whoever_asked() -> None:
         _ask(process.stdin, wide() * 10, course(MANY, embed=WIDE))
         process.stdin.close()
 
-        assert process.wait(timeout=60) == 1
+        assert process.wait(timeout=60) == LEFT_ALONE
         assert process.stdout is not None
         assert process.stdout.read() == b""
 

@@ -137,7 +137,7 @@ def test_the_start_leads_from_all_places_to_a_labels_own() -> None:
     features[:, 1] = 2.0 * chance.normal(size=1000)
     target = torch.from_numpy(np.stack([side > 0, side < 0, side > 9], axis=1)).float()
 
-    weights, level = fit._discriminant(torch.from_numpy(features).float(), target)
+    weights, level = fit._discriminant(torch.from_numpy(features).float(), target, held_back=100.0)
 
     ratio = features @ weights.numpy().T.astype(np.float64) + level.numpy()
     assert (ratio.argmax(axis=1)[:500] == 0).all()

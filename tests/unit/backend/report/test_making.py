@@ -151,8 +151,8 @@ def test_the_worst_are_those_of_the_newest_version():
     assert [one.line.task for one in made_of(old, new).worst] == [2]
 
 
-def test_a_version_that_nobody_has_seen_is_not_what_the_report_is_about():
-    """Made after the corrections, and maybe of them."""
+def test_the_worst_are_of_a_version_that_people_saw():
+    """The last one was made after the corrections, and maybe of them."""
     later = predicted(99, painted("red", TEN), version="later", hour=20, score=0.9)
     tasks = [
         told(
@@ -166,20 +166,7 @@ def test_a_version_that_nobody_has_seen_is_not_what_the_report_is_about():
     seen = made_of(*tasks)
 
     assert [one.version for one in seen.versions] == ["v1", "later"]
-    assert seen.newest is seen.versions[0]
     assert [one.line.task for one in seen.worst] == [3, 2]
-    assert seen.calibration.count == 3
-
-
-def test_where_nobody_has_seen_any_version_it_is_about_the_newest():
-    later = predicted(99, painted("red", TEN), version="later", hour=20)
-    latest = predicted(98, painted("red", TEN), version="latest", hour=21)
-
-    seen = made_of(told(1, [annotated(painted("red", TEN), hour=2)], [later, latest]))
-
-    assert seen.newest is not None
-    assert seen.newest.version == "latest"
-    assert seen.calibration.count == 2
 
 
 def test_a_picture_that_is_gone_loses_only_itself():
