@@ -6,12 +6,28 @@ and a job nobody waits for any more is dropped unless it already runs.
 """
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
+import torch
+
 Result = TypeVar("Result")
+
+
+@contextmanager
+def gently() -> Iterator[None]:
+    """For a job that nobody waits for: half as many threads as usual, one at least, so that those
+    who do have the rest of the processor. Only on the thread that owns the device, since how many
+    threads a computation takes is a setting of the process."""
+    usual = torch.get_num_threads()
+    torch.set_num_threads(max(1, usual // 2))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)
 
 
 @dataclass(eq=False)

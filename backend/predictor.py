@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from . import advice, prompting, streaming
-from .device import DeviceQueue, Ticket
+from .device import DeviceQueue, Ticket, gently
 from .errors import (
     BudgetSpent,
     Busy,
@@ -234,11 +234,13 @@ class Predictor:
 
     def _studied(self, task: Task, view: View, desk: Desk) -> StudiedPicture:
         picture = self._picture(task, view, desk)
-        ticket = self._device.submit(
-            ("study", picture.digest, view.place, desk.plan.version),
-            lambda: self._looking.studied(picture, view, desk.segmenters),
-        )
-        return ticket.wait(A_DAY)
+
+        def study() -> StudiedPicture:
+            with gently():
+                return self._looking.studied(picture, view, desk.segmenters)
+
+        key = ("study", picture.digest, view.place, desk.plan.version)
+        return self._device.submit(key, study).wait(A_DAY)
 
     def _picture(self, task: Task, view: View, desk: Desk) -> Picture:
         """A picture fetched, with no deadline. Raises CouldNotPredict."""

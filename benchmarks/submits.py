@@ -128,17 +128,21 @@ class Lesson:
 
     def finished(self) -> None:
         """Learn once, to the end."""
-        with self:
-            while not any(one["state"] == "done" for one in self._jobs("done")):
-                time.sleep(LOOK)
+        self._until_quiet()
+        body = {"kind": "learn", "project": self._project, "now": True}
+        requests.post(f"{self._url}/jobs", json=body, timeout=60).raise_for_status()
+        self._until_quiet()
+
+    def _until_quiet(self) -> None:
+        while self._jobs("queued", "running", "waiting"):
+            time.sleep(LOOK)
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
         for job in self._jobs("queued", "running", "waiting"):
             requests.delete(f"{self._url}/jobs/{job['id']}", timeout=60)
-        while self._jobs("queued", "running", "waiting"):
-            time.sleep(LOOK)
+        self._until_quiet()
 
     def _jobs(self, *states: str) -> list[Any]:
         jobs = requests.get(f"{self._url}/jobs", timeout=60).json()["jobs"]

@@ -35,7 +35,7 @@ from ..prelabel.run import our_own
 from ..prelabel.works import LOOK_AGAIN, LabelStudio, hopeless, say_waiting
 from ..storage.base import Json, Key, Scope, Storage, to_text
 from ..storage.patience import patiently
-from ..studio.project import PAGE, Filters, Listed, ProjectFacts, StudioProject, annotated
+from ..studio.project import Filters, Listed, ProjectFacts, StudioProject, annotated
 from ..studying import Course
 from .curriculum import Curriculum, Grain, curriculum
 from .evidence import Evidence
@@ -45,6 +45,8 @@ from .records import Active, Changed, Gone, Kept, LeftOut, Records, Version
 logger = logging.getLogger(__name__)
 
 LEARN: Final = "learn"
+FEW: Final = 10  # tasks asked for at once, so that people need not wait for their answer
+REST: Final = 2.0  # see `Studio`: two thirds of the time Label Studio is there for people only
 GONE: Final = "the project is not there"  # phase at the end
 REVISION: Final = 3  # of how versions are made; raise to have them made anew
 LONGEST_RUN: Final = 24 * 3600.0  # seconds; what a run has read is written by then, or never
@@ -107,7 +109,7 @@ def opening(label_studio: LabelStudio) -> Opens:
 
     @contextmanager
     def opened(handle: Handle, project: int) -> Iterator[Source]:
-        with closing(label_studio.open(handle.wait)) as studio:
+        with closing(label_studio.open(handle.wait, rest=REST)) as studio:
             yield _Opened(studio, project)
 
     return opened
@@ -304,8 +306,8 @@ class _Run:
         done = 0
         self._tell(phase="looking at annotations", tasks=len(tasks), done=0)
         ordered = sorted(tasks)
-        for first in range(0, len(ordered), PAGE):
-            page = ordered[first : first + PAGE]
+        for first in range(0, len(ordered), FEW):
+            page = ordered[first : first + FEW]
             listed = self._source.tasks(page)
             for task in page:
                 self._settle_one(task, listed.get(task), examination, anew=anew)

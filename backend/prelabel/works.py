@@ -48,8 +48,16 @@ class LabelStudio:
     def scope(self, project: int) -> Scope:
         return Scope.of(self.url, str(project))
 
-    def open(self, wait: Callable[[float], None]) -> Studio:
-        return Studio(self.url, self.token, verify=self.verify, patience=self.patience, pause=wait)
+    def open(self, wait: Callable[[float], None], *, rest: float = 0.0) -> Studio:
+        """`wait` and `rest` as in `Studio`."""
+        return Studio(
+            self.url,
+            self.token,
+            verify=self.verify,
+            patience=self.patience,
+            pause=wait,
+            rest=rest,
+        )
 
 
 class ProjectWorks:

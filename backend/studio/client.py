@@ -69,10 +69,13 @@ class Studio:
         patience: Patience | None = None,
         pause: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
+        rest: float = 0.0,
     ) -> None:
-        """`token` legacy or personal, told apart by form. `timeout`: seconds for one answer."""
+        """`token` legacy or personal, told apart by form. `timeout`: seconds for one answer.
+        `rest`: after every answer nothing is asked for so many times as long as it took."""
         self.url, self._token, self._timeout = url.rstrip("/"), token, timeout
         self._patience, self._pause, self._clock = patience or Patience(), pause, clock
+        self._rest = rest
         self._session = requests.Session()
         self._session.trust_env = False  # like the pictures: no proxy in between
         self._session.verify = verify
@@ -113,7 +116,7 @@ class Studio:
         deadline = self._clock() + self._patience.total
         pause, errors_500 = self._patience.first, 0
         while True:
-            trouble, wanted = "", 0.0
+            trouble, wanted, begun = "", 0.0, self._clock()
             try:
                 answer = self._send(method, path, **options)
             except BROKEN as error:
@@ -127,6 +130,8 @@ class Studio:
             else:
                 if answer.status_code not in PASSING:
                     self._all_is_well()
+                    if self._rest:
+                        self._pause(self._rest * (self._clock() - begun))
                     return _content(answer, f"{method} {path}")
                 trouble = f"answered HTTP {answer.status_code}"
                 wanted = _retry_after(answer)

@@ -348,3 +348,18 @@ def test_a_page_instead_of_an_answer_is_no_label_studio(
 
     with pytest.raises(StudioRefused, match="is this the address of Label Studio"):
         studio.get(HEALTHY)
+
+
+def test_who_works_for_nobody_in_particular_rests_after_every_answer(server: StudioServer):
+    """The clock goes on by a second whenever it is looked at: so long an answer takes here."""
+    ticks = iter(range(1000))
+    rests: list[float] = []
+    studio = Studio(
+        server.url, LEGACY_TOKEN, rest=2.0, pause=rests.append, clock=lambda: float(next(ticks))
+    )
+
+    studio.get(HEALTHY)
+    studio.post(POST, json=[])
+    studio.close()
+
+    assert rests == [2.0, 2.0]
