@@ -121,7 +121,8 @@ class Lesson:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work)
         self._thread.start()
-        while not self._jobs("running"):
+        wanted = "looking" if self.reread else "learning"
+        while wanted not in map(_phase, self._jobs("running")):
             assert self._thread.is_alive(), "no job can be asked for"
             time.sleep(LOOK)
         return self
@@ -153,11 +154,15 @@ class Lesson:
         while not self._over.wait(LOOK):
             under_way = self._jobs("queued", "running", "waiting")
             for job in under_way:
-                phase = str((job["progress"] or {}).get("phase", job["state"])).split()[0]
+                phase = _phase(job)
                 self.looks[phase] = self.looks.get(phase, 0) + 1
             if not under_way:
                 requests.post(f"{self._url}/jobs", json=body, timeout=60).raise_for_status()
                 self.runs += 1
+
+
+def _phase(job: Any) -> str:
+    return str((job["progress"] or {}).get("phase", job["state"])).split()[0]
 
 
 def acknowledged(url: str, project: int, count: int) -> list[float]:
@@ -202,7 +207,7 @@ def main() -> int:
             events: list[float] = []
             lesson.finished()  # with what was submitted so far
             for block in range(args.submits // BLOCK):
-                lesson.reread = block % 2 == 1
+                lesson.reread = block % 2 == 0
                 times["calm"] += [calm.submit() for _ in range(BLOCK)]
                 with lesson:
                     times["learning"] += [busy.submit() for _ in range(BLOCK)]

@@ -46,6 +46,7 @@ logger = logging.getLogger(__name__)
 
 LEARN: Final = "learn"
 FEW: Final = 10  # tasks asked for at once, so that people need not wait for their answer
+SOME: Final = 50  # numbers of tasks asked for at once, likewise
 REST: Final = 2.0  # see `Studio`: two thirds of the time Label Studio is there for people only
 GONE: Final = "the project is not there"  # phase at the end
 REVISION: Final = 3  # of how versions are made; raise to have them made anew
@@ -64,7 +65,7 @@ class Source(Protocol):
     def connections(self) -> list[Json]: ...
     def tasks(self, numbers: Sequence[int]) -> dict[int, Listed]: ...
     def submitted(self, task: int) -> list[Json]: ...
-    def ids(self, filters: Filters = ()) -> Iterator[int]: ...
+    def ids(self, filters: Filters = (), *, size: int) -> Iterator[int]: ...
 
 
 class Examination(Protocol):
@@ -295,7 +296,7 @@ class _Run:
                 if changed.everything or not changed.annotations.isdisjoint(_annotations(one)):
                     tasks.add(one.task)
         if changed.everything:
-            tasks.update(self._source.ids(annotated()))
+            tasks.update(self._source.ids(annotated(), size=SOME))
         return tasks
 
     def _settle(self, tasks: set[int], examination: Examination, *, anew: bool = False) -> None:

@@ -115,11 +115,11 @@ class StudioProject:
     def count(self, filters: Filters = ()) -> int:
         return int(self._tasks(filters, 1, "id")["total"])
 
-    def ids(self, filters: Filters = ()) -> Iterator[int]:
-        """Numbers of all tasks that match, rising."""
+    def ids(self, filters: Filters = (), *, size: int = ID_PAGE) -> Iterator[int]:
+        """Numbers of all tasks that match, rising, `size` of them with one request."""
         last = 0
         while True:
-            told = self._tasks([above(last), *filters], ID_PAGE, "id")
+            told = self._tasks([above(last), *filters], size, "id")
             found = sorted({int(one["id"]) for one in told["tasks"]})
             yield from found
             # an administrator may allow smaller pages only (TASK_API_PAGE_SIZE_MAX)

@@ -85,7 +85,7 @@ class Classroom:
         told = [{"id": number, "says": s} for number, s in self.tasks.get(task, {}).items()]
         return told
 
-    def ids(self, filters: Filters = ()) -> Iterator[int]:
+    def ids(self, filters: Filters = (), *, size: int) -> Iterator[int]:
         self._ask()
         return iter([task for task, annotations in self.tasks.items() if annotations])
 
