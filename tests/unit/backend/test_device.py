@@ -1,10 +1,11 @@
-"""The device queue: one job at a time, equal jobs once, forgotten jobs never."""
+"""The device queue: one job at a time, equal jobs once, forgotten jobs never, some gently."""
 
 import threading
 
 import pytest
+import torch
 
-from backend.device import DeviceQueue
+from backend.device import DeviceQueue, gently
 
 
 @pytest.fixture
@@ -114,3 +115,15 @@ def test_leaving_twice_is_leaving_once(queue: DeviceQueue):
     job.go.set()
 
     assert two.wait(30) == "done"
+
+
+@pytest.mark.parametrize(("usual", "fewer"), [(1, 1), (2, 1), (5, 2)])
+def test_it_takes_half_of_the_threads_and_gives_them_back(usual: int, fewer: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(usual)
+    try:
+        with gently():
+            assert torch.get_num_threads() == fewer
+        assert torch.get_num_threads() == usual
+    finally:
+        torch.set_num_threads(before)
