@@ -294,7 +294,7 @@ def real_model(settings: Settings, *, download: bool = True) -> ModelSource:
         identify=identify,
         foresee=foresee,
         load=load,
-        describe=_describe,
+        describe=lambda segmenter: _describe(segmenter, settings),
         check_words=_any_word if settings.student is not None else profiles.check_words,
     )
 
@@ -325,8 +325,10 @@ def _any_word(profile: str, labels: Sequence[Label]) -> None:
     """A student says itself which words it learned, when they are read."""
 
 
-def _describe(segmenter: Segmenter) -> Mapping[str, Any]:
+def _describe(segmenter: Segmenter, settings: Settings) -> Mapping[str, Any]:
     """Where and how the model runs, as far as it tells."""
+    import torch
+
     backbone = getattr(segmenter, "clip", None)
     diffusion = getattr(segmenter, "diffusion", None)
     source = getattr(segmenter, "features", None)
@@ -336,8 +338,19 @@ def _describe(segmenter: Segmenter) -> Mapping[str, Any]:
         "device": str(backbone.device) if backbone else None,
         "large_pictures": _large_pictures(segmenter),
         "dtype": str(backbone.dtype).removeprefix("torch.") if backbone else None,
+        "dtype_because": _why_this_precision(backbone, segmenter, settings) if backbone else None,
+        "threads": torch.get_num_threads(),
         "fallbacks": [str(note) for note in getattr(diffusion, "differences", ())],
     }
+
+
+def _why_this_precision(backbone: Any, segmenter: Segmenter, settings: Settings) -> str:
+    from cliper_model.loading import best_precision
+
+    if settings.dtype is not None:
+        return "DTYPE says so"
+    demo = profiles.get(segmenter.identity.profile).on_demo_weights
+    return best_precision(str(backbone.device), on_demo_weights=demo).because
 
 
 def _large_pictures(segmenter: Segmenter) -> str:

@@ -57,7 +57,8 @@ class Tally:
 
 
 def without_refinement(state: CliperState) -> CliperState:
-    return replace(state, queries=torch.zeros(0, 0, 0), keys=torch.zeros(0, 0, 0))
+    none = torch.zeros(0, 0, 0)
+    return replace(state, queries=none, keys=none, strongest=torch.zeros(0, 0))
 
 
 def best_label(method: Cliper, scores: Scores) -> NDArray[np.int64]:

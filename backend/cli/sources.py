@@ -315,7 +315,8 @@ def load(name: str, profile: str, device: str | None, settings: Settings) -> "Fe
     import torch
 
     where = loading.known_device(device or loading.best_device())
-    dtype = getattr(torch, settings.dtype) if settings.dtype else loading.best_dtype(where)
+    own = loading.best_precision(where, on_demo_weights=profiles.get(profile).on_demo_weights)
+    dtype = getattr(torch, settings.dtype) if settings.dtype else own.dtype
     bare, _, file = name.partition(":")
     place: Path
     if file:

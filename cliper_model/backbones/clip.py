@@ -69,12 +69,20 @@ class Heads:
 
 
 def _layer_norm(
-    layer: Any, tokens: Float[Tensor, "*n width"], form: TowerForm
+    layer: Any, tokens: Float[Tensor, "*n width"], form: TowerForm = OWN_FORM
 ) -> Float[Tensor, "*n width"]:
+    """In the layer's own precision, which may be finer than that of the products around it."""
+    tokens = tokens.to(layer.weight.dtype)
     if form.eps is None:
         own: Tensor = layer(tokens)
         return own
     return functional.layer_norm(tokens, layer.normalized_shape, layer.weight, layer.bias, form.eps)
+
+
+def _linear(
+    tokens: Float[Tensor, "*n width"], weight: Tensor, bias: Tensor
+) -> Float[Tensor, "*n wide"]:
+    return functional.linear(tokens.to(weight.dtype), weight, bias)
 
 
 def _per_head(
@@ -126,16 +134,16 @@ class ClipBackbone:
         grid_hw = (int(patches.shape[-2]), int(patches.shape[-1]))
         tokens = torch.cat([vision.class_embedding[None], patches.flatten(2)[0].T])
         tokens = tokens + self.positions(grid_hw, half=half_positions)
-        tokens = vision.ln_pre(tokens)
+        tokens = _layer_norm(vision.ln_pre, tokens)
 
         heads = vision.transformer.resblocks[-1].attn.num_heads
         accumulated = torch.zeros(heads, len(tokens), len(tokens), device=self.device)
         inputs = []
         for block in vision.transformer.resblocks[:-1]:
-            normed = block.ln_1(tokens)
+            normed = _layer_norm(block.ln_1, tokens)
             inputs.append(normed)
             tokens = tokens + self._attend(block.attn, normed, accumulated)
-            tokens = tokens + block.mlp(block.ln_2(tokens))
+            tokens = tokens + block.mlp(_layer_norm(block.ln_2, tokens).to(self.dtype))
         return Seen(torch.stack([*inputs, tokens]), accumulated, grid_hw)
 
     def positions(
@@ -151,7 +159,7 @@ class ClipBackbone:
         accumulated: Float[Tensor, "heads n n"],
     ) -> Float[Tensor, "n width"]:
         """Self-attention of one block; adds its weights to `accumulated`, in float32."""
-        projected = functional.linear(tokens, layer.in_proj_weight, layer.in_proj_bias)
+        projected = _linear(tokens, layer.in_proj_weight, layer.in_proj_bias)
         queries, keys, values = (_per_head(t, layer.num_heads) for t in projected.chunk(3, dim=-1))
         mixed = torch.empty_like(values)
         step = attend.at_once(accumulated[0].numel(), accumulated.device)
@@ -203,7 +211,7 @@ class ClipBackbone:
     ) -> Heads:
         """Projections of the block's first LayerNorm, with biases."""
         chosen = self._block(block)
-        projected = functional.linear(
+        projected = _linear(
             _layer_norm(chosen.ln_1, tokens, form),
             chosen.attn.in_proj_weight,
             chosen.attn.in_proj_bias,
@@ -224,7 +232,7 @@ class ClipBackbone:
     ) -> Float[Tensor, "n width"]:
         """The block's MLP of its second LayerNorm, without the residual."""
         chosen = self._block(block)
-        hidden = chosen.mlp.c_fc(_layer_norm(chosen.ln_2, tokens, form))
+        hidden = chosen.mlp.c_fc(_layer_norm(chosen.ln_2, tokens, form).to(self.dtype))
         activated = functional.gelu(hidden) if form.gelu else chosen.mlp.gelu(hidden)
         projected: Tensor = chosen.mlp.c_proj(activated)
         return projected
@@ -241,7 +249,7 @@ class ClipBackbone:
         self, tokens: Float[Tensor, "*n width"], form: TowerForm = OWN_FORM
     ) -> Float[Tensor, "*n embed"]:
         """LayerNorm and projection into the joint space, float32, not normalised."""
-        embedded: Tensor = self.post_norm(tokens, form) @ self.vision.proj
+        embedded: Tensor = self.post_norm(tokens, form).to(self.dtype) @ self.vision.proj
         return embedded.float()
 
     def _block(self, number: int) -> Any:
@@ -264,8 +272,10 @@ class ClipBackbone:
             if attention_type == "identity":
                 yield torch.eye(layer.shape[0], device=layer.device).expand(heads, -1, -1)
             else:
-                projected = functional.linear(
-                    block.ln_1(layer), block.attn.in_proj_weight, block.attn.in_proj_bias
+                projected = _linear(
+                    _layer_norm(block.ln_1, layer),
+                    block.attn.in_proj_weight,
+                    block.attn.in_proj_bias,
                 )
                 queries, keys, values = (
                     _per_head(t.float(), heads) for t in projected.chunk(3, dim=-1)
@@ -287,10 +297,10 @@ class ClipBackbone:
         Only the value third of the input projection is used; no residual, no MLP. `weights`
         is consumed one map at a time. Source: specification §4.2 steps 5 and 6, §13 form 4.
         """
-        vision, block = self.vision, self.vision.transformer.resblocks[-1]
+        block = self.vision.transformer.resblocks[-1]
         third = inputs.shape[-1]
-        values = functional.linear(
-            block.ln_1(inputs),
+        values = _linear(
+            _layer_norm(block.ln_1, inputs),
             block.attn.in_proj_weight[2 * third :],
             block.attn.in_proj_bias[2 * third :],
         )
@@ -300,8 +310,7 @@ class ClipBackbone:
             mixed.append(
                 (layer_weights.to(per_head.dtype) @ per_head).transpose(-3, -2).flatten(-2)
             )
-        embedded = vision.ln_post(block.attn.out_proj(torch.stack(mixed))) @ vision.proj
-        return embedded.float(), layer_weights
+        return self.embed(block.attn.out_proj(torch.stack(mixed))), layer_weights
 
     # -- words ------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ worthless: whatever a checkpoint tells about it is compared with the model's nam
 """
 
 import json
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -412,13 +413,25 @@ def _build(
                 f"{checkpoint.path}: {key} has the shape {list(tensor.shape)}, {name} needs "
                 f"{list(shape)}"
             )
-        state[key] = tensor.to(device=device, dtype=dtype)
+        state[key] = tensor.to(device=device, dtype=_precision(key, dtype))
     model.load_state_dict(state, strict=True, assign=True)
     model.requires_grad_(False).eval()
     length = int(config["text_cfg"]["context_length"])  # the causal mask is no weight: made anew
-    mask = torch.full((length, length), float("-inf"), device=device, dtype=dtype)
+    text = _precision("positional_embedding", dtype)
+    mask = torch.full((length, length), float("-inf"), device=device, dtype=text)
     model.attn_mask = mask.triu_(1)  # type: ignore[assignment]
     return model
+
+
+def _precision(key: str, dtype: torch.dtype) -> torch.dtype:
+    """What a tensor is kept in. bfloat16 has eight bits: only the products of the vision tower
+    take it. LayerNorms, and so what flows between blocks, and the text tower, whose rows are
+    remembered, stay in float32.
+    """
+    if dtype != torch.bfloat16:
+        return dtype
+    product = key.startswith("visual.") and re.search(r"(conv1|attn|mlp)\.|\.proj$", key)
+    return dtype if product else torch.float32
 
 
 def _check_names(checkpoint: Checkpoint, wanted: set[str], name: str) -> None:

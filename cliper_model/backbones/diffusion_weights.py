@@ -305,7 +305,7 @@ def _vae(
     known = set(vae.state_dict())
     vae.decoder = vae.post_quant_conv = None
     _fill(vae, path, known, dtype=dtype, device=device)
-    return vae.eval().requires_grad_(False)  # type: ignore[no-any-return]
+    return _as_it_computes(vae)
 
 
 def _unet(
@@ -329,7 +329,13 @@ def _unet(
     tapped.proj_out = block.attn2 = block.ff = block.norm2 = block.norm3 = None
     block.attn1.to_v = block.attn1.to_out = None
     _fill(unet, path, known, dtype=dtype, device=device)
-    return unet.eval().requires_grad_(False)  # type: ignore[no-any-return]
+    return _as_it_computes(unet)
+
+
+def _as_it_computes(module: nn.Module) -> nn.Module:
+    """Frozen, kernels with channels last: convolutions in half precision are a quarter faster."""
+    frozen = module.eval().requires_grad_(False)
+    return frozen.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def _fill(

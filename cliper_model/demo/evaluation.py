@@ -133,7 +133,8 @@ def _preset(inference: Inference) -> Preset:
 
 def without_refinement(state: CliperState) -> CliperState:
     """The same look at the image as if there were no diffusion half."""
-    return replace(state, queries=torch.zeros(0, 0, 0), keys=torch.zeros(0, 0, 0))
+    none = torch.zeros(0, 0, 0)
+    return replace(state, queries=none, keys=none, strongest=torch.zeros(0, 0))
 
 
 def _diffusion(

@@ -6,7 +6,7 @@ docs/specs/cliper.md.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -76,9 +76,11 @@ class CliperState(ImageState):
                  pixels, and the smoothing matrix over the whole grid; empty without windows
     queries/keys diffusion self-attention heads; empty without diffusion refinement
     features     one dense feature map; empty unless its similarities refine
+    strongest    every key's strongest query in each of the diffusion heads; empty where it is
+                 found out with every question
     """
 
-    kind: ClassVar[str] = "cliper-2"
+    kind: ClassVar[str] = "cliper-3"
 
     patches: Float[Tensor, "layers patches embed"]
     links: Float[Tensor, "patches patches"]
@@ -90,6 +92,7 @@ class CliperState(ImageState):
     features: Float[Tensor, "channels fine_h fine_w"]
     grid_hw: tuple[int, int]
     patch: int
+    strongest: Float[Tensor, "heads positions"] = field(default_factory=lambda: torch.zeros(0, 0))
 
 
 class Cliper(Method):
@@ -141,6 +144,7 @@ class Cliper(Method):
             window_boxes=tuple((w.top, w.left, w.bottom, w.right) for w in plan),
             queries=queries,
             keys=keys,
+            strongest=refine.strongest_queries(queries, keys),
             features=self._fine_features(image),
             grid_hw=grid_hw,
             patch=self.clip.patch,
@@ -319,15 +323,17 @@ class Cliper(Method):
         side = math.isqrt(state.queries.shape[1])
         start = resize.resize_maps(rough, size_hw=(side, side)).flatten(1).T
         start = start.to(state.queries.device)
+        heads = (state.queries, state.keys)
+        known = state.strongest.shape == state.queries.shape[:2]
+        strongest = state.strongest if known else None
         match self.config.refinement:
             case "SFSA":
-                spread = refine.chain(start, state.queries, state.keys, floor=floor)
+                spread = refine.chain(start, *heads, floor=floor, strongest=strongest)
             case "mean":
-                spread = refine.mean_of_heads(start, state.queries, state.keys, floor=floor)
+                spread = refine.mean_of_heads(start, *heads, floor=floor, strongest=strongest)
             case _:
-                spread = refine.one_head(
-                    start, state.queries, state.keys, floor=floor, head=self.config.refinement_head
-                )
+                head = self.config.refinement_head
+                spread = refine.one_head(start, *heads, floor=floor, head=head, strongest=strongest)
         return spread.T.reshape(-1, side, side)
 
 

@@ -4,6 +4,8 @@ The chain is applied right to left, one head at a time: thin products, the same 
 multiplying all maps first, and a block of one `n x n` matrix in memory instead of ten.
 """
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -75,20 +77,21 @@ def apply_rows(
     return links @ maps / (links.sum(dim=-1, keepdim=True) + EPSILON)
 
 
-def spread(
-    maps: Float[Tensor, "n classes"],
-    queries: Float[Tensor, "n width"],
-    keys: Float[Tensor, "n width"],
-    *,
-    floor: float,
-) -> Float[Tensor, "n classes"]:
-    """One head's map, columns by their strongest query and weak links cut, times class maps.
+def strongest_queries(
+    queries: Float[Tensor, "heads n width"], keys: Float[Tensor, "heads n width"]
+) -> Float[Tensor, "heads n"]:
+    """The strongest query of every key, head by head: the maximum of every map's columns.
 
-    A block of queries is compared with all keys at a time, so memory grows with n and not with
-    its square. With more than one block the map is computed twice: once for the strongest
-    query of every key, once to be used.
-    Source: specification §8 steps 1 to 3, §13 form 2.
+    It depends on the picture alone, so whoever keeps it computes every map once per question
+    instead of twice. Source: specification §8 step 1, §13 form 2.
     """
+    heads = [_strongest(*head) for head in zip(queries, keys, strict=True)]
+    return torch.stack(heads) if heads else queries.new_zeros(0, keys.shape[1])
+
+
+def _strongest(
+    queries: Float[Tensor, "n width"], keys: Float[Tensor, "n width"]
+) -> Float[Tensor, " n"]:
     blocks = queries.float().split(attend.at_once(len(keys), keys.device))
     keys = keys.float()
     room = keys.new_empty(len(blocks[0]), len(keys))
@@ -96,10 +99,32 @@ def spread(
     for block in blocks:
         attention = attention_map(block, keys, out=room[: len(block)])
         strongest = torch.maximum(strongest, attention.amax(dim=0))
+    return strongest
+
+
+def spread(
+    maps: Float[Tensor, "n classes"],
+    queries: Float[Tensor, "n width"],
+    keys: Float[Tensor, "n width"],
+    *,
+    floor: float,
+    strongest: Float[Tensor, " n"] | None = None,
+) -> Float[Tensor, "n classes"]:
+    """One head's map, columns by their strongest query and weak links cut, times class maps.
+
+    A block of queries is compared with all keys at a time, so memory grows with n and not with
+    its square. `strongest` is the head's part of `strongest_queries`; without it a map of more
+    than one block is computed twice.
+    Source: specification §8 steps 1 to 3, §13 form 2.
+    """
+    blocks = queries.float().split(attend.at_once(len(keys), keys.device))
+    if strongest is None and len(blocks) > 1:
+        strongest = _strongest(queries, keys)
+    keys = keys.float()
+    room = keys.new_empty(len(blocks[0]), len(keys))
     parts = []
     for block in blocks:
-        if len(blocks) > 1:  # else the whole map is still there
-            attention = attention_map(block, keys, out=room[: len(block)])
+        attention = attention_map(block, keys, out=room[: len(block)])
         links = keep_strong_links(attention, floor=floor, strongest=strongest, out=attention)
         parts.append(apply_rows(links, maps))
     return torch.cat(parts)
@@ -111,13 +136,17 @@ def chain(
     keys: Float[Tensor, "heads n width"],
     *,
     floor: float,
+    strongest: Float[Tensor, "heads n"] | None = None,
 ) -> Float[Tensor, "n classes"]:
     """Product of all heads' maps times the class maps, last head first.
 
+    strongest  as `strongest_queries` finds it, if somebody kept it
+
     Source: CLIPer, fine-grained compensation; specification §8 `SFSA`, §13 form 1.
     """
-    for head in reversed(range(queries.shape[0])):
-        maps = spread(maps, queries[head], keys[head], floor=floor)
+    known = _per_head(strongest, len(queries))
+    for head in reversed(range(len(queries))):
+        maps = spread(maps, queries[head], keys[head], floor=floor, strongest=known[head])
     return maps
 
 
@@ -127,12 +156,15 @@ def mean_of_heads(
     keys: Float[Tensor, "heads n width"],
     *,
     floor: float,
+    strongest: Float[Tensor, "heads n"] | None = None,
 ) -> Float[Tensor, "n classes"]:
     """Average of every head applied on its own (specification §8 `mean`)."""
     heads = queries.shape[0]
+    known = _per_head(strongest, heads)
     total = torch.zeros_like(maps)
     for head in range(heads):
-        total = total + spread(maps, queries[head], keys[head], floor=floor)
+        one = spread(maps, queries[head], keys[head], floor=floor, strongest=known[head])
+        total = total + one
     return total / heads
 
 
@@ -143,9 +175,17 @@ def one_head(
     *,
     floor: float,
     head: int,
+    strongest: Float[Tensor, "heads n"] | None = None,
 ) -> Float[Tensor, "n classes"]:
     """A single head of the concatenated order (specification §8 `selection`)."""
-    return spread(maps, queries[head], keys[head], floor=floor)
+    known = _per_head(strongest, len(queries))
+    return spread(maps, queries[head], keys[head], floor=floor, strongest=known[head])
+
+
+def _per_head(
+    strongest: Float[Tensor, "heads n"] | None, heads: int
+) -> Sequence[Float[Tensor, " n"] | None]:
+    return [None] * heads if strongest is None else strongest.unbind()
 
 
 def spread_along_similarity(

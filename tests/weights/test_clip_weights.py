@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import open_clip
@@ -80,15 +81,43 @@ def test_a_pickle_of_other_objects_is_refused_and_not_run(tmp_path: Path):
     assert not witness.exists()
 
 
-def test_the_loaded_model_is_frozen_whole_and_of_the_wanted_type(tmp_path: Path):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_the_loaded_model_is_frozen_whole_and_of_the_wanted_type(
+    tmp_path: Path, dtype: torch.dtype
+):
+    path = synthesise.write_clip(tmp_path / "clip.safetensors")
+
+    model, _ = clip_weights.load_clip(path, NAME, dtype=dtype)
+
+    tensors = [*model.parameters(), *model.buffers()]
+    assert not any(tensor.is_meta or tensor.requires_grad for tensor in tensors)
+    assert {tensor.dtype for tensor in tensors} == {dtype}
+    assert not model.training
+
+
+def test_in_bfloat16_only_products_of_the_vision_tower_are_rough(tmp_path: Path):
     path = synthesise.write_clip(tmp_path / "clip.safetensors")
 
     model, _ = clip_weights.load_clip(path, NAME, dtype=torch.bfloat16)
 
-    tensors = [*model.parameters(), *model.buffers()]
-    assert not any(tensor.is_meta or tensor.requires_grad for tensor in tensors)
-    assert {tensor.dtype for tensor in tensors} == {torch.bfloat16}
-    assert not model.training
+    rough = {
+        re.sub(r"resblocks\.\d+\.", "", name.removeprefix("visual."))
+        for name, tensor in model.state_dict().items()
+        if tensor.dtype == torch.bfloat16
+    }
+    products = ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias")
+    parts = ("c_fc.weight", "c_fc.bias", "c_proj.weight", "c_proj.bias")
+    assert rough == {
+        "conv1.weight",
+        "proj",
+        *(f"transformer.attn.{name}" for name in products),
+        *(f"transformer.mlp.{name}" for name in parts),
+    }
+    assert {tensor.dtype for tensor in model.state_dict().values()} == {
+        torch.bfloat16,
+        torch.float32,
+    }
+    assert model.attn_mask.dtype == torch.float32  # type: ignore[union-attr]
 
 
 def test_an_archive_of_openai_is_refused_under_a_name_without_quickgelu(tmp_path: Path):

@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import open_clip
 import pytest
+import torch
 from PIL import Image
 
 import cliper_model
 from backend.__main__ import main
 from backend.api.errors import reason_phrase
+from cliper_model import loading
 from cliper_model.backbones import diffusion_weights
 from cliper_model.errors import WeightsMismatch
 
@@ -74,10 +76,40 @@ def test_the_identity_is_the_same_before_and_after_the_first_load(folder: Path):
     assert cliper_model.identity("standard", folder).weights == before.weights
 
 
-def test_half_precision_weights_are_computed_with_in_full_precision_on_a_cpu(folder: Path):
-    model = cliper_model.load("standard", device="cpu", weights_dir=folder)
+@pytest.mark.parametrize(
+    ("has", "wanted", "because"),
+    [
+        ({}, "torch.float32", "no units for half precision known here"),
+        ({"avx512_bf16": True}, "torch.bfloat16", "the processor has avx512_bf16"),
+        ({"avx512_bf16": True, "amx_bf16": True}, "torch.bfloat16", "the processor has amx_bf16"),
+    ],
+)
+def test_half_precision_weights_are_computed_with_in_what_the_processor_has_units_for(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    has: dict[str, bool],
+    wanted: str,
+    because: str,
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
 
-    assert str(model.clip.dtype) == str(model.diffusion.dtype) == "torch.float32"
+    model = cliper_model.load("standard", device="cpu", weights_dir=folder)
+    exact = cliper_model.load("standard", device="cpu", dtype="float32", weights_dir=folder)
+
+    assert str(model.clip.dtype) == str(model.diffusion.dtype) == wanted
+    assert loading.best_precision("cpu").because == because
+    assert str(exact.clip.dtype) == str(exact.diffusion.dtype) == "torch.float32"
+
+
+def test_the_demo_and_the_published_forms_keep_full_precision_on_any_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+
+    assert loading.best_precision("cpu", on_demo_weights=True).dtype == torch.float32
+    assert loading.best_precision("cpu", published=True).dtype == torch.float32
+    assert loading.best_precision("cuda:0").dtype == torch.float16
+    assert loading.best_precision("mps").dtype == torch.float32
 
 
 def test_an_unpublished_clip_that_does_not_tell_its_activation_is_refused(folder: Path):

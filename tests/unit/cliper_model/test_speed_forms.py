@@ -75,6 +75,32 @@ def test_the_chain_leaves_its_inputs_alone_and_repeats_to_the_byte() -> None:
     assert all(map(torch.equal, (queries, keys, maps), before))
 
 
+@pytest.mark.parametrize("block", [7, 1000])
+@pytest.mark.parametrize("form", ["chain", "mean_of_heads", "one_head"])
+def test_known_column_maxima_give_the_same_to_the_byte_and_halve_the_maps(
+    form: str, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries, keys, maps = random(3, 40, 8, seed=1), random(3, 40, 8, seed=2), random(40, 2)
+    monkeypatch.setattr(attention, "CACHE_VALUES", block * 40)
+    extra = {"head": 1} if form == "one_head" else {}
+    computed = []
+
+    def noted(queries: Tensor, keys: Tensor, *, out: Tensor) -> Tensor:
+        computed.append(out.numel())
+        return original(queries, keys, out=out)
+
+    original = refine.attention_map
+    wanted = getattr(refine, form)(maps, queries, keys, floor=0.2, **extra)
+    strongest = refine.strongest_queries(queries, keys)
+    monkeypatch.setattr(refine, "attention_map", noted)
+    found = getattr(refine, form)(maps, queries, keys, floor=0.2, strongest=strongest, **extra)
+
+    each = torch.softmax(queries @ keys.mT / 8**0.5, dim=-1)
+    torch.testing.assert_close(strongest, each.amax(dim=-2))
+    assert torch.equal(found, wanted)
+    assert sum(computed) == (1 if form == "one_head" else 3) * 40 * 40
+
+
 def test_a_chain_of_many_positions_never_holds_a_square_map(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

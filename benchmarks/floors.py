@@ -1,0 +1,126 @@
+"""How fast the hardware could be: what a computation must do, against measured peaks.
+
+A stage's floor is the larger of two times: its floating point operations at the measured peak
+of their number formats, and the bytes its operations read and write, unfused, at the measured
+bandwidth. Both peaks come from this machine with the threads that the stage has.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
+
+GIGA = 1e9
+SIDES = (2048, 4096)  # of the products that measure a peak
+COPIED = 64 * 2**20  # values copied to measure the bandwidth
+REPEATS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peaks:
+    """Operations per second by number format, and bytes per second."""
+
+    flops: dict[str, float]
+    bandwidth: float
+
+    def floor(self, work: "Work") -> float:
+        """Seconds that cannot be saved."""
+        computing = sum(flops / self.flops[dtype] for dtype, flops in work.flops.items())
+        return max(computing, work.bytes / self.bandwidth)
+
+
+@dataclass
+class Work:
+    """Floating point operations (2 per multiply-add) by number format, and bytes moved."""
+
+    flops: dict[str, float] = field(default_factory=dict)
+    bytes: float = 0.0
+
+
+def peaks(device: str, dtypes: tuple[torch.dtype, ...]) -> Peaks:
+    """Of this machine, by products of large matrices and copies of large arrays."""
+    found = {}
+    for dtype in dtypes:
+        best = 0.0
+        for side in SIDES:
+            left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+            seconds = fastest(lambda left=left, right=right: left @ right, device)  # type: ignore[misc]
+            best = max(best, 2 * side**3 / seconds)
+        found[str(dtype).removeprefix("torch.")] = best
+    source = torch.zeros(COPIED, device=device)
+    target = torch.empty_like(source)
+    seconds = fastest(lambda: target.copy_(source), device)
+    return Peaks(flops=found, bandwidth=2 * source.nbytes / seconds)
+
+
+def fastest(work: Callable[[], Any], device: str) -> float:
+    """Seconds of the fastest of a few runs; one before is not counted."""
+    work()
+    return min(once(work, device)[0] for _ in range(REPEATS))
+
+
+def once(work: Callable[[], Any], device: str) -> tuple[float, Any]:
+    """Seconds of one run, and what it gave."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+    begun = time.perf_counter()
+    value = work()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun, value
+
+
+def work_of(compute: Callable[[], Any]) -> Work:
+    """Count one run; views and allocations move nothing."""
+    work = Work()
+    with _Counting(work):
+        compute()
+    return work
+
+
+class _Counting(TorchDispatchMode):
+    def __init__(self, work: Work) -> None:
+        super().__init__()
+        self._work = work
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        out = func(*args, **kwargs)
+        made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        packet = func.overloadpacket
+        count = _FORMULAS.get(packet) or flop_registry.get(packet)
+        if count is not None and made:
+            dtype = str(given[-1].dtype).removeprefix("torch.")
+            flops = count(*args, **kwargs, out_val=out)
+            self._work.flops[dtype] = self._work.flops.get(dtype, 0.0) + flops
+        if not func.is_view and packet not in _FREE:
+            self._work.bytes += sum(map(_touched, [*given, *made]))
+        return out
+
+
+def _touched(tensor: Tensor) -> int:
+    """Bytes behind a tensor; a dimension that is only repeated is read once."""
+    values = 1
+    for length, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        values *= length if stride else 1
+    return values * tensor.element_size()
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
+    return int(sdpa_flop_count(query.shape, key.shape, value.shape))
+
+
+_FORMULAS: dict[Any, Callable[..., int]] = {}
+with suppress(AttributeError):
+    _FORMULAS[torch.ops.aten._scaled_dot_product_flash_attention_for_cpu] = _attention
+_FREE = {torch.ops.aten.empty, torch.ops.aten.empty_like, torch.ops.aten.new_empty}

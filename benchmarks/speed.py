@@ -1,0 +1,390 @@
+"""Ours against the published formulation, at true size, paired and alternating.
+
+    python -m benchmarks.speed [--cache .cache/true-size] [--rows standard fast best] [--rounds 3]
+                               [--device cpu]
+
+Random weights are written once in the true layouts (about 5 GB). For every row two processes
+load the same files, one ours, one the published form of `benchmarks/published.py` in float32
+(float16 on a GPU), and segment the same 500 x 375 picture for 20 classes by turns. Text rows
+are given to both. Recorded are medians, peak memory, how many pixels agree, what other words and
+other thresholds cost on a picture seen before, and for every stage of ours how far it is above
+its floor (`benchmarks/floors.py`). Exit status 1 where a bound is missed.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+from PIL import Image
+
+from . import record, true_size
+
+CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "table", "dog", "horse", "motorbike", "person", "plant", "sheep", "sofa", "train", "screen",
+)  # fmt: skip
+OTHERS = tuple(f"{word} toy" for word in CLASSES)
+MIB = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A profile, its CLIP model, and how many times faster it has to be."""
+
+    profile: str
+    clip: str
+    refine: bool
+    times: float
+
+
+ROWS = {
+    "standard": Row(profile="standard", clip="ViT-B-16-quickgelu", refine=True, times=8.0),
+    "fast": Row(profile="fast", clip="ViT-B-16-quickgelu", refine=False, times=2.5),
+    "best": Row(profile="best", clip="ViT-L-14-quickgelu", refine=True, times=6.0),
+}
+ABOVE_FLOOR = 1.5  # times; every stage, where the row is not as many times faster
+MEMORY = (1 / 3, 3.2 * 1000)  # of the published form's peak, or megabytes
+CHANGED_WORDS = 1 / 10  # of a cold prediction
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--cache", type=Path, default=true_size.ROOT / ".cache" / "true-size")
+    parser.add_argument("--rows", nargs="*", choices=tuple(ROWS), default=tuple(ROWS))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--name", default="proof-speed", help="of the result file")
+    parser.add_argument("--child", nargs=2, metavar=("WHO", "ROW"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    weights = args.cache.absolute()
+    if args.child:
+        who, row = args.child
+        serve({"ours": Ours, "published": Theirs}[who](weights, ROWS[row], args.device))
+        return 0
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks.true_size", "--cache", str(weights), "--write"],
+        cwd=true_size.ROOT,
+        check=True,
+    )
+    write_clip(weights, [ROWS[name].clip for name in args.rows])
+    figures = {}
+    with tempfile.TemporaryDirectory() as folder:
+        picture = true_size.photo(Path(folder) / "photo.png")
+        for name in args.rows:
+            figures[name] = compare(weights, name, picture, args.rounds, args.device)
+            print(f"{name}: {json.dumps(figures[name], indent=1)}", flush=True)
+    passed = all(row["passed"] for row in figures.values())
+    content = {
+        "weights": "random, true layout and size",
+        "image": "x".join(map(str, true_size.SIZE_WH)),
+        "classes": len(CLASSES),
+        "rounds": args.rounds,
+        "threads": os.environ.get("OMP_NUM_THREADS", "as many as cores"),
+        "load_average": [round(value, 1) for value in os.getloadavg()],
+        "rows": figures,
+        "passed": passed,
+    }
+    print(record.write(args.name, content))
+    return 0 if passed else 1
+
+
+def write_clip(weights: Path, names: list[str]) -> None:
+    from tests.weights import synthesise
+
+    for name in dict.fromkeys(names):
+        file = weights / name / "open_clip_model.safetensors"
+        if not file.is_file():
+            synthesise.write_clip(file.with_name("draft"), name).replace(file)
+
+
+def compare(weights: Path, name: str, picture: Path, rounds: int, device: str) -> dict[str, Any]:
+    """One row of the table."""
+    row = ROWS[name]
+    with tempfile.TemporaryDirectory() as folder, Child("ours", name, weights, device) as ours:
+        with Child("published", name, weights, device) as theirs:
+            rows = Path(folder) / "rows.npy"
+            ours.ask("words", rows=str(rows))
+            question = {"picture": str(picture), "rows": str(rows)}
+            pairs = [
+                (ours.ask("cold", **question)["seconds"], theirs.ask("cold", **question))
+                for _ in range(1 + rounds)
+            ][1:]
+            same = agreement(ours.ask("masks", **question), theirs.ask("masks", **question))
+            published_peak = theirs.ask("peak")["megabytes"]
+        peak = ours.ask("peak")["megabytes"]
+        changed = [ours.ask("changed", **question) for _ in range(1 + rounds)][1:]
+        stages = ours.ask("stages", **question)
+    mine = statistics.median(seconds for seconds, _ in pairs)
+    published = statistics.median(answer["seconds"] for _, answer in pairs)
+    words = statistics.median(answer["words"] for answer in changed)
+    above = {stage: told["above_floor"] for stage, told in stages["stages"].items()}
+    near = all(times <= ABOVE_FLOOR for times in above.values())
+    bounds = {
+        f"{row.times:g} times faster, or every stage within {ABOVE_FLOOR:g} of its floor": (
+            published / mine >= row.times or near
+        ),
+        "memory": peak <= max(MEMORY[0] * published_peak, MEMORY[1]),
+    }
+    if row.refine:
+        bounds["other words cost a tenth"] = words <= CHANGED_WORDS * mine
+    return {
+        "ours": {"seconds": round(mine, 3), "peak_mb": peak, **stages["setting"]},
+        "published": {"seconds": round(published, 3), "peak_mb": published_peak},
+        "times_faster": round(published / mine, 2),
+        "pairs": [[round(one, 3), round(other["seconds"], 3)] for one, other in pairs],
+        "equal_pixels": same,
+        "other_words_seconds": round(words, 4),
+        "other_thresholds_seconds": round(
+            statistics.median(answer["thresholds"] for answer in changed), 4
+        ),
+        **stages,
+        "bounds": bounds,
+        "passed": all(bounds.values()),
+    }
+
+
+def agreement(ours: dict[str, Any], theirs: dict[str, Any]) -> float:
+    """Share of pixels with the same label."""
+    mine, published = np.load(ours["path"]), np.load(theirs["path"])
+    return round(float((mine == published).mean()), 6)
+
+
+class Child:
+    """A process that computes when asked, one JSON line each way."""
+
+    def __init__(self, who: str, row: str, weights: Path, device: str) -> None:
+        command = [
+            sys.executable, "-m", "benchmarks.speed", "--cache", str(weights),
+            "--device", device, "--child", who, row,
+        ]  # fmt: skip
+        self._process = subprocess.Popen(
+            command, cwd=true_size.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def __enter__(self) -> "Child":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pipe(self._process.stdin).close()
+        self._process.wait()
+
+    def ask(self, what: str, **told: str) -> dict[str, Any]:
+        """Raises RuntimeError where the process has ended."""
+        line = pipe(self._process.stdin)
+        line.write(json.dumps({"what": what, **told}) + "\n")
+        line.flush()
+        for answer in pipe(self._process.stdout):
+            if answer.startswith("{"):
+                return dict(json.loads(answer))
+        raise RuntimeError(f"the process that was asked for {what!r} has ended")
+
+
+def pipe(stream: IO[str] | None) -> IO[str]:
+    assert stream is not None
+    return stream
+
+
+def serve(one: Any) -> None:
+    """Answer every line on standard input."""
+    for line in sys.stdin:
+        told = json.loads(line)
+        print(json.dumps(getattr(one, told.pop("what"))(**told)), flush=True)
+
+
+class Sitting:
+    """What both sides do alike."""
+
+    device: str
+
+    def peak(self) -> dict[str, float]:
+        import torch
+
+        used = (
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            if self.device == "cpu"
+            else torch.cuda.max_memory_allocated()
+        )
+        return {"megabytes": round(used / 1e6)}
+
+    def timed(self, work: Callable[[], Any]) -> tuple[float, Any]:
+        from .floors import once
+
+        return once(work, self.device)
+
+
+class Ours(Sitting):
+    """The profile as users have it, whole pictures only."""
+
+    def __init__(self, weights: Path, row: Row, device: str) -> None:
+        import cliper_model
+
+        self.device = device
+        model = cast(Any, cliper_model.load(row.profile, device=device, weights_dir=weights))
+        self.model = model.with_numbers(crop=0)
+        self.vocabulary = self.model.read(CLASSES)
+        self.other = self.model.read(OTHERS)
+        self.decision = self.model.decision(self.vocabulary.preset)
+
+    def words(self, rows: str) -> dict[str, Any]:
+        import torch
+
+        told = self.vocabulary
+        np.save(rows, torch.cat([told.rows, told.mean_row[None]]).cpu().numpy())
+        return {}
+
+    def cold(self, picture: str, rows: str) -> dict[str, float]:
+        image = opened(picture)
+        seconds, _ = self.timed(lambda: self._segment(image))
+        return {"seconds": seconds}
+
+    def masks(self, picture: str, rows: str) -> dict[str, str]:
+        """As the published form decides, so that only maps are compared."""
+        scores = self.model.score(self.model.observe(opened(picture)), self.vocabulary)
+        return kept(plain_labels(scores.maps, scores.strength, scores.size_hw))
+
+    def changed(self, picture: str, rows: str) -> dict[str, float]:
+        """Seconds of other words, and of other thresholds, on a picture looked at before."""
+        from cliper_model import decide
+
+        state = self.model.observe(opened(picture))
+        words, scores = self.timed(lambda: self.model.score(state, self.other))
+        thresholds, _ = self.timed(lambda: decide(scores, self.decision))
+        return {"words": words + thresholds, "thresholds": thresholds}
+
+    def _segment(self, image: Any) -> Any:
+        from cliper_model import decide
+
+        scores = self.model.score(self.model.observe(image), self.vocabulary)
+        return decide(scores, self.decision)
+
+    def stages(self, picture: str, rows: str) -> dict[str, Any]:
+        """Seconds of every stage, its floor, and how far it is above."""
+        import torch
+
+        from . import floors
+
+        model, image = self.model, opened(picture)
+        dtypes = tuple(dict.fromkeys((torch.float32, model.clip.dtype)))
+        hardware = floors.peaks(self.device, dtypes)
+        pixels, _ = model._clip_input(image)
+        state = model.observe(image)
+        work: dict[str, Callable[[], Any]] = {
+            "CLIP": lambda: model.look(pixels),
+            "scores": lambda: model.score(state, self.vocabulary),
+        }
+        if model.diffusion is not None:
+            from cliper_model.stages import refine
+
+            square = resized(image, model.diffusion.side)
+            latent = model.diffusion.encode(square)
+            work["VAE encoder"] = lambda: model.diffusion.encode(square)
+            work["U-Net"] = lambda: model.diffusion.taps(latent)
+            work["column maxima"] = lambda: refine.strongest_queries(state.queries, state.keys)
+        told = {}
+        with torch.no_grad():
+            for name, stage in work.items():
+                done = floors.work_of(stage)
+                seconds = floors.fastest(stage, self.device)
+                floor = hardware.floor(done)
+                told[name] = {
+                    "seconds": round(seconds, 4),
+                    "gflops": {kind: round(n / 1e9, 1) for kind, n in done.flops.items()},
+                    "gigabytes": round(done.bytes / 1e9, 2),
+                    "floor_seconds": round(floor, 4),
+                    "above_floor": round(seconds / floor, 2),
+                }
+        return {
+            "setting": {"dtype": str(model.clip.dtype).removeprefix("torch.")},
+            "peaks": {
+                **{f"{kind}_gflops": round(n / 1e9) for kind, n in hardware.flops.items()},
+                "gigabytes_per_second": round(hardware.bandwidth / 1e9, 1),
+                "threads": torch.get_num_threads(),
+            },
+            "stages": told,
+        }
+
+
+class Theirs(Sitting):
+    """The published formulation."""
+
+    def __init__(self, weights: Path, row: Row, device: str) -> None:
+        import torch
+
+        from cliper_model import presets
+
+        from .published import Published
+
+        self.device = device
+        self.preset = presets.get("objects", row.clip, "cliper")
+        self.model = Published(
+            weights,
+            row.clip,
+            refine=row.refine,
+            device=device,
+            dtype=torch.float32 if device == "cpu" else torch.float16,
+        )
+
+    def cold(self, picture: str, rows: str) -> dict[str, float]:
+        image, text = opened(picture), loaded(rows)
+        seconds, _ = self.timed(lambda: self._segment(image, text))
+        return {"seconds": seconds}
+
+    def masks(self, picture: str, rows: str) -> dict[str, str]:
+        image = opened(picture)
+        answer = self._segment(image, loaded(rows))
+        return kept(
+            plain_labels(answer.maps.cpu().numpy(), answer.strength.cpu().numpy(), image.shape[:2])
+        )
+
+    def _segment(self, image: Any, rows: Any) -> Any:
+        return self.model.segment(image, rows, len(CLASSES), self.preset)
+
+
+def opened(picture: str) -> Any:
+    return np.asarray(Image.open(picture).convert("RGB"))
+
+
+def loaded(rows: str) -> Any:
+    import torch
+
+    return torch.from_numpy(np.load(rows))
+
+
+def resized(image: Any, side: int) -> Any:
+    from cliper_model.stages.resize import to_diffusion_square
+
+    return to_diffusion_square(image, side=side)
+
+
+def plain_labels(maps: Any, strength: Any, size_hw: Any) -> Any:
+    """The likeliest class of every pixel, by maps scaled to their strength."""
+    import torch
+    from torch.nn import functional
+
+    up = functional.interpolate(torch.from_numpy(maps)[None], size=tuple(size_hw), mode="bilinear")[
+        0
+    ]
+    most = up.amax(dim=(-2, -1), keepdim=True)
+    return (up / (most + 1e-5) * torch.from_numpy(strength)[:, None, None]).argmax(dim=0).numpy()
+
+
+def kept(labels: Any) -> dict[str, str]:
+    with tempfile.NamedTemporaryFile(suffix=".npy", delete=False) as file:
+        np.save(file, labels.astype(np.int32))
+    return {"path": file.name}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
