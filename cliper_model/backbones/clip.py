@@ -102,7 +102,7 @@ class ClipBackbone:
         """
         self._model = model.eval().requires_grad_(False)
         self._tokenizer = tokenizer
-        self._shelf: RowShelf = shelf or NoShelf()
+        self._shelf: RowShelf = NoShelf() if shelf is None else shelf
         self._name, self._weights = name, dict(weights or {})
 
     @property
