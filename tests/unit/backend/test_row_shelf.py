@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-import backend.wiring as wiring
+from backend import advice, wiring
 from backend.keeping import Keeping
 from backend.labelstudio.tasks import PredictRequest, SetupRequest, Task
 from backend.row_shelf import KeptRows
@@ -222,8 +222,16 @@ def device_is_idle(services: Services) -> bool:
 
 
 def test_after_setup_the_first_picture_encodes_no_text(
-    settings: Settings, started: list[Services]
+    settings: Settings, started: list[Services], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Words come first: what will not work well may take its time to be found."""
+    go_on = threading.Event()
+
+    def slowly(one: object) -> tuple[str, ...]:
+        assert go_on.wait(60)
+        return ()
+
+    monkeypatch.setattr(advice, "of_spelling", slowly)
     services = start(settings, started)
     services.model.join()
     setup(services, "tree", "house")
@@ -232,6 +240,7 @@ def test_after_setup_the_first_picture_encodes_no_text(
 
     with counted_sentences() as calls:
         answer(services, "tree", "house")
+    go_on.set()
 
     assert not calls
 
