@@ -1,4 +1,5 @@
-"""What the predictor keeps in the store: connections, versions, results, looks at pictures.
+"""What the predictor keeps in the store: connections, versions, results, looks at pictures, and
+rows of words.
 
 All of it can be made again, so a store that is away is no reason to fail: it is on the log once,
 in `/health` as long as it lasts, and what would have been read counts as unknown. Nothing that
@@ -11,14 +12,18 @@ import logging
 import math
 import threading
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from jaxtyping import Float
 
 from cliper_model import ImageState, Segmenter
+from cliper_model.backbones.row_shelf import RowKey
 from cliper_model.errors import IncompatibleState
 from cliper_model.segmenter import read_state
 
@@ -161,6 +166,24 @@ class Keeping:
 
         self._later(write, nbytes)
 
+    def row(self, key: RowKey) -> Float[torch.Tensor, " embed"] | None:
+        """A word's text row, whichever project asked for it first."""
+        place = _row_place(key)
+        data = self._quietly(lambda: self._storage.get_blob(place))
+        if data is None:
+            return None
+        header, _, body = data.partition(b"\n")
+        if header != _row_header(key, body) or not body or len(body) % 4:
+            logger.warning("the stored row of %r cannot be read and is made anew", key.word)
+            return None
+        return torch.from_numpy(np.frombuffer(body, "<f4").astype(np.float32))
+
+    def keep_row(self, key: RowKey, row: Float[torch.Tensor, " embed"]) -> None:
+        """Write it some time soon, in place of what cannot be read."""
+        body = row.numpy().astype("<f4").tobytes()
+        data = b"%b\n%b" % (_row_header(key, body), body)
+        self._later(lambda: self._storage.put_blob(_row_place(key), data), len(data))
+
     def _later(self, write: Callable[[], object], nbytes: int) -> None:
         """`nbytes`: what is kept in memory until it is written."""
         with self._lock:
@@ -207,6 +230,16 @@ class Keeping:
 def _result_key(scope: Scope, name: tuple[str, ...]) -> Key:
     digest = hashlib.sha256(json.dumps(name).encode()).hexdigest()
     return Key(scope, ("results", digest))
+
+
+def _row_place(key: RowKey) -> Key:
+    """Rows belong to a model: the same for every Label Studio and every project."""
+    return Key(Scope(), ("rows", key.model[:16], key.digest))
+
+
+def _row_header(key: RowKey, body: bytes) -> bytes:
+    """Whose row it is, and a checksum: any other numbers would be masks of something else."""
+    return f"row 1 {key.digest} {zlib.crc32(body):08x}".encode()
 
 
 def _look_key(scope: Scope, picture: tuple[str, int], segmenter: Segmenter) -> Key:

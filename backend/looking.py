@@ -307,6 +307,13 @@ class Looking:
         told = cell_probabilities(segmenter.cells(look.state), vocabulary, segmenter.row_logits)
         return expected_quality(places.signals(told, scores.agreement), one.lesson.quality)
 
+    def read_ahead(self, one: ControlVocabulary, segmenters: Segmenters) -> None:
+        """A control's words, before anybody waits for them; what is wrong with them is told to
+        whoever does."""
+        if one.sought:
+            with suppress(CouldNotPredict, ConfigError, ModelFailed), failures_as_ours():
+                self._vocabulary(one, segmenters[choice_of(one)])
+
     def advise(self, plan: Plan, segmenters: Segmenters) -> None:
         """On the log: labels that mean the same to their model."""
         for one in plan.wanted:

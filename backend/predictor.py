@@ -14,9 +14,10 @@ import re
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -31,6 +32,7 @@ from .errors import (
     CouldNotPredict,
     MaskTooLarge,
     ModelFailed,
+    ModelLoading,
     OutOfMemory,
     is_passing,
 )
@@ -49,7 +51,7 @@ from .looking import (
     model_errors_as_ours,
     spend_nothing,
 )
-from .model_host import READY, ModelHost
+from .model_host import ModelHost
 from .model_pool import ModelChoice, ModelPool
 from .outcomes import ImageResult, NotPredicted, Outcome, Predicted, combined
 from .plan import Plan, View, choice_of, taught, version_of, vocabularies
@@ -382,25 +384,36 @@ class Predictor:
             self._keeping.keep_version(version)
             for warning in plan.warnings:
                 logger.warning("label config of %s: %s", version, warning)
-        ready = all(host.status.state == READY for host in hosts.values())
-        if ready and version not in self._advised:
+        if version not in self._advised:
             self._advised.append(version)
-            segmenters = {choice: host.segmenter() for choice, host in hosts.items()}
-            told = threading.Thread(
-                target=self._advise, args=(plan, segmenters), name="advice", daemon=True
+            ahead = threading.Thread(
+                target=self._read_ahead, args=(plan, hosts), name="words", daemon=True
             )
-            told.start()
+            ahead.start()
         return plan, hosts
 
-    def _advise(self, plan: Plan, segmenters: Segmenters) -> None:
-        """On the log: what will not work well; the device is asked last, and only about words."""
+    def _read_ahead(self, plan: Plan, hosts: Mapping[ModelChoice, ModelHost]) -> None:
+        """As soon as its models are there, the words of a config become rows, so that its first
+        picture need not wait for them; then what will not work well goes on the log."""
+        for host in hosts.values():
+            host.join()
+        try:
+            segmenters = {choice: host.segmenter() for choice, host in hosts.items()}
+        except (ModelFailed, ModelLoading):  # whoever asks later finds it tried again
+            with suppress(ValueError):
+                self._advised.remove(plan.version)
+            return
+        for one in plan.wanted:  # a job each: whoever comes waits for one of them
+            self._later(("words", one.reading), partial(self._looking.read_ahead, one, segmenters))
         for one in plan.wanted:
             for warning in advice.of_spelling(one):
                 logger.warning("label config of %s: %s", plan.version, warning)
-        with suppress(RuntimeError):  # the device takes no more jobs: we are going down
-            self._device.submit(
-                ("advice", plan.version), lambda: self._looking.advise(plan, segmenters)
-            )
+        self._later(("advice", plan.version), partial(self._looking.advise, plan, segmenters))
+
+    def _later(self, key: Hashable, job: Callable[[], None]) -> None:
+        """Work of the device's that nobody waits for."""
+        with suppress(RuntimeError):  # it takes no more jobs: we are going down
+            self._device.submit(key, job)
 
     def _in_a_good_order(self, tasks: Sequence[Task], work: _Work) -> list[Outcome]:
         """Pictures on servers that hung lately are tried last; the answers keep their order."""

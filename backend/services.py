@@ -11,6 +11,7 @@ from .model_host import ModelHost
 from .model_pool import ModelPool
 from .predictor import Predictor
 from .prelabel.unfinished import Unfinished
+from .row_shelf import KeptRows
 from .storage.base import Storage
 
 
@@ -24,6 +25,7 @@ class Services:
     unfinished  None where requests leave what they have no time for
     intake      takes events in; None where nothing is learnt from corrections
     teaching    what was learnt; None likewise
+    rows        text rows of all models of the process
     missing     settings without which nothing is learnt
     """
 
@@ -36,6 +38,7 @@ class Services:
     intake: Intake | None = None
     teaching: StoredTeaching | None = None
     missing: tuple[str, ...] = ()
+    rows: KeptRows | None = None
 
     @property
     def model(self) -> ModelHost:
@@ -57,8 +60,11 @@ class Services:
             self.intake(event)
 
     def facts(self) -> Mapping[str, Any]:
-        """For `/health`: store, jobs, and what is done without being asked. Asks nobody."""
+        """For `/health`: store, text rows, jobs, and what is done without being asked. Asks
+        nobody."""
         facts: dict[str, Any] = {"storage": dict(self.predictor.storage_facts())}
+        if self.rows is not None:
+            facts["rows"] = dict(self.rows.facts())
         if self.jobs is not None:
             facts["jobs"] = dict(self.jobs.runner.facts())
             facts["prelabel"] = self.unfinished.facts() if self.unfinished else {"auto": False}

@@ -30,6 +30,7 @@ from .model_pool import ModelChoice, ModelPool
 from .predictor import Limits, Predictor
 from .prelabel.unfinished import Unfinished
 from .prelabel.works import LabelStudio, ProjectWorks, kinds
+from .row_shelf import KeptRows
 from .services import Services
 from .settings import Settings
 from .storage.address import scheme_of
@@ -69,7 +70,10 @@ def build(
     shipped, and StorageError for a store that cannot be used.
     """
     check_choice(settings)
-    own = ModelHost(source or real_model(settings))
+    storage = store(settings)
+    keeping = Keeping(storage, label_studio_url=settings.label_studio_url)
+    rows = KeptRows(keeping)
+    own = ModelHost(source or real_model(settings, shelf=rows))
 
     def other(choice: ModelChoice) -> ModelHost:
         chosen = replace(
@@ -80,14 +84,13 @@ def build(
             student=settings.student if choice.method is None else None,
         )
         check_choice(chosen)
-        return ModelHost(source or real_model(chosen, download=False))
+        return ModelHost(source or real_model(chosen, download=False, shelf=rows))
 
     def name() -> ModelChoice:
         profile = settings.profile or own.status.profile
         return ModelChoice(method=settings.method or DEFAULT_METHOD, profile=profile)
 
     models = ModelPool(own, other, most=settings.max_models, name=name)
-    storage = store(settings)
     studio = label_studio(settings)
     # other services on the store may serve other Label Studios
     book = JobBook(storage, origin=Scope.of(settings.label_studio_url).origin)
@@ -98,7 +101,7 @@ def build(
         pictures(settings),
         limits(settings),
         defaults=settings.options,
-        keeping=Keeping(storage, label_studio_url=settings.label_studio_url),
+        keeping=keeping,
         unfinished=unfinished,
         teaching=teaching,
     )
@@ -121,6 +124,7 @@ def build(
         intake=intake,
         teaching=teaching,
         missing=missing(settings),
+        rows=rows,
     )
 
 
@@ -233,11 +237,13 @@ def pictures(settings: Settings) -> ImageFetcher:
     return ImageFetcher(reach=reach, max_pixels=int(settings.max_image_megapixels * MEGA))
 
 
-def real_model(settings: Settings, *, download: bool = True) -> ModelSource:
+def real_model(
+    settings: Settings, *, download: bool = True, shelf: KeptRows | None = None
+) -> ModelSource:
     """The method on the profile the settings name, or the one the hardware suggests.
 
     Without `download` weights that are not here are an error: a label config must not make the
-    service fetch gigabytes.
+    service fetch gigabytes. `shelf` remembers text rows.
     """
     choice: dict[str, Any] = {
         "method": settings.method,
@@ -284,6 +290,7 @@ def real_model(settings: Settings, *, download: bool = True) -> ModelSource:
             dtype=settings.dtype,
             weights_dir=settings.model_dir,
             progress=progress,
+            shelf=shelf,
             **choice,
         )
         return _tiled(method, above=tiles)

@@ -24,6 +24,7 @@ PROOFS = (
     ("clicks", "clicks and boxes through a real Label Studio, in time and right"),
     ("editor_load", "large pictures with ten labels in a real editor"),
     ("region_counts", "about as many regions as there are things"),
+    ("words", "20 new words at true size, and the same from memory and from the store"),
     ("true_size", "ViT-B/16 and Stable Diffusion 2.1 at true size"),
     ("true_methods", "every method at true size"),
     ("student", "a student: trained, killed, resumed, measured against its teacher"),

@@ -86,16 +86,23 @@ def synthesise(weights: Path) -> None:
     """Write the checkpoints, unless they are there."""
     from tests.weights import synthesise as checkpoints
 
-    clip = weights / "ViT-B-16-quickgelu" / "open_clip_model.safetensors"
-    if not clip.is_file():
-        print("writing random CLIP weights …", flush=True)
-        draft = checkpoints.write_clip(clip.with_name("draft"), "ViT-B-16-quickgelu")
-        draft.replace(clip)
+    synthesise_clip(weights)
     diffusion = weights / "stable-diffusion-2-1-base"
     if not (diffusion / "unet").is_dir():
         print("writing random Stable Diffusion weights …", flush=True)
         draft = weights / "draft"
         checkpoints.write_stable_diffusion(draft, small=False).replace(diffusion)
+
+
+def synthesise_clip(weights: Path) -> None:
+    """ViT-B/16 alone."""
+    from tests.weights import synthesise as checkpoints
+
+    clip = weights / "ViT-B-16-quickgelu" / "open_clip_model.safetensors"
+    if not clip.is_file():
+        print("writing random CLIP weights …", flush=True)
+        draft = checkpoints.write_clip(clip.with_name("draft"), "ViT-B-16-quickgelu")
+        draft.replace(clip)
 
 
 def photo(path: Path) -> Path:

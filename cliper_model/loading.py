@@ -16,6 +16,7 @@ from .backbones import clip_weights, diffusion_weights, weights
 from .backbones.base import FeatureSource
 from .backbones.clip import ClipBackbone
 from .backbones.diffusion import DiffusionBackbone
+from .backbones.row_shelf import RowShelf
 from .errors import NoSuchDevice, WeightsMissing
 from .methods.frame import Parts
 from .profiles import Profile
@@ -87,6 +88,7 @@ def load(
     weights_dir: str | Path | None = None,
     published: bool = False,
     progress: Progress | None = None,
+    shelf: RowShelf | None = None,
 ) -> Segmenter:
     """Bring a profile's weights into memory.
 
@@ -99,6 +101,7 @@ def load(
     published  restore what the method's specification lists as unsafe; for CLIPer: unseeded
                noise, no epsilon, the duplicate row of a single label, one string per label,
                and a PIL image resized before it is RGB
+    shelf      remembers text rows, so that a word is encoded once; None: every time
 
     Raises UnknownProfile, UnknownMethod, UnknownSource, UnneededSource, UnneededStudent,
     NoSuchDevice, WeightsMissing, WeightsMismatch.
@@ -119,6 +122,7 @@ def load(
         published=published,
         digests=known.weights,
         progress=progress or (lambda _: None),
+        shelf=shelf,
     )
     segmenter = registry.builder(chosen.method)(
         Parts(
@@ -215,6 +219,7 @@ class _Shop:
     published: bool
     digests: Mapping[str, str]
     progress: Progress
+    shelf: RowShelf | None
 
     def clip(self) -> ClipBackbone:
         """The profile's CLIP; the same one whoever asks."""
@@ -235,7 +240,13 @@ class _Shop:
                 published=weights.is_published(self.profile, "clip", self.digests),
             )
         self.progress(0.3)
-        return ClipBackbone(model, tokenizer)
+        return ClipBackbone(
+            model,
+            tokenizer,
+            shelf=self.shelf,
+            name=self.profile.clip,
+            weights=weights.of_part(self.profile, "clip", self.digests),
+        )
 
     def diffusion(self) -> DiffusionBackbone | None:
         """The refiner's network; None where the profile has none, or features take its place."""

@@ -4,7 +4,7 @@ The forward passes are written out over the model's own modules, so nothing is h
 changed and one instance serves any number of threads.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from ..stages import attention as attend
 from ..stages.resize import resize_positions
+from .row_shelf import NoShelf, RowKey, RowShelf, model_digest
 
 ATTENTION_TYPES = ("fused-attn", "q-q", "k-k", "v-v", "vanilla", "identity")
 TEXT_BATCH = 256  # prompts encoded at once
@@ -94,10 +95,23 @@ def _per_head(
 class ClipBackbone:
     """Tokens, attention and text of one CLIP model on one device."""
 
-    def __init__(self, model: Any, tokenizer: Tokenizer) -> None:
-        """`model` is an open_clip CLIP with a plain ViT; put it on its device and dtype first."""
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Tokenizer,
+        *,
+        shelf: RowShelf | None = None,
+        name: str = "",
+        weights: Mapping[str, str] | None = None,
+    ) -> None:
+        """`model` is an open_clip CLIP with a plain ViT; put it on its device and dtype first.
+
+        `shelf` remembers text rows; `name` and checksums of the `weights` tell it whose they are.
+        """
         self._model = model.eval().requires_grad_(False)
         self._tokenizer = tokenizer
+        self._shelf: RowShelf = NoShelf() if shelf is None else shelf
+        self._name, self._weights = name, dict(weights or {})
 
     @property
     def vision(self) -> Any:
@@ -344,11 +358,25 @@ class ClipBackbone:
     def encode_words(
         self, words: Sequence[str], templates: Sequence[str]
     ) -> Float[Tensor, "words embed"]:
-        """One row per word: embeddings of all filled templates, averaged, L2-normalised again.
+        """One row per word, those the shelf remembers without encoding anything."""
+        model = model_digest(self._weights, self._name, device=self.device, dtype=self.dtype)
+        keys = [RowKey(model, tuple(templates), word) for word in words]
+        found = self._shelf.get(list(dict.fromkeys(keys)))
+        made = {
+            key: self._encoded(key.word, key.templates).cpu()
+            for key in dict.fromkeys(keys)
+            if key not in found
+        }
+        if made:
+            self._shelf.put(made)
+        known = {**found, **made}
+        return torch.stack([known[key] for key in keys]).to(self.device)
 
-        Source: specification §3.
+    def _encoded(self, word: str, templates: Sequence[str]) -> Float[Tensor, " embed"]:
+        """Embeddings of all filled templates, averaged, L2-normalised again.
+
+        The word's sentences are a batch of their own: in larger ones the last bits of a row would
+        depend on the other words, and on a CPU they are no faster. Source: specification §3.
         """
-        prompts = [template.format(word) for word in words for template in templates]
-        embedded = self.encode_text(self.tokenize(prompts))
-        means = embedded.view(len(words), len(templates), -1).mean(dim=1)
-        return functional.normalize(means, dim=-1)
+        embedded = self.encode_text(self.tokenize([one.format(word) for one in templates]))
+        return functional.normalize(embedded.mean(dim=0), dim=-1)

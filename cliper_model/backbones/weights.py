@@ -176,9 +176,19 @@ def is_published(profile: Profile, part: str, digests: Mapping[str, str]) -> boo
         for variant in component.variants
         for file in variant.files
     }
-    names = {component.name for component in profile.components if component.part == part}
-    own = {name: digest for name, digest in digests.items() if name.split("/")[0] in names}
+    own = of_part(profile, part, digests)
     return bool(own) and all(digest in pins.get(name, set()) for name, digest in own.items())
+
+
+def of_part(profile: Profile, part: str, digests: Mapping[str, str]) -> Mapping[str, str]:
+    """Those of a profile's checksums that belong to a part (`clip`)."""
+    names = {component.name for component in profile.components if component.part == part}
+    return {
+        name: digest
+        for name, digest in digests.items()
+        if name.split("/")[0] in names
+        or (profile.on_demo_weights and name == f"demo/{part}.safetensors")
+    }
 
 
 def verify(profile: str | Profile, weights_dir: str | Path | None = None) -> list[Verdict]:

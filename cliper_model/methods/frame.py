@@ -168,7 +168,7 @@ class Method(ABC):
     def _encoded(
         self, words: Sequence[str], sentences: Sequence[tuple[str, ...]]
     ) -> Float[Tensor, "words embed"]:
-        """One text row per word, words of the same sentences read together."""
+        """One text row per word, words of the same sentences asked for together."""
         alike: dict[tuple[str, ...], list[int]] = {}
         for index, templates in enumerate(sentences):
             alike.setdefault(templates, []).append(index)

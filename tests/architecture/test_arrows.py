@@ -24,6 +24,7 @@ CORE = {  # the use case and what it is made of
     "backend.model_pool",
     "backend.device",
     "backend.result_cache",
+    "backend.row_shelf",
     "backend.vocabulary",
     "backend.services",
 }

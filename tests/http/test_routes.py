@@ -22,6 +22,7 @@ def test_health_tells_what_runs_and_where(service: Service):
         "model": {"state": "ready", "progress": 100, "reason": None},
         "other_models": [],
         "storage": {"store": "memory", "trouble": None},
+        "rows": {"memory": 0, "store": 0, "computed": 0},
         "learning": {"on": False, "missing": ["LABEL_STUDIO_API_KEY"]},
         "device": "cpu",
         "dtype": "float32",
