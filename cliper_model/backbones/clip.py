@@ -34,10 +34,11 @@ class Seen:
 
     `inputs[l]` is what enters block `l`, after that block's own first LayerNorm; for the
     last block it is the raw input. `accumulated` sums the attention of all plain blocks.
+    Of a single picture there is no axis for the pictures.
     """
 
-    inputs: Float[Tensor, "layers n width"]
-    accumulated: Float[Tensor, "heads n n"]
+    inputs: Float[Tensor, "layers *pictures n width"]
+    accumulated: Float[Tensor, "*pictures heads n n"]
     grid_hw: tuple[int, int]
 
 
@@ -140,18 +141,25 @@ class ClipBackbone:
 
     @torch.no_grad()
     def look(
-        self, pixels: Float[Tensor, "1 3 pixels_h pixels_w"], *, half_positions: bool = False
+        self, pixels: Float[Tensor, "b 3 pixels_h pixels_w"], *, half_positions: bool = False
     ) -> Seen:
-        """Run every block but the last; keep each block's normalised input and all attention."""
+        """Run every block but the last; keep each block's normalised input and all attention.
+
+        Several pictures of one size are looked at together, each for itself.
+        """
         vision = self.vision
         patches = vision.conv1(pixels.to(self.device, self.dtype))
         grid_hw = (int(patches.shape[-2]), int(patches.shape[-1]))
-        tokens = torch.cat([vision.class_embedding[None], patches.flatten(2)[0].T])
+        tokens = patches.flatten(2).mT
+        tokens = torch.cat([vision.class_embedding.expand(len(tokens), 1, -1), tokens], dim=1)
+        if len(tokens) == 1:
+            tokens = tokens[0]
         tokens = tokens + self.positions(grid_hw, half=half_positions)
         tokens = _layer_norm(vision.ln_pre, tokens)
 
         heads = vision.transformer.resblocks[-1].attn.num_heads
-        accumulated = torch.zeros(heads, len(tokens), len(tokens), device=self.device)
+        *batch, count, _ = tokens.shape
+        accumulated = torch.zeros(*batch, heads, count, count, device=self.device)
         inputs = []
         for block in vision.transformer.resblocks[:-1]:
             normed = _layer_norm(block.ln_1, tokens)
@@ -169,21 +177,25 @@ class ClipBackbone:
     def _attend(
         self,
         layer: Any,
-        tokens: Float[Tensor, "n width"],
-        accumulated: Float[Tensor, "heads n n"],
-    ) -> Float[Tensor, "n width"]:
+        tokens: Float[Tensor, "*pictures n width"],
+        accumulated: Float[Tensor, "*pictures heads n n"],
+    ) -> Float[Tensor, "*pictures n width"]:
         """Self-attention of one block; adds its weights to `accumulated`, in float32."""
         projected = _linear(tokens, layer.in_proj_weight, layer.in_proj_bias)
-        queries, keys, values = (_per_head(t, layer.num_heads) for t in projected.chunk(3, dim=-1))
+        queries, keys, values = (
+            _per_head(part, layer.num_heads).flatten(0, -3) for part in projected.chunk(3, dim=-1)
+        )
+        total = accumulated.flatten(0, -3)
         mixed = torch.empty_like(values)
-        step = attend.at_once(accumulated[0].numel(), accumulated.device)
-        room = torch.empty_like(accumulated[:step])
+        step = attend.at_once(total[0].numel(), total.device)
+        room = torch.empty_like(total[:step])
         for start in range(0, len(values), step):
             part = slice(start, start + step)
             left, right = queries[part].float(), keys[part].float()
             weights = attend.self_similarity(left, right, out=room[: len(left)])
-            accumulated[part].add_(weights)
+            total[part].add_(weights)
             mixed[part] = weights.to(values.dtype) @ values[part]
+        mixed = mixed.view(*tokens.shape[:-2], layer.num_heads, *mixed.shape[-2:])
         return layer.out_proj(mixed.transpose(-3, -2).flatten(-2))
 
     # -- pictures, step by step: for methods that change single blocks ------------------
@@ -274,7 +286,7 @@ class ClipBackbone:
 
     def layer_weights(
         self, seen: Seen, *, attention_type: str, epsilon: float
-    ) -> Iterator[Float[Tensor, "heads n n"]]:
+    ) -> Iterator[Float[Tensor, "*pictures heads n n"]]:
         """For every layer the map that mixes its values in the last block (§4.2, §4.3)."""
         if attention_type == "fused-attn":
             rounds = len(seen.inputs)
@@ -284,7 +296,8 @@ class ClipBackbone:
         heads = block.attn.num_heads
         for layer in seen.inputs:
             if attention_type == "identity":
-                yield torch.eye(layer.shape[0], device=layer.device).expand(heads, -1, -1)
+                *pictures, count, _ = layer.shape
+                yield torch.eye(count, device=layer.device).expand(*pictures, heads, -1, -1)
             else:
                 projected = _linear(
                     _layer_norm(block.ln_1, layer),
@@ -304,8 +317,10 @@ class ClipBackbone:
 
     @torch.no_grad()
     def last_block(
-        self, inputs: Float[Tensor, "layers n width"], weights: Iterator[Float[Tensor, "heads n n"]]
-    ) -> tuple[Float[Tensor, "layers n embed"], Float[Tensor, "heads n n"]]:
+        self,
+        inputs: Float[Tensor, "layers *pictures n width"],
+        weights: Iterator[Float[Tensor, "*pictures heads n n"]],
+    ) -> tuple[Float[Tensor, "layers *pictures n embed"], Float[Tensor, "*pictures heads n n"]]:
         """Pass all layers through the last block's value path at once; also its last map.
 
         Only the value third of the input projection is used; no residual, no MLP. `weights`

@@ -4,6 +4,7 @@ Only what the two tapped layers need is run: VAE encoder, down blocks, middle bl
 blocks, and the last up block until the queries and keys of its second attention.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -84,10 +85,21 @@ class DiffusionBackbone:
 
         `n` counts latent positions row by row over the square grid.
         """
-        latent = self.encode(to_diffusion_square(image, side=self._side))
-        return self.taps(self.add_noise(latent, self.draw_noise(tuple(latent.shape))))
+        return self.links_of_many([image])[0]
 
-    def encode(self, pixels: Float[Tensor, "1 3 side side"]) -> Float[Tensor, "1 4 h w"]:
+    @torch.no_grad()
+    def links_of_many(
+        self, images: Sequence[Image]
+    ) -> list[tuple[Float[Tensor, "heads n width"], Float[Tensor, "heads n width"]]]:
+        """`links` of pictures of any sizes, which the network sees as equal squares, together."""
+        squares = [to_diffusion_square(image, side=self._side) for image in images]
+        latent = self.encode(torch.cat(squares))
+        shape = (1, *latent.shape[1:])
+        noise = torch.cat([self.draw_noise(shape) for _ in images])  # seeded: everyone's the same
+        queries, keys = self.taps_of_many(self.add_noise(latent, noise))
+        return list(zip(queries, keys, strict=True))
+
+    def encode(self, pixels: Float[Tensor, "b 3 side side"]) -> Float[Tensor, "b 4 h w"]:
         """Mean of the posterior times the scaling factor; nothing is sampled."""
         vae = self._vae
         moments = vae.encoder(pixels.to(self.device, self.dtype))
@@ -104,8 +116,8 @@ class DiffusionBackbone:
         return torch.randn(shape, generator=generator)
 
     def add_noise(
-        self, latent: Float[Tensor, "1 4 h w"], noise: Float[Tensor, "1 4 h w"]
-    ) -> Float[Tensor, "1 4 h w"]:
+        self, latent: Float[Tensor, "b 4 h w"], noise: Float[Tensor, "b 4 h w"]
+    ) -> Float[Tensor, "b 4 h w"]:
         return self._signal * latent + self._noise * noise.to(latent.device, latent.dtype)
 
     @torch.no_grad()
@@ -113,8 +125,16 @@ class DiffusionBackbone:
         self, latent: Float[Tensor, "1 4 h w"]
     ) -> tuple[Float[Tensor, "heads n width"], Float[Tensor, "heads n width"]]:
         """One U-Net pass that ends at the second attention of the last up block."""
+        queries, keys = self.taps_of_many(latent)
+        return queries[0], keys[0]
+
+    @torch.no_grad()
+    def taps_of_many(
+        self, latent: Float[Tensor, "b 4 h w"]
+    ) -> tuple[Float[Tensor, "b heads n width"], Float[Tensor, "b heads n width"]]:
+        """`taps` of several pictures in one pass."""
         unet = self._unet
-        prompt = self._empty_prompt.to(latent.device, latent.dtype)
+        prompt = self._empty_prompt.to(latent.device, latent.dtype).expand(len(latent), -1, -1)
         time = torch.tensor([self._timestep], device=latent.device)
         embedding = unet.time_embedding(unet.time_proj(time).to(latent.dtype))
 
@@ -139,7 +159,7 @@ class DiffusionBackbone:
         hidden = last.attentions[0](hidden, encoder_hidden_states=prompt, return_dict=False)[0]
         hidden = last.resnets[1](torch.cat([hidden, skips[-2]], dim=1), embedding)
         second = _queries_and_keys(last.attentions[1], hidden)
-        queries, keys = (torch.cat(pair) for pair in zip(second, first, strict=True))
+        queries, keys = (torch.cat(pair, dim=1) for pair in zip(second, first, strict=True))
         return queries, keys
 
 
@@ -151,21 +171,20 @@ class PlainAttention:
     """
 
     def __call__(
-        self, layer: Any, hidden_states: Float[Tensor, "1 n channels"], **_: Any
-    ) -> Float[Tensor, "1 n channels"]:
+        self, layer: Any, hidden_states: Float[Tensor, "b n channels"], **_: Any
+    ) -> Float[Tensor, "b n channels"]:
         queries, keys, values = (
-            project(hidden_states)[0].unflatten(-1, (layer.heads, -1)).transpose(0, 1)
+            project(hidden_states).unflatten(-1, (layer.heads, -1)).transpose(1, 2).flatten(0, 1)
             for project in (layer.to_q, layer.to_k, layer.to_v)
         )
-        mixed = torch.stack(
-            [refine.mix(*head) for head in zip(queries, keys, values, strict=True)], dim=1
-        )
-        return layer.to_out[1](layer.to_out[0](mixed.flatten(1)[None]))
+        mixed = torch.stack([refine.mix(*head) for head in zip(queries, keys, values, strict=True)])
+        mixed = mixed.unflatten(0, (-1, layer.heads)).transpose(1, 2).flatten(2)
+        return layer.to_out[1](layer.to_out[0](mixed))
 
 
 def _queries_and_keys(
-    transformer: Any, hidden: Float[Tensor, "1 channels h w"]
-) -> tuple[Float[Tensor, "heads n width"], Float[Tensor, "heads n width"]]:
+    transformer: Any, hidden: Float[Tensor, "b channels h w"]
+) -> tuple[Float[Tensor, "b heads n width"], Float[Tensor, "b heads n width"]]:
     """What the first self-attention of a spatial transformer compares, per head."""
     block = transformer.transformer_blocks[0]
     normed = transformer.norm(hidden)
@@ -173,10 +192,10 @@ def _queries_and_keys(
         tokens = transformer.proj_in(normed.flatten(2).transpose(1, 2))
     else:
         tokens = transformer.proj_in(normed).flatten(2).transpose(1, 2)
-    tokens = block.norm1(tokens)[0]
+    tokens = block.norm1(tokens)
     attention = block.attn1
     queries, keys = (
-        project(tokens).unflatten(-1, (attention.heads, -1)).transpose(0, 1).contiguous()
+        project(tokens).unflatten(-1, (attention.heads, -1)).transpose(1, 2).contiguous()
         for project in (attention.to_q, attention.to_k)
     )
     return queries, keys

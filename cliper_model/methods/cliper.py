@@ -5,7 +5,7 @@ docs/specs/cliper.md.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -64,6 +64,10 @@ class CliperConfig:
     def epsilon(self) -> float:
         """Keeps a perfectly uniform map from becoming NaN; the published code has none."""
         return 0.0 if self.published else 1e-12
+
+
+Look = tuple[Float[Tensor, "layers patches embed"], Float[Tensor, "patches patches"]]
+Heads = tuple[Float[Tensor, "heads n width"], Float[Tensor, "heads n width"]]  # queries, keys
 
 
 @dataclass(frozen=True)
@@ -126,14 +130,56 @@ class Cliper(Method):
         pixels, grid_hw = self._clip_input(image)
         if isinstance(image, PilImage.Image):
             image = np.asarray(image.convert("RGB"))
-        patches, links = self.look(pixels)
+        return self._state(
+            image, pixels, grid_hw, self.look(pixels), self._diffusion_heads([image])[0]
+        )
+
+    def observe_many(self, images: Sequence[Image]) -> list[ImageState]:
+        """Pictures of one `bucket` pass both networks together; others one after the other.
+
+        Windows and feature sources take every picture for itself.
+        """
+        inputs = [self._clip_input(image) for image in images]
+        grids = {grid_hw for _, grid_hw in inputs}
+        if len(grids) != 1:
+            return [self.observe(image) for image in images]
+        looks = self._look_at_many(torch.cat([pixels for pixels, _ in inputs]))
+        heads = self._diffusion_heads(images)
+        return [
+            self._state(image, *seen, look, pair)
+            for image, seen, look, pair in zip(images, inputs, looks, heads, strict=True)
+        ]
+
+    def bucket(self, size_hw: tuple[int, int]) -> Hashable:
+        """The size at which CLIP sees such a picture; None for endless strips."""
+        height, width = size_hw
+        config, patch = self.config, self.clip.patch
+        if max(size_hw) > config.most_patches * min(size_hw):
+            return None
+        side = resize.affordable_side(
+            (width, height),
+            short_side=config.short_side,
+            patch=patch,
+            most_patches=config.most_patches,
+        )
+        return resize.whole_patch_size((width, height), short_side=side, patch=patch)
+
+    def _state(
+        self,
+        image: Image,
+        pixels: Float[Tensor, "1 3 height width"],
+        grid_hw: tuple[int, int],
+        look: Look,
+        heads: Heads,
+    ) -> CliperState:
+        """One picture's, with what still has to be looked at for itself."""
         plan = (
             windows.plan((pixels.shape[-2], pixels.shape[-1]), crop=self.config.crop)
             if self.config.crop
             else ()
         )
         window_patches, window_links = self._look_through_windows(pixels, plan, grid_hw)
-        queries, keys = self._diffusion_heads(image)
+        (patches, links), (queries, keys) = look, heads
         return CliperState(
             size_hw=(image.shape[0], image.shape[1]),
             guide=edges.guide_of(image, rule=self.config.edge_aware),
@@ -165,10 +211,11 @@ class Cliper(Method):
         )
         return resize.to_whole_patches(picture, short_side=short_side, patch=patch)
 
-    def look(
-        self, pixels: Float[Tensor, "1 3 height width"]
-    ) -> tuple[Float[Tensor, "layers patches embed"], Float[Tensor, "patches patches"]]:
+    def look(self, pixels: Float[Tensor, "1 3 height width"]) -> Look:
         """Features of every layer through the last block, and patch links (§4, §5 step 5)."""
+        return self._look_at_many(pixels)[0]
+
+    def _look_at_many(self, pixels: Float[Tensor, "b 3 height width"]) -> list[Look]:
         seen = self.clip.look(pixels, half_positions=self.config.half_positions)
         if self.config.only_layer is not None:
             seen = keep_one_layer(seen, self.config.only_layer)
@@ -176,7 +223,12 @@ class Cliper(Method):
             seen, attention_type=self.config.attention_type, epsilon=self.config.epsilon
         )
         tokens, last_map = self.clip.last_block(seen.inputs, weights)
-        return tokens[:, 1:], attend.patch_links(last_map)
+        if len(pixels) == 1:
+            return [(tokens[:, 1:], attend.patch_links(last_map))]
+        return [
+            (own[:, 1:].contiguous(), attend.patch_links(one_map))
+            for own, one_map in zip(tokens.unbind(1), last_map, strict=True)
+        ]
 
     def _look_through_windows(
         self,
@@ -192,12 +244,10 @@ class Cliper(Method):
         )
         return torch.stack([patches for patches, _ in looks]), merged
 
-    def _diffusion_heads(
-        self, image: Image
-    ) -> tuple[Float[Tensor, "heads positions width"], Float[Tensor, "heads positions width"]]:
+    def _diffusion_heads(self, images: Sequence[Image]) -> list[Heads]:
         if self.diffusion is None or self.config.refinement in ("none", "similarity"):
-            return torch.zeros(0, 0, 0), torch.zeros(0, 0, 0)
-        return self.diffusion.links(image)
+            return [(torch.zeros(0, 0, 0), torch.zeros(0, 0, 0)) for _ in images]
+        return self.diffusion.links_of_many(images)
 
     def _fine_features(self, image: Image) -> Float[Tensor, "channels fine_h fine_w"]:
         """Features of the whole picture as CLIP sees it, whole cells of their source."""

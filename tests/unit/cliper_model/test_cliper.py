@@ -197,3 +197,48 @@ def test_wrong_settings_are_refused_at_birth() -> None:
         CliperConfig(only_layer=3)
     with pytest.raises(ValueError, match="select_layer must be negative"):
         replace(presets.get("objects", "tiny"), select_layer=0)
+
+
+@pytest.mark.parametrize("kind", ["fused-attn", "vanilla", "identity"])
+def test_pictures_seen_together_give_the_states_they_give_alone(kind: str, picture: Any) -> None:
+    method = build(tiny_diffusion(), attention_type=kind)
+    images = [picture(50, 70), picture(50, 70)[::-1].copy(), picture(100, 140)]
+    assert len({method.bucket(image.shape[:2]) for image in images}) == 1
+    encoder = method.diffusion.vae.encoder
+    passes: list[int] = []
+    encoder.register_forward_hook(lambda _, given, __: passes.append(len(given[0])))
+
+    together = method.observe_many(images)
+
+    assert passes == [3]
+    for found, image in zip(together, images, strict=True):
+        alone = method.observe(image)
+        for name, value in vars(alone).items():
+            if isinstance(value, torch.Tensor):
+                torch.testing.assert_close(getattr(found, name), value, atol=2e-5, rtol=2e-4)
+            else:
+                assert getattr(found, name) == value
+    assert not torch.equal(together[0].patches, together[1].patches)
+
+
+def test_pictures_of_other_buckets_are_looked_at_one_after_the_other(picture: Any) -> None:
+    method = build(tiny_diffusion())
+    images = [picture(50, 70), picture(70, 50)]
+    assert method.bucket((50, 70)) != method.bucket((70, 50))
+    assert method.bucket((1, 20_000)) is None
+
+    found = method.observe_many(images)
+
+    for one, image in zip(found, images, strict=True):
+        assert torch.equal(one.patches, method.observe(image).patches)
+
+
+def test_without_a_seed_every_picture_of_a_batch_has_its_own_noise(picture: Any) -> None:
+    diffusion = tiny_diffusion()
+    image = picture(50, 70)
+    seeded = diffusion.links_of_many([image, image])
+    diffusion._noise_seed = None
+    fresh = diffusion.links_of_many([image, image])
+
+    assert torch.equal(seeded[0][0], seeded[1][0])
+    assert not torch.equal(fresh[0][0], fresh[1][0])
