@@ -57,8 +57,11 @@ class Services:
             self.intake(event)
 
     def facts(self) -> Mapping[str, Any]:
-        """For `/health`: store, jobs, and what is done without being asked. Asks nobody."""
-        facts: dict[str, Any] = {"storage": dict(self.predictor.storage_facts())}
+        """For `/health`: store, device, jobs, what is done without being asked. Asks nobody."""
+        facts: dict[str, Any] = {
+            "storage": dict(self.predictor.storage_facts()),
+            **self.predictor.device_facts(),
+        }
         if self.jobs is not None:
             facts["jobs"] = dict(self.jobs.runner.facts())
             facts["prelabel"] = self.unfinished.facts() if self.unfinished else {"auto": False}

@@ -22,6 +22,12 @@ def test_health_tells_what_runs_and_where(service: Service):
         "model": {"state": "ready", "progress": 100, "reason": None},
         "other_models": [],
         "storage": {"store": "memory", "trouble": None},
+        "queue": {"waiting": {"people": 0, "bulk": 0, "whenever": 0}, "looks": 0},
+        "batch": {
+            "size": 1,
+            "why": "the method looks at one picture at a time",
+            "halved": {},
+        },
         "learning": {"on": False, "missing": ["LABEL_STUDIO_API_KEY"]},
         "device": "cpu",
         "dtype": "float32",
