@@ -3,18 +3,30 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.device import MOST_IN_A_ROW, DeviceQueue, Lane, Shared, Ticket, gently
+from backend.labelstudio.tasks import Task
+from backend.predictor import Predictor
 
-from ...doubles.waiting import PATIENCE
+from ...doubles.pictures import brush_config, stripes
+from ...doubles.waiting import PATIENCE, until
+from .test_predictor import Album, predictor_of, request_of
+from .test_prompting import point
 
 PEOPLE, BULK, WHENEVER = Lane
+CONFIG = brush_config(["red"])
+SMART = CONFIG.replace(
+    "</View>",
+    '<KeyPointLabels name="tips" toName="image" smart="true"><Label value="red"/>'
+    "</KeyPointLabels></View>",
+)
 
 
 @dataclass
@@ -87,6 +99,7 @@ def test_the_faster_lane_goes_first_and_within_a_lane_who_came_first(
     assert held.all_ran() == goes.split()
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(list(Lane)), max_size=40))
 def test_nobody_is_forgotten_lanes_keep_their_order_and_no_lane_starves(came: list[Lane]):
     held = Held()
@@ -214,6 +227,19 @@ def test_between_two_steps_people_go_by_and_nobody_else(queue: DeviceQueue, lane
     assert ran == ["first step", "p1", "p2", "second step", "b", "w"]
     assert slow.took is not None
     assert slow.took > 0
+
+
+def test_people_go_by_at_every_step(queue: DeviceQueue):
+    ran: list[str] = []
+    first, second = Steps(queue, ran), Steps(queue, ran)
+    slow = queue.submit("slow", lambda: (first(), second()), BULK)
+    for number, step in enumerate([first, second]):
+        assert step.begun.wait(PATIENCE)
+        queue.submit(number, lambda number=number: ran.append(f"p{number}"), PEOPLE)
+        step.go.set()
+    slow.wait(PATIENCE)
+
+    assert ran == ["first step", "p0", "second step", "first step", "p1", "second step"]
 
 
 def test_only_so_many_go_by_at_once(queue: DeviceQueue):
@@ -372,6 +398,7 @@ def test_jobs_of_a_bucket_begin_together_in_their_order(held: Held):
     assert batch.begun == [["a1", "a2", "a3", "a4"], ["b1", "b2"]]  # one alone begins by itself
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from("abc"), max_size=20), st.integers(1, 5))
 def test_batches_hold_one_bucket_and_are_not_too_large(buckets: list[str], most: int):
     held, batch = Held(), Batch(most=most)
@@ -566,3 +593,45 @@ def test_a_queue_closed_while_it_waits_for_others_ends(patient: Held):
     with pytest.raises(CancelledError):
         ticket.wait(PATIENCE)
     patient.queue._worker.shutdown(wait=True)
+
+
+# -- who goes in which ------------------------------------------------------------------------
+
+
+ASKING: dict[str, tuple[Lane, Callable[[Predictor], object]]] = {
+    "one task": (PEOPLE, lambda one: one.predict(request_of("a"))),
+    "a click": (
+        PEOPLE,
+        lambda one: one.predict(
+            replace(
+                request_of("a", config=SMART),
+                context={"result": [point(1, 1, to_name="image")]},
+            )
+        ),
+    ),
+    "several tasks": (BULK, lambda one: one.predict(request_of("a", "b"))),
+    "a stream": (BULK, lambda one: list(one.stream(request_of("a").tasks, one.desk(CONFIG)))),
+    "study": (WHENEVER, lambda one: one.study(Task(1, {"image": "a"}), one.desk(CONFIG))),
+    "doubts": (WHENEVER, lambda one: one.doubts(Task(1, {"image": "a"}), one.desk(CONFIG))),
+    "courses": (WHENEVER, lambda one: one.courses(one.desk(CONFIG))),
+}
+
+
+@pytest.mark.parametrize("who", ASKING)
+def test_everybody_goes_in_their_lane(who: str, monkeypatch: pytest.MonkeyPatch):
+    lane, ask = ASKING[who]
+    predictor = predictor_of(Album(a=stripes("red"), b=stripes("red", "blue")))
+    lanes: dict[Any, Lane] = {}
+    submit = predictor._device.submit
+
+    def noting(key: Any, job: Any, lane: Lane = BULK, **more: Any) -> Any:
+        lanes[key] = lane
+        return submit(key, job, lane, **more)
+
+    monkeypatch.setattr(predictor._device, "submit", noting)
+    ask(predictor)
+    until(lambda: any(key[0] == "advice" for key in lanes), "advice on the log")
+    predictor.close()
+
+    assert {of for key, of in lanes.items() if key[0] == "advice"} == {WHENEVER}
+    assert {of for key, of in lanes.items() if key[0] != "advice"} == {lane}
