@@ -110,7 +110,14 @@ def test_an_opened_task_goes_ahead_of_a_batch_under_way(
     segmenter.gate.set()
 
     assert person.told()["results"][0]["result"]
-    assert len(bulk.told()["results"]) == 5
+    results = [entry["result"] for entry in bulk.told()["results"]]
+    assert [{region["original_width"] for region in one} for one in results] == [
+        {8},
+        {10},
+        {12},
+        {14},
+        {16},
+    ]
     assert widths(segmenter) == [8, 18, 10, 12, 14, 16]
 
 

@@ -531,6 +531,15 @@ def test_a_person_ends_the_waiting_and_goes_first(patient: Held):
     assert batch.begun == [["a", "b"]]
 
 
+def test_a_slower_lane_in_turn_does_not_let_people_wait_for_others(patient: Held):
+    batch = Batch(most=9)
+    patient.add("a", BULK, shared=batch.share("a", follows=True))
+    for number in range(MOST_IN_A_ROW + 1):
+        patient.add(f"p{number}", PEOPLE)
+
+    assert patient.all_ran().index("a") == MOST_IN_A_ROW
+
+
 def test_what_does_not_come_is_not_waited_for_long():
     held, batch = Held(DeviceQueue(linger=0.0)), Batch(most=9)
     held.add("a", BULK, shared=batch.share("a", follows=True))
