@@ -579,7 +579,9 @@ def test_a_closed_queue_drops_all_lanes_and_lets_the_job_at_work_end(held: Held)
         held.queue.submit("late", lambda: None)
 
 
-def test_a_queue_closed_while_a_batch_begins_does_none_of_it(held: Held):
+def test_a_queue_closed_while_a_batch_begins_does_none_of_it(
+    held: Held, caplog: pytest.LogCaptureFixture
+):
     batch = Batch(during=held.queue.close)
     tickets = [held.add(n, BULK, shared=batch.share(n)) for n in ("a", "b")]
     held.go.set()
@@ -589,6 +591,7 @@ def test_a_queue_closed_while_a_batch_begins_does_none_of_it(held: Held):
             ticket.wait(PATIENCE)
     held.queue._worker.shutdown(wait=True)
     assert held.ran == []
+    assert caplog.records == []  # such as a future in a state nobody expects
 
 
 def test_a_queue_closed_while_it_waits_for_others_ends(patient: Held):
