@@ -1,20 +1,39 @@
-"""One thread that owns the device: jobs run one at a time, equal jobs run once.
+"""One thread that owns the device: jobs run one at a time, equal jobs run once, in three lanes.
 
 Label Studio asks twice for the same task when a page opens, and never takes back a request
 it has given up. So waiting and working are apart: whoever waits may leave at its deadline,
 and a job nobody waits for any more is dropped unless it already runs.
+
+Who is waited for goes first. A job of a slower lane lets people by between its steps, and jobs
+that have a step in common may take it together.
 """
 
+import logging
 import threading
-from collections.abc import Callable, Hashable, Iterator
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any, Generic, TypeVar, cast
 
 import torch
 
+logger = logging.getLogger(__name__)
+
+MOST_IN_A_ROW = 8  # jobs of faster lanes while one of a slower lane waits, or is at work
+LINGER = 0.005  # seconds that a job with others on their way waits for them
+
 Result = TypeVar("Result")
+
+
+class Lane(IntEnum):
+    """Who waits for a job; the smaller goes first."""
+
+    PEOPLE = 0  # somebody looks at a page, or has clicked
+    BULK = 1  # many tasks at once
+    WHENEVER = 2  # nobody
 
 
 @contextmanager
@@ -22,18 +41,55 @@ def gently() -> Iterator[None]:
     """For a job that nobody waits for: half as many threads as usual, one at least, so that those
     who do have the rest of the processor. Only on the thread that owns the device, since how many
     threads a computation takes is a setting of the process."""
-    usual = torch.get_num_threads()
-    torch.set_num_threads(max(1, usual // 2))
+    with _threads(max(1, torch.get_num_threads() // 2)):
+        yield
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(usual)
+        torch.set_num_threads(before)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """A job's first step, as far as several jobs may take it together.
+
+    bucket   only jobs of the same one do
+    subject  what the step has to know of this job
+    most     how many jobs may; asked again and again, since it may change
+    begin    the step for several subjects; what it leaves undone, or fails at, every job does alone
+    follows  another job of the bucket is on its way
+    """
+
+    bucket: Hashable
+    subject: Any
+    most: Callable[[], int]
+    begin: Callable[[Sequence[Any]], None]
+    follows: bool = False
 
 
 @dataclass(eq=False)
 class _Flight:
-    future: Future[Any]
+    """What waiters know of a job."""
+
+    lane: Lane
+    future: Future[Any] = field(default_factory=Future)
     waiting: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Job:
+    """What the device knows of it; gone once it is done, with all it holds."""
+
+    key: Hashable
+    flight: _Flight
+    run: Callable[[], Any]
+    shared: Shared | None
 
 
 class Ticket(Generic[Result]):
@@ -63,37 +119,192 @@ class Ticket(Generic[Result]):
 
 
 class DeviceQueue:
-    """Runs jobs one at a time on a thread of its own; safe to use from many threads."""
+    """Runs jobs one at a time on a thread of its own; safe to use from many threads.
 
-    def __init__(self) -> None:
+    The first lane somebody waits in goes first, and within a lane whoever came first. After
+    `MOST_IN_A_ROW` jobs of faster lanes it is a slower one's turn.
+    """
+
+    def __init__(self, *, linger: float = LINGER) -> None:
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
-        self._lock = threading.Lock()
+        self._linger = linger
+        self._changed = threading.Condition()  # of what follows
         self._flights: dict[Hashable, _Flight] = {}
+        self._lanes: dict[Lane, dict[Hashable, _Job]] = {lane: {} for lane in Lane}
+        self._passed_by = dict.fromkeys(Lane, 0)  # jobs of faster lanes, in a row
+        self._at_work: _Flight | None = None  # this and the next are the device's thread's own
+        self._usual_threads = 1
 
-    def submit(self, key: Hashable, job: Callable[[], Result]) -> Ticket[Result]:
-        """Queue a job, or join the equal one (same `key`) that waits or runs already."""
-        with self._lock:
+    def submit(
+        self,
+        key: Hashable,
+        job: Callable[[], Result],
+        lane: Lane = Lane.BULK,
+        *,
+        shared: Shared | None = None,
+    ) -> Ticket[Result]:
+        """Queue a job, or join the equal one (same `key`) that waits or runs already; one that
+        waits goes on in the faster lane of the two."""
+        with self._changed:
             flight = self._flights.get(key)
             if flight is not None:
                 flight.waiting += 1
+                self._move_up(key, flight, lane)
             else:
-                flight = _Flight(self._worker.submit(self._run, key, job))
-                self._flights[key] = flight
+                self._worker.submit(self._next)  # as many turns as jobs; some find nothing to do
+                flight = self._flights[key] = _Flight(lane)
+                self._lanes[lane][key] = _Job(key=key, flight=flight, run=job, shared=shared)
+            self._changed.notify()
         return Ticket(flight, lambda left: self._abandon(key, left))
+
+    def let_by(self) -> float:
+        """For a job, between two of its steps: people who came meanwhile go first, at most
+        `MOST_IN_A_ROW` of them. The seconds that took. Only on the device's thread.
+
+        Their errors are theirs, and they have as many threads as usual. A job that people wait
+        for itself lets nobody by.
+        """
+        outer = self._at_work
+        if outer is None or outer.lane is Lane.PEOPLE or not self._lanes[Lane.PEOPLE]:
+            return 0.0
+        begun = time.perf_counter()
+        try:
+            with _threads(self._usual_threads):
+                for _ in range(MOST_IN_A_ROW):
+                    with self._changed:
+                        job = self._first(Lane.PEOPLE)
+                        if job is None:
+                            break
+                        del self._lanes[Lane.PEOPLE][job.key]
+                    self._do(job)
+        finally:
+            self._at_work = outer
+        return time.perf_counter() - begun
+
+    def waiting(self) -> Mapping[str, int]:
+        """How many jobs wait in each lane; waits for nobody."""
+        with self._changed:
+            return {lane.name.lower(): len(jobs) for lane, jobs in self._lanes.items()}
 
     def close(self) -> None:
         """Take no more jobs and drop those that have not begun."""
-        self._worker.shutdown(wait=False, cancel_futures=True)
+        with self._changed:
+            self._worker.shutdown(wait=False, cancel_futures=True)
+            for jobs in self._lanes.values():
+                jobs.clear()
+            dropped = [key for key, flight in self._flights.items() if flight.future.cancel()]
+            for key in dropped:
+                # whoever waits for several at once hears of it
+                self._flights.pop(key).future.set_running_or_notify_cancel()
+            self._changed.notify()
 
-    def _run(self, key: Hashable, job: Callable[[], Result]) -> Result:
-        try:
-            return job()
-        finally:
-            with self._lock:
-                del self._flights[key]
+    # -- whoever waits ----------------------------------------------------------------
+
+    def _move_up(self, key: Hashable, flight: _Flight, lane: Lane) -> None:
+        if lane < flight.lane:
+            job = self._lanes[flight.lane].pop(key, None)
+            flight.lane = lane
+            if job is not None:
+                self._lanes[lane][key] = job
 
     def _abandon(self, key: Hashable, flight: _Flight) -> None:
-        with self._lock:
+        with self._changed:
             flight.waiting -= 1
             if flight.waiting == 0 and flight.future.cancel():
-                del self._flights[key]
+                self._lanes[flight.lane].pop(key, None)
+                self._forget(key, flight)
+
+    def _forget(self, key: Hashable, flight: _Flight) -> None:
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+
+    # -- the device's thread ----------------------------------------------------------
+
+    def _next(self) -> None:
+        """Whatever is in turn: one job, or several that begin together."""
+        jobs = self._taken()
+        self._usual_threads = torch.get_num_threads()
+        try:
+            if len(jobs) > 1:
+                self._begin_together(jobs)
+            while jobs:
+                jobs.sort(key=lambda job: job.flight.lane)  # somebody may have joined one
+                self._do(jobs.pop(0))
+                if jobs:
+                    self._at_work = jobs[0].flight
+                    self.let_by()
+        finally:
+            self._at_work = None
+
+    def _taken(self) -> list[_Job]:
+        """Out of the lanes; after a moment, where others are on their way and no person waits."""
+        until: float | None = None
+        with self._changed:
+            while True:
+                lane = self._lane_in_turn()
+                if lane is None:
+                    return []
+                jobs = self._together(lane)
+                shared = jobs[-1].shared
+                if shared is None or not shared.follows or self._lanes[Lane.PEOPLE]:
+                    break
+                if lane is not Lane.BULK or len(jobs) >= shared.most():
+                    break
+                now = time.monotonic()
+                until = now + self._linger if until is None else until
+                if now >= until:
+                    break
+                self._changed.wait(until - now)
+            for job in jobs:
+                del self._lanes[lane][job.key]
+            for other in Lane:
+                passed = other > lane and bool(self._lanes[other])
+                self._passed_by[other] = self._passed_by[other] + 1 if passed else 0
+        return jobs
+
+    def _lane_in_turn(self) -> Lane | None:
+        waited_for = [lane for lane in Lane if self._lanes[lane]]
+        patient = [lane for lane in waited_for if self._passed_by[lane] >= MOST_IN_A_ROW]
+        return next(iter(patient or waited_for), None)
+
+    def _first(self, lane: Lane) -> _Job | None:
+        return next(iter(self._lanes[lane].values()), None)
+
+    def _together(self, lane: Lane) -> list[_Job]:
+        """The first job of a lane, and of the slow ones those of its bucket."""
+        first = next(iter(self._lanes[lane].values()))
+        if lane is not Lane.BULK or first.shared is None:
+            return [first]
+        same = [
+            job
+            for job in self._lanes[lane].values()
+            if job.shared is not None and job.shared.bucket == first.shared.bucket
+        ]
+        return same[: max(1, first.shared.most())]
+
+    def _begin_together(self, jobs: Sequence[_Job]) -> None:
+        self._at_work = jobs[0].flight
+        shared = [job.shared for job in jobs if job.shared is not None]
+        try:
+            shared[0].begin([one.subject for one in shared])
+        except Exception as error:  # whose fault it is comes out when each is alone
+            logger.info("%d jobs could not begin together: %r", len(jobs), error)
+
+    def _do(self, job: _Job) -> None:
+        key, flight, run = job.key, job.flight, job.run
+        with self._changed:
+            if flight.future.cancelled() or not flight.future.set_running_or_notify_cancel():
+                return
+        self._at_work = flight
+        try:
+            result = run()
+        except BaseException as error:
+            with self._changed:
+                self._forget(key, flight)
+            flight.future.set_exception(error)
+        else:
+            with self._changed:
+                self._forget(key, flight)
+            flight.future.set_result(result)
+        finally:
+            del job, flight, run  # an error remembers this frame, and would keep the picture

@@ -1,6 +1,7 @@
 """What happens on the device: a picture is looked at once, everything else is worked out from that.
 
-All methods but `known` belong to the device's one thread.
+Methods belong to the device's one thread, but for those that say they do not. Between two steps
+others may come in on the same thread, so nothing half done is kept here.
 """
 
 import hashlib
@@ -8,9 +9,9 @@ import json
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -21,6 +22,7 @@ from cliper_model.errors import CliperError, WeightsError
 from cliper_model.stages import places
 
 from . import advice, prompting
+from .batching import Batches, is_batching
 from .errors import (
     ConfigError,
     CouldNotPredict,
@@ -56,10 +58,16 @@ MEGA = 1_000_000
 
 Segmenters = Mapping[ModelChoice, Segmenter]
 Spend = Callable[[str, float], None]  # a step's name and its seconds
+LetBy = Callable[[], float]  # whoever goes first, between two steps; the seconds that takes
 
 
 def spend_nothing(what: str, seconds: float) -> None:
     """Where nobody asks."""
+
+
+def let_nobody_by() -> float:
+    """Where there is nobody else."""
+    return 0.0
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,24 @@ class Look:
         return 200 + _nbytes(self.state)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ahead:
+    """A picture that waits, and what is seen of it together with others before its turn.
+
+    buckets  of the models that look at several at once, see `Batching.bucket`
+    looks    those that were taken already
+    seconds  how long its share of them took
+    """
+
+    picture: Picture
+    view: View
+    segmenters: Segmenters
+    buckets: Mapping[ModelChoice, Hashable]
+    keep: bool
+    looks: dict[ModelChoice, Look] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+
+
 @dataclass(frozen=True)
 class Scored:
     """What a look says about one control's words."""
@@ -108,11 +134,20 @@ class Looking:
     """
 
     def __init__(
-        self, *, state_bytes: int, brush_megapixels: float, keeping: Keeping | None = None
+        self,
+        *,
+        state_bytes: int,
+        brush_megapixels: float,
+        keeping: Keeping | None = None,
+        batches: Batches | None = None,
+        let_by: LetBy = let_nobody_by,
     ) -> None:
         """`brush_megapixels`: the largest picture that gets brush masks. `keeping`: where looks
-        outlive the process."""
+        outlive the process. `let_by` is called between steps; it may call other methods of this.
+        """
         self._brush_megapixels, self._keeping = brush_megapixels, keeping
+        self._batches, self._let_by = batches or Batches(), let_by
+        self.looks = 0  # pictures a model looked at so far
         self._seen: ResultCache[Look | Scored] = ResultCache(max_bytes=state_bytes)
         self._keeps_newest = state_bytes > 0
         self._newest: Look | None = None  # whatever its size: clicks follow
@@ -142,16 +177,19 @@ class Looking:
         seed: str,
         keep: bool = True,
         spend: Spend = spend_nothing,
+        ahead: Ahead | None = None,
     ) -> ImageResult:
         """Look once per model, then score and decide per control.
 
         `keep`: whether somebody may click on the picture soon. `spend` hears the seconds of the
-        model and of the encoding. Raises CouldNotPredict, ConfigError, ModelFailed.
+        model and of the encoding. `ahead`: what was seen before. Raises CouldNotPredict,
+        ConfigError, ModelFailed.
         """
         begun = time.perf_counter()
         with failures_as_ours():
             painted = []
-            looks: dict[ModelChoice, Look] = {}
+            looks = dict(ahead.looks) if ahead is not None else {}
+            earlier = sum(ahead.seconds) if ahead is not None else 0.0
             for one in view.wanted:
                 choice = choice_of(one)
                 segmenter = segmenters[choice]
@@ -159,7 +197,9 @@ class Looking:
                 if choice not in looks:
                     looks[choice] = self._look(picture, choice, segmenter, keep=keep)
                 look = looks[choice]
+                begun += self._let_by()
                 scores = self._scores(look, one, segmenter, keep=keep)
+                begun += self._let_by()
                 decision = for_masks(
                     one.decision(segmenter.decision(one.preset)), scores, look.size_hw
                 )
@@ -171,11 +211,97 @@ class Looking:
                         quality=self._quality(look, one, scores, segmenter),
                     )
                 )
+            begun += self._let_by()
             thought = time.perf_counter()
-            spend("model", thought - begun)
+            spend("model", thought - begun + earlier)
             result = image_result(painted, size_hw=look.size_hw, index=view.index, seed=seed)
             spend("encode", time.perf_counter() - thought)
             return result
+
+    def ahead(
+        self,
+        picture: Picture,
+        size_hw: tuple[int, int],
+        view: View,
+        segmenters: Segmenters,
+        *,
+        keep: bool,
+    ) -> Ahead | None:
+        """For pictures that a model may look at together with others; for any thread."""
+        buckets: dict[ModelChoice, Hashable] = {}
+        for choice in {choice_of(one): None for one in view.wanted}:
+            segmenter = segmenters[choice]
+            if self._batches.size(segmenter) < 2 or not is_batching(segmenter):
+                continue
+            bucket = segmenter.bucket(size_hw)
+            if bucket is None or self.known(picture.digest, picture.page, choice) is not None:
+                continue
+            buckets[choice] = bucket
+        if not buckets:
+            return None
+        return Ahead(picture=picture, view=view, segmenters=segmenters, buckets=buckets, keep=keep)
+
+    def together(self, ahead: Ahead) -> int:
+        """How many such pictures may be looked at together; for any thread."""
+        return min(
+            self._batches.most((choice, bucket), self._batches.size(ahead.segmenters[choice]))
+            for choice, bucket in ahead.buckets.items()
+        )
+
+    def look_ahead(self, waiting: Sequence[Ahead]) -> None:
+        """Look at several pictures of the same buckets at once, at as many as memory allows.
+
+        Where that is one at a time it is left to every picture's own turn. Raises whatever the
+        model does.
+        """
+        readable = [one for one in waiting if self._can_be_read(one)]
+        for choice, bucket in waiting[0].buckets.items():
+            unseen: dict[object, list[Ahead]] = {}
+            for one in readable:
+                look = self._seen_before(one.picture, choice, one.segmenters[choice], one.keep)
+                if look is not None:
+                    one.looks[choice] = look
+                else:
+                    unseen.setdefault((one.picture.digest, one.picture.page), []).append(one)
+            rest = list(unseen.values())
+            while rest:
+                size = self._batches.size(waiting[0].segmenters[choice])
+                size = self._batches.most((choice, bucket), size)
+                part, rest = rest[:size], rest[size:]
+                if len(part) > 1 and not self._look_at(part, choice):
+                    self._batches.halve((choice, bucket), len(part))
+                    rest = part + rest
+                self._let_by()
+
+    def _can_be_read(self, ahead: Ahead) -> bool:
+        """Words that cannot be read cost no look."""
+        with suppress(CouldNotPredict, ConfigError, ModelFailed):
+            for one in ahead.view.wanted:
+                self._vocabulary(one, ahead.segmenters[choice_of(one)])
+            return True
+        return False
+
+    def _look_at(self, pictures: Sequence[Sequence[Ahead]], choice: ModelChoice) -> bool:
+        """Every inner list waits for the same picture. False where memory ran out."""
+        begun = time.perf_counter()
+        segmenter = pictures[0][0].segmenters[choice]
+        assert is_batching(segmenter)
+        pixels = [alike[0].picture.unpack() for alike in pictures]
+        try:
+            states = segmenter.observe_many(pixels)
+        except Exception as error:
+            if is_out_of_memory(error):
+                return False
+            raise
+        self.looks += len(pictures)
+        for alike, image, state in zip(pictures, pixels, states, strict=True):
+            size_hw = (image.shape[0], image.shape[1])
+            for one in alike:
+                look = Look((one.picture.digest, one.picture.page, choice), state, size_hw)
+                one.looks[choice] = look
+                self._note(one.picture, look, segmenter, keep=one.keep, fresh=one is alike[0])
+            alike[0].seconds.append((time.perf_counter() - begun) / len(pictures))
+        return True
 
     def selection(
         self,
@@ -227,7 +353,9 @@ class Looking:
                 if controls and controls[0].choice != choice_of(one):
                     continue  # evidence holds what one model saw
                 look = look or self._look(picture, choice_of(one), segmenter, keep=False)
+                self._let_by()
                 scores = self._scores(look, one, segmenter, keep=False)
+                self._let_by()
                 decision = one.decision(segmenter.decision(one.preset))
                 cells = segmenter.cells(look.state).numpy()
                 controls.append(
@@ -267,6 +395,7 @@ class Looking:
                 vocabulary = self._vocabulary(one, segmenter)
                 if choice not in glances:
                     glances[choice] = segmenter.glance(picture.unpack())
+                self._let_by()
                 told = cell_probabilities(glances[choice], vocabulary, segmenter.row_logits)
                 doubt = (told * (1 - told)).mean(dim=0).tolist()
                 for label, share in zip(one.sought, doubt, strict=False):  # last is none of them
@@ -283,6 +412,7 @@ class Looking:
                     continue
                 decision = one.decision(segmenter.decision(one.preset))
                 needed = decision.per_label("presence_threshold", len(one.sought))
+                self._let_by()
                 vocabulary = self._vocabulary(one, segmenter)
                 found.append(
                     Course(
@@ -319,6 +449,7 @@ class Looking:
         for one in plan.wanted:
             if not one.sought:
                 continue
+            self._let_by()
             with suppress(CouldNotPredict, ConfigError, ModelFailed), failures_as_ours():
                 vocabulary = self._vocabulary(one, segmenters[choice_of(one)])
                 for warning in advice.of_meaning(vocabulary):
@@ -327,22 +458,39 @@ class Looking:
     def _look(
         self, picture: Picture, choice: ModelChoice, segmenter: Segmenter, *, keep: bool = True
     ) -> Look:
+        look = self._seen_before(picture, choice, segmenter, keep)
+        if look is None:
+            pixels = picture.unpack()
+            key = (picture.digest, picture.page, choice)
+            look = Look(key, segmenter.observe(pixels), (pixels.shape[0], pixels.shape[1]))
+            self.looks += 1
+            self._note(picture, look, segmenter, keep=keep, fresh=True)
+        else:
+            self._note(picture, look, segmenter, keep=keep, fresh=False)
+        return look
+
+    def _seen_before(
+        self, picture: Picture, choice: ModelChoice, segmenter: Segmenter, keep: bool
+    ) -> Look | None:
         key = (picture.digest, picture.page, choice)
         look = self._remembered(key)
         if look is None and keep:
             look = self._from_store(key, picture, segmenter)
-        if look is None:
-            pixels = picture.unpack()
-            look = Look(key, segmenter.observe(pixels), (pixels.shape[0], pixels.shape[1]))
-            if keep and self._keeping is not None:
-                place = (picture.digest, picture.page)
-                self._keeping.keep_look(
-                    picture.scope, place, segmenter, look.state, look.size_hw, nbytes=look.nbytes
-                )
-        if keep:
-            self._seen.put(key, look)
-            self._newest = look if self._keeps_newest else None
         return look
+
+    def _note(
+        self, picture: Picture, look: Look, segmenter: Segmenter, *, keep: bool, fresh: bool
+    ) -> None:
+        """`fresh`: the model just looked; `keep`: somebody may click on the picture soon."""
+        if not keep:
+            return
+        if fresh and self._keeping is not None:
+            place = (picture.digest, picture.page)
+            self._keeping.keep_look(
+                picture.scope, place, segmenter, look.state, look.size_hw, nbytes=look.nbytes
+            )
+        self._seen.put(look.key, look)
+        self._newest = look if self._keeps_newest else None
 
     def _from_store(
         self, key: tuple[str, int, ModelChoice], picture: Picture, segmenter: Segmenter

@@ -24,7 +24,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from . import advice, prompting, streaming
-from .device import DeviceQueue, Ticket, gently
+from .batching import Batches
+from .device import DeviceQueue, Lane, Shared, Ticket, gently
 from .errors import (
     BudgetSpent,
     Busy,
@@ -42,6 +43,7 @@ from .labelstudio import label_config, options
 from .labelstudio.tasks import PredictRequest, SetupRequest, Task
 from .lessons import NothingLearnt, Teaching
 from .looking import (
+    Ahead,
     Look,
     Looking,
     Picture,
@@ -51,7 +53,7 @@ from .looking import (
     model_errors_as_ours,
     spend_nothing,
 )
-from .model_host import ModelHost
+from .model_host import READY, ModelHost
 from .model_pool import ModelChoice, ModelPool
 from .outcomes import ImageResult, NotPredicted, Outcome, Predicted, combined
 from .plan import Plan, View, choice_of, taught, version_of, vocabularies
@@ -63,7 +65,8 @@ from .vocabulary import ControlVocabulary
 
 logger = logging.getLogger(__name__)
 
-AHEAD = 1  # pictures fetched while the device is busy with an earlier one
+AHEAD = 1  # pictures of a request that wait, beside the one it waits for
+AHEAD_BYTES = 256 * 1_000_000  # of pictures that wait, where a batch holds more
 REMEMBERED_VERSIONS = 20
 REMEMBERED_PICTURES = 256  # whose bytes are known by their address, for clicks
 FRESH = 300.0  # seconds such an address is believed
@@ -85,6 +88,7 @@ class Limits:
     result_bytes   finished results kept in memory
     state_bytes    looks at pictures kept in memory
     brush_megapixels  largest picture that gets brush masks
+    batch          pictures looked at together; None: as many as the device makes something of
     """
 
     budget: float
@@ -93,6 +97,7 @@ class Limits:
     result_bytes: int
     state_bytes: int = 0
     brush_megapixels: float = 25.0
+    batch: int | None = None
 
 
 _Found = ImageResult | Ticket[ImageResult]
@@ -112,10 +117,12 @@ class Desk:
 class _Work(Desk):
     """One request while it is worked on; belongs to one thread.
 
+    lane  who waits for it
     keep  its pictures may be clicked on soon, and asked for again
     """
 
     hurry: Hurry
+    lane: Lane = Lane.BULK
     keep: bool = True
 
 
@@ -125,7 +132,22 @@ class _Unpacked:
 
     key: tuple[str, str, str]
     picture: Picture
+    size_hw: tuple[int, int]
     nbytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Begun:
+    """One picture of a request under way, and of which task; see `_begin`."""
+
+    number: int
+    found: _Found | CouldNotPredict
+    nbytes: int
+
+    @property
+    def waiting_bytes(self) -> int:
+        waits = isinstance(self.found, Ticket) and not self.found.future.done()
+        return self.nbytes if waits else 0
 
 
 class Predictor:
@@ -154,10 +176,13 @@ class Predictor:
         self._unfinished = unfinished
         self._teaching = teaching or NothingLearnt()
         self._keeping = keeping or Keeping(MemoryStorage(max_blob_bytes=0))
+        self._batches = Batches(limits.batch)
         self._looking = Looking(
             state_bytes=limits.state_bytes,
             brush_megapixels=limits.brush_megapixels,
             keeping=keeping,
+            batches=self._batches,
+            let_by=self._device.let_by,
         )
         self._results: ResultCache[ImageResult] = ResultCache(max_bytes=limits.result_bytes)
         self._versions: deque[str] = deque(maxlen=REMEMBERED_VERSIONS)
@@ -192,6 +217,15 @@ class Predictor:
         """For `/health`."""
         return self._keeping.facts()
 
+    def device_facts(self) -> Mapping[str, Any]:
+        """For `/health`; never waits for the device."""
+        own = self._models.own
+        segmenter = own.segmenter() if own.status.state == READY else None
+        return {
+            "queue": {"waiting": self._device.waiting(), "looks": self._looking.looks},
+            "batch": self._batches.facts(segmenter),
+        }
+
     def look_at_store(self) -> None:
         """Find out, some time soon, whether there is anything wrong with it."""
         self._keeping.look_at_store()
@@ -209,7 +243,14 @@ class Predictor:
             extra = self._extra_of(request.project)
             desk = self._desk(request.label_config, extra, request.project)
             scope = self._keeping.scope(request.project)
-            work = _Work(plan=desk.plan, segmenters=desk.segmenters, hurry=hurry, scope=scope)
+            alone = len(request.tasks) == 1 or request.context is not None
+            work = _Work(
+                plan=desk.plan,
+                segmenters=desk.segmenters,
+                hurry=hurry,
+                scope=scope,
+                lane=Lane.PEOPLE if alone else Lane.BULK,  # somebody opens a page, or clicks
+            )
             outcomes = (
                 self._in_a_good_order(request.tasks, work)
                 if request.context is None
@@ -242,7 +283,7 @@ class Predictor:
                 return self._looking.studied(picture, view, desk.segmenters)
 
         key = ("study", picture.digest, view.place, desk.plan.version)
-        return self._device.submit(key, study).wait(A_DAY)
+        return self._device.submit(key, study, Lane.WHENEVER).wait(A_DAY)
 
     def _picture(self, task: Task, view: View, desk: Desk) -> Picture:
         """A picture fetched, with no deadline. Raises CouldNotPredict."""
@@ -267,6 +308,7 @@ class Predictor:
                 lambda picture=picture, view=view: self._looking.doubts(  # type: ignore[misc]
                     picture, view, desk.segmenters
                 ),
+                Lane.WHENEVER,
             )
             for name, share in ticket.wait(A_DAY).items():
                 summed[name] = summed.get(name, 0.0) + share
@@ -277,6 +319,7 @@ class Predictor:
         ticket = self._device.submit(
             ("courses", desk.plan.version),
             lambda: self._looking.courses(desk.plan, desk.segmenters),
+            Lane.WHENEVER,
         )
         return ticket.wait(A_DAY)
 
@@ -289,7 +332,8 @@ class Predictor:
     ) -> Iterator[tuple[Task, Outcome]]:
         """Every task once, in the order they are done; for as many tasks as there are.
 
-        No time budget, and no seat: requests go on beside it, and wait for two pictures at most.
+        No time budget, and no seat: requests go on beside it. One of a single task waits for a
+        step at most, one of many for the pictures that are on the device already.
         Pictures are not kept for clicks. `spend` hears the seconds of download, decode, model and
         encode, from several threads. `sees` is shown every picture, also those whose result is
         known, from several threads. Raises ConfigError, ModelFailed, which are everybody's.
@@ -311,9 +355,11 @@ class Predictor:
         steps = streaming.Steps(
             views=views,
             unpack=unpack,
-            queue=lambda view, ready: self._queue(view, ready, desk, keep=False, spend=spend),
+            queue=lambda view, ready, follows: self._queue(
+                view, ready, desk, keep=False, spend=spend, follows=follows
+            ),
         )
-        with closing(streaming.stream(tasks, steps)) as done:
+        with closing(streaming.stream(tasks, steps, batch=self._batch_of(desk))) as done:
             for task, results in done:
                 yield task, _told(task, results, desk)
 
@@ -413,7 +459,7 @@ class Predictor:
     def _later(self, key: Hashable, job: Callable[[], None]) -> None:
         """Work of the device's that nobody waits for."""
         with suppress(RuntimeError):  # it takes no more jobs: we are going down
-            self._device.submit(key, job)
+            self._device.submit(key, job, Lane.WHENEVER)
 
     def _in_a_good_order(self, tasks: Sequence[Task], work: _Work) -> list[Outcome]:
         """Pictures on servers that hung lately are tried last; the answers keep their order."""
@@ -432,10 +478,17 @@ class Predictor:
         Of a task with many pictures no more are in memory than of many tasks.
         """
         done: list[list[ImageResult] | CouldNotPredict] = [[] for _ in tasks]
-        begun: deque[tuple[int, _Found | CouldNotPredict]] = deque()
+        begun: deque[_Begun] = deque()
+        bulk = work.lane is Lane.BULK
+        most = streaming.ON_DEVICE * self._batch_of(work) - 1 if bulk else AHEAD
+
+        def many() -> bool:
+            if len(begun) <= AHEAD:
+                return False
+            return len(begun) > most or sum(one.waiting_bytes for one in begun) >= AHEAD_BYTES
 
         def settle() -> None:
-            number, found = begun.popleft()
+            number, found = begun[0].number, begun.popleft().found
             results = done[number]
             try:
                 if isinstance(found, CouldNotPredict):
@@ -456,33 +509,44 @@ class Predictor:
                 except CouldNotPredict as error:
                     done[number] = error
                     continue
-                for view in views:
+                for place, view in enumerate(views, start=1):
                     if isinstance(done[number], CouldNotPredict):
                         break
-                    begun.append((number, self._begin(task, view, work)))
-                    if len(begun) > AHEAD:
+                    last = number == len(tasks) - 1 and place == len(views)
+                    follows = not last and len(begun) < most
+                    found, nbytes = self._begin(task, view, work, follows=follows)
+                    begun.append(_Begun(number=number, found=found, nbytes=nbytes))
+                    while many():
                         settle()
             while begun:
                 settle()
         finally:
-            for _, found in begun:
-                _leave(found)
+            for one in begun:
+                _leave(one.found)
         return [_told(task, results, work) for task, results in zip(tasks, done, strict=True)]
 
-    def _begin(self, task: Task, view: View, work: _Work) -> _Found | CouldNotPredict:
-        """Fetch a picture and queue what is not known yet.
+    def _begin(
+        self, task: Task, view: View, work: _Work, *, follows: bool
+    ) -> tuple[_Found | CouldNotPredict, int]:
+        """Fetch a picture and queue what is not known yet; and how many bytes it holds meanwhile.
 
         Raises ConfigError and ModelFailed, which are everybody's.
         """
 
-        def begun() -> _Found:
+        def begun() -> tuple[_Found, int]:
             found = self._unpack(task, view, work)
             if isinstance(found, ImageResult):
-                return found
+                return found, 0
             self._fetching.left(work.hurry)
-            return self._queue(view, found, work)
+            ticket = self._queue(view, found, work, lane=work.lane, follows=follows)
+            return ticket, found.nbytes
 
-        return self._mine(task, begun)
+        found = self._mine(task, begun)
+        return (found, 0) if isinstance(found, CouldNotPredict) else found
+
+    def _batch_of(self, desk: Desk) -> int:
+        """How many pictures its models look at together at most."""
+        return max(map(self._batches.size, desk.segmenters.values()), default=1)
 
     def _mine(self, task: Task, step: Callable[[], Waited]) -> Waited | CouldNotPredict:
         """Whatever a picture brings about, it is this task's trouble and no other's.
@@ -536,7 +600,8 @@ class Predictor:
             return known
         self._looking.refuse_brush((pixels.shape[0], pixels.shape[1]), view.wanted)
         picture = Picture(digest, view.page, lambda: pixels, work.scope)
-        return _Unpacked(key=key, picture=picture, nbytes=pixels.nbytes)
+        size_hw = (pixels.shape[0], pixels.shape[1])
+        return _Unpacked(key=key, picture=picture, size_hw=size_hw, nbytes=pixels.nbytes)
 
     def _queue(
         self,
@@ -544,11 +609,20 @@ class Predictor:
         unpacked: _Unpacked,
         desk: Desk,
         *,
+        lane: Lane = Lane.BULK,
         keep: bool = True,
         spend: Spend = spend_nothing,
+        follows: bool = False,
     ) -> Ticket[ImageResult]:
-        """A place in the queue; whoever asks for the same at the same time shares it."""
+        """A place in the queue; whoever asks for the same at the same time shares it.
+
+        `follows`: another picture is on its way."""
         key = unpacked.key
+        ahead = None
+        if lane is Lane.BULK:
+            ahead = self._looking.ahead(
+                unpacked.picture, unpacked.size_hw, view, desk.segmenters, keep=keep
+            )
 
         def job() -> ImageResult:
             result = self._results.get(key)
@@ -560,13 +634,25 @@ class Predictor:
                     seed="|".join(key),
                     keep=keep,
                     spend=spend,
+                    ahead=ahead,
                 )
                 self._results.put(key, result)
                 if keep:
                     self._keeping.keep_result(desk.scope, key, result)
             return result
 
-        return self._device.submit(key, job)
+        shared = None if ahead is None else self._shared(ahead, follows=follows)
+        return self._device.submit(key, job, lane, shared=shared)
+
+    def _shared(self, ahead: Ahead, *, follows: bool) -> Shared:
+        models = {choice: id(ahead.segmenters[choice]) for choice in ahead.buckets}
+        return Shared(
+            bucket=(tuple(models.items()), tuple(ahead.buckets.items())),
+            subject=ahead,
+            most=lambda: self._looking.together(ahead),
+            begin=self._looking.look_ahead,
+            follows=follows,
+        )
 
     def _note(self, view: View, digest: str) -> None:
         """A click on this picture soon after need not fetch it again."""
@@ -639,6 +725,7 @@ class Predictor:
             lambda: self._looking.selection(
                 seen, view, prompt, one, number, segmenter, seed=repr(key)
             ),
+            work.lane,
         )
         return self._wait(ticket, work.hurry)
 

@@ -60,9 +60,12 @@ class Services:
             self.intake(event)
 
     def facts(self) -> Mapping[str, Any]:
-        """For `/health`: store, text rows, jobs, and what is done without being asked. Asks
-        nobody."""
-        facts: dict[str, Any] = {"storage": dict(self.predictor.storage_facts())}
+        """For `/health`: store, device, text rows, jobs, and what is done without being asked.
+        Asks nobody."""
+        facts: dict[str, Any] = {
+            "storage": dict(self.predictor.storage_facts()),
+            **self.predictor.device_facts(),
+        }
         if self.rows is not None:
             facts["rows"] = dict(self.rows.facts())
         if self.jobs is not None:

@@ -50,6 +50,7 @@ class Settings:
     dtype: str | None = None
     model_dir: Path | None = None
     options: Mapping[str, Any] = field(default_factory=dict)  # `model_*` for all label configs
+    batch: int | None = None  # pictures looked at together; None: by the device
     max_models: int = 1  # others in memory beside the service's own, for configs that name one
 
     predict_budget: float = 80.0  # seconds; Label Studio hangs up at 100
@@ -89,6 +90,7 @@ class Settings:
             dtype=read.choice("DTYPE", DTYPES),
             model_dir=read.path("MODEL_DIR"),
             options=read.options(),
+            batch=read.number("BATCH", cls.batch, lowest=1, highest=64, kind=int),
             max_models=read.number("MAX_MODELS", cls.max_models, lowest=0, highest=16, kind=int),
             predict_budget=read.number(
                 "PREDICT_BUDGET", cls.predict_budget, lowest=1, highest=3600

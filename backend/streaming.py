@@ -3,7 +3,8 @@
 Knows nothing of models: who unpacks and who queues is given. Memory stays bounded whatever the
 number of tasks and of pictures per task: at most `AHEAD` pictures wait or are being fetched, at
 most `FETCHERS` of them are being fetched, and no new one is begun while those that wait take
-`AHEAD_BYTES` or more.
+`AHEAD_BYTES` or more. Where pictures are looked at together as many are on the device as two
+batches hold, unless they take as many bytes once more.
 """
 
 from collections import deque
@@ -18,10 +19,10 @@ from .labelstudio.tasks import Task
 from .outcomes import ImageResult
 from .plan import View
 
-AHEAD = 8  # pictures being fetched or waiting for the device
+AHEAD = 8  # pictures being fetched or waiting for the device; two batches, if that is more
 AHEAD_BYTES = 256 * 1_000_000  # of pictures that wait
 FETCHERS = 3  # pictures fetched and unpacked at the same time
-ON_DEVICE = 2  # one works, one waits: whoever comes in between waits for two pictures at most
+ON_DEVICE = 2  # batches: one works, one waits, so that the device has always something to do
 
 
 class Unpacked(Protocol):
@@ -41,12 +42,12 @@ class Steps(Generic[Ready]):
 
     views   its pictures; raises CouldNotPredict
     unpack  from any thread: a result that is known already, a picture for the device, or why not
-    queue   puts a picture on the device
+    queue   puts a picture on the device; told whether another one is on its way
     """
 
     views: Callable[[Task], Sequence[View]]
     unpack: Callable[[Task, View], ImageResult | Ready | CouldNotPredict]
-    queue: Callable[[View, Ready], Ticket[ImageResult]]
+    queue: Callable[[View, Ready, bool], Ticket[ImageResult]]
 
 
 class _Given:
@@ -77,11 +78,21 @@ class _Place:
     view: View
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Queued:
+    """A picture on the device."""
+
+    place: _Place
+    ticket: Ticket[ImageResult]
+    nbytes: int
+
+
 def stream(
-    tasks: Iterable[Task], steps: Steps[Ready]
+    tasks: Iterable[Task], steps: Steps[Ready], *, batch: int = 1
 ) -> Generator[tuple[Task, Results], None, None]:
     """Every task once, with its pictures' results in their order, as soon as it is done.
 
+    `batch`: how many pictures the device looks at together.
     Whatever a picture brings about is its task's trouble and no other's; what is everybody's
     (anything else than CouldNotPredict is raised) ends the stream.
     """
@@ -89,12 +100,19 @@ def stream(
     open_places: deque[_Place] = deque()  # of the task begun last: addresses, no pictures yet
     fetching: dict[Future[Any], _Place] = {}
     waiting: deque[tuple[_Place, Ready]] = deque()
-    working: dict[Future[Any], list[tuple[_Place, Ticket[ImageResult]]]] = {}
+    working: dict[Future[Any], list[_Queued]] = {}
+    ahead, on_device = max(AHEAD, 2 * batch), ON_DEVICE * batch
     workers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
 
     def room() -> bool:
-        few = len(fetching) < FETCHERS and len(fetching) + len(waiting) < AHEAD
+        few = len(fetching) < FETCHERS and len(fetching) + len(waiting) < ahead
         return few and sum(ready.nbytes for _, ready in waiting) < AHEAD_BYTES
+
+    def idle() -> bool:
+        queued = [one for shared in working.values() for one in shared]
+        if len(queued) < ON_DEVICE:
+            return True
+        return len(queued) < on_device and sum(one.nbytes for one in queued) < AHEAD_BYTES
 
     try:
         while True:
@@ -119,11 +137,15 @@ def stream(
                     _Place(given=given, number=number, view=view)
                     for number, view in enumerate(views)
                 )
-            while waiting and _count(working) < ON_DEVICE:
+            while waiting and idle():
                 place, ready = waiting.popleft()
-                ticket = steps.queue(place.view, ready)
+                follows = bool(waiting or fetching) and _count(working) + 1 < on_device
+                ticket = steps.queue(place.view, ready, follows)
                 # equal pictures share one job, and so one future
-                working.setdefault(ticket.future, []).append((place, ticket))
+                working.setdefault(ticket.future, []).append(
+                    _Queued(place=place, ticket=ticket, nbytes=ready.nbytes)
+                )
+                del ready  # the device lets go of it
             if not fetching and not working:
                 return
             for future in wait([*fetching, *working], return_when=FIRST_COMPLETED).done:
@@ -135,7 +157,7 @@ def stream(
                     else:
                         waiting.append((place, found))
                 else:
-                    settled += [(place, _outcome(ticket)) for place, ticket in working.pop(future)]
+                    settled += [(one.place, _outcome(one.ticket)) for one in working.pop(future)]
                 for place, result in settled:
                     place.given.settle(place.number, result)
                     if isinstance(result, CouldNotPredict):  # what is left of it can be spared
@@ -146,8 +168,8 @@ def stream(
                         yield place.given.task, place.given.told()
     finally:
         for shared in working.values():
-            for _, ticket in shared:
-                ticket.leave()
+            for one in shared:
+                one.ticket.leave()
         workers.shutdown(wait=True, cancel_futures=True)
 
 

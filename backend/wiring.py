@@ -205,6 +205,7 @@ def limits(settings: Settings) -> Limits:
         result_bytes=int(settings.result_cache_mb * MEGA),
         state_bytes=int(settings.state_cache_mb * MEGA),
         brush_megapixels=settings.max_brush_megapixels,
+        batch=settings.batch,
     )
 
 

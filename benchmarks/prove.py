@@ -15,6 +15,10 @@ PROOFS = (
     ("demo_repeat", "a second training of the demo weights from the same seed"),
     ("demo_chain", "the whole chain through a real Label Studio"),
     ("responsiveness", "health and setup while a batch is predicted"),
+    (
+        "lanes",
+        "an opened task beside large batches, 50 equal requests, health meanwhile",
+    ),
     ("whole_project", "a project of 2,000 tasks under kills and restarts; speed, memory, estimate"),
     ("many_tasks", "memory of a run, flat from 100 to 10,000 tasks"),
     ("learning", "what corrections teach, under one shift at a time, five seeds each"),

@@ -143,13 +143,14 @@ def label_config(profile: str) -> str:
 
 
 @contextmanager
-def service(profile: str, label_studio_url: str) -> Iterator[str]:
+def service(profile: str, label_studio_url: str, **settings: str) -> Iterator[str]:
     """`cliper serve` on a free port."""
     environment = {
         **os.environ,
         "LABEL_STUDIO_URL": label_studio_url,
         "LOG_LEVEL": "WARNING",
         "STORAGE": "memory:",
+        **settings,
     }
     command = [sys.executable, "-m", "backend", "serve", "--host", "127.0.0.1", "--port", "0"]
     process = subprocess.Popen(

@@ -8,7 +8,7 @@ Nothing is remembered between calls: whatever the next step needs travels in the
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -400,6 +400,22 @@ class Segmenter(Protocol):
         decision: Decision | None = None,
     ) -> Segmentation:
         """observe, score and decide in one call."""
+        ...
+
+
+@runtime_checkable
+class Batching(Segmenter, Protocol):
+    """A Segmenter that looks at several pictures at once, where that is faster."""
+
+    def observe_many(self, images: Sequence[Image]) -> list[ImageState]:
+        """The states `observe` gives, in the same order, up to rounding; images of one bucket.
+
+        Raises as `observe`, and then for all of them.
+        """
+        ...
+
+    def bucket(self, size_hw: tuple[int, int]) -> Hashable:
+        """Pictures of the same bucket may be looked at together; None: such a picture never is."""
         ...
 
 

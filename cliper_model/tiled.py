@@ -19,7 +19,7 @@ masks          at most most_pixels; 4 bytes each, three times while specks are g
 400 MB         blocks of pixels on their way through `decide`, bands of the picture, one look's maps
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -31,6 +31,7 @@ from torch import Tensor
 from .errors import NotTaught
 from .methods.frame import rgb_array
 from .segmenter import (
+    Batching,
     Decision,
     Identity,
     ImageState,
@@ -322,6 +323,19 @@ class Tiled:
             grid=grid,
             picture_hw=size_hw,
         )
+
+    def observe_many(self, images: Sequence[Image]) -> list[ImageState]:
+        """One after the other where the method cannot do better, or one of them is large."""
+        small = all(self.bucket((image.shape[0], image.shape[1])) is not None for image in images)
+        if small and isinstance(self.inner, Batching):
+            return self.inner.observe_many(images)
+        return [self.observe(image) for image in images]
+
+    def bucket(self, size_hw: tuple[int, int]) -> Hashable:
+        """The method's own of small pictures; None for large ones, and where there is none."""
+        if self.plan.is_large(size_hw) or not isinstance(self.inner, Batching):
+            return None
+        return self.inner.bucket(size_hw)
 
     def _look(self, part: Image) -> ImageState:
         small = tiles.shrink(part, most_pixels=LOOK_PIXELS)

@@ -20,6 +20,7 @@ CORE = {  # the use case and what it is made of
     "backend.studying",
     "backend.outcomes",
     "backend.advice",
+    "backend.batching",
     "backend.model_host",
     "backend.model_pool",
     "backend.device",

@@ -1,7 +1,7 @@
 """A model whose words are colours: "red" finds red pixels. Exact, tiny, and controllable."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -106,6 +106,27 @@ class ColourSegmenter:
         vocabulary = self.read(labels, background=background, preset=preset)
         scores = self.score(self.observe(image), vocabulary)
         return decide_masks(scores, decision or self.decision(vocabulary.preset))
+
+
+@dataclass
+class ManyColours(ColourSegmenter):
+    """Looks at several pictures of the same size at once, up to `room` of them.
+
+    `together` lists how many each time; those that did not fit into memory count.
+    """
+
+    room: int = 1000
+    together: list[int] = field(default_factory=list)
+
+    def observe_many(self, images: Sequence[np.ndarray]) -> list[ImageState]:
+        assert len({image.shape for image in images}) == 1, "pictures of several buckets"
+        self.together.append(len(images))
+        if len(images) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return [self.observe(image) for image in images]
+
+    def bucket(self, size_hw: tuple[int, int]) -> Hashable:
+        return None if size_hw[0] == 1 else size_hw
 
 
 def check_colours(profile: str, labels: Sequence[str | Label]) -> None:

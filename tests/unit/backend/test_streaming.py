@@ -97,7 +97,7 @@ class Works:
                 self.alive -= 1
         return found
 
-    def _queue(self, look: Look, ready: Unpacked) -> Ticket[ImageResult]:
+    def _queue(self, look: Look, ready: Unpacked, follows: bool) -> Ticket[ImageResult]:
         def job() -> ImageResult:
             try:
                 return self.think(ready.name)
