@@ -51,7 +51,6 @@ QUICK_LABELS, QUICK_MEGAPIXELS = (1, 30, 300), (0.2, 4)
 SIZE_WH = (500, 375)
 SIX = 6  # labels of the pictures of growing size
 MOST_BRUSH = 25.0  # megapixels; larger pictures get polygons
-MOST_READ = 100  # labels; the text tower is asked for words of its own at every round
 SEED = 0
 
 
@@ -135,10 +134,9 @@ class ByLabels:
         clock.step("encode", encoded(found, hw, self.decision, "BrushLabels"))
 
     def _read(self, labels: int) -> None:
-        """Words never read before, a hundred at a time as a large config is read."""
+        """Words never read before, each in fifteen sentences."""
         words = [f"word {next(self._fresh)}" for _ in range(labels)]
-        for start in range(0, labels, MOST_READ):
-            self.model.clip.encode_words(words[start : start + MOST_READ], self.templates)
+        self.model.clip.encode_words(words, self.templates)
 
 
 class ByPixels:
