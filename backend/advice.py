@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from cliper_model import Vocabulary
 from cliper_model.prompts import pieces_of
@@ -54,13 +56,21 @@ def of_meaning(vocabulary: Vocabulary) -> Iterator[str]:
     if count > MOST_COMPARED:
         return
     owners = torch.tensor(vocabulary.row_class)
-    for first in range(count):
-        near = (rows[owners == first] @ rows.T).amax(dim=0)
-        for second in range(first + 1, count):
-            cosine = float(near[owners == second].max())
-            one, other = vocabulary.labels[first], vocabulary.labels[second]
-            if cosine > ALIKE and canonical_word(one) != canonical_word(other):
-                yield (
-                    f"labels {one!r} and {other!r} mean nearly the same to the model (cosine "
-                    f"{cosine:.2f}); give them words that differ in predicted_values"
-                )
+    nearest = _largest_per_label(_largest_per_label(rows @ rows.T, owners, count).T, owners, count)
+    alike = torch.nonzero((nearest > ALIKE).triu(1))
+    for first, second in alike.tolist():
+        one, other = vocabulary.labels[first], vocabulary.labels[second]
+        if canonical_word(one) != canonical_word(other):
+            cosine = float(nearest[first, second])
+            yield (
+                f"labels {one!r} and {other!r} mean nearly the same to the model (cosine "
+                f"{cosine:.2f}); give them words that differ in predicted_values"
+            )
+
+
+def _largest_per_label(
+    cosines: Float[Tensor, "rows others"], owners: Int[Tensor, " rows"], labels: int
+) -> Float[Tensor, "labels others"]:
+    """Over the words of every label."""
+    lowest = cosines.new_full((labels, cosines.shape[1]), -torch.inf)
+    return lowest.scatter_reduce_(0, owners[:, None].expand_as(cosines), cosines, "amax")

@@ -1,16 +1,19 @@
 """Segmentations -> what Label Studio stores: one segmentation, written as every control asks."""
 
 import hashlib
+import heapq
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from cliper_model import Decision, Segmentation
+from cliper_model.stages.boxes import boxes_of
 
 from .errors import CouldNotPredict
 from .labelstudio import answers
@@ -44,23 +47,17 @@ class Painted:
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """One region to be written: a piece in its box, or everything a label covers.
+    """One region to be written: a piece of what a label covers, or all of it.
 
-    `area` in pixels of the mask; `number` counts the pieces of a label.
+    `area` in pixels of the mask; `number` counts the pieces of a label. `paint` makes the mask at
+    the size of all masks: only what is written takes memory of that size.
     """
 
     label: ConfigLabel
-    piece: Piece
     area: int
     score: float | None
+    paint: Callable[[], Bool[np.ndarray, "height width"]]
     number: int = 0
-
-    def mask(self, size_hw: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
-        """At the size of all masks."""
-        left, top, right, bottom = self.piece.box_xyxy
-        whole = np.zeros(size_hw, bool)
-        whole[top:bottom, left:right] = self.piece.crop
-        return whole
 
 
 def image_result(
@@ -157,15 +154,11 @@ def _regions(
 
     Names are matched by position: the model keeps the order of the labels.
     """
-    one, masks_hw = each.one, each.segmentation.size_hw
-    parts = list(_parts(each, scores))
-    if len(parts) > one.most_regions:
-        order = sorted(range(len(parts)), key=lambda index: -parts[index].area)
-        parts = [parts[index] for index in sorted(order[: one.most_regions])]
-    for part in parts:
+    one = each.one
+    for part in _largest(_parts(each, scores), one.most_regions):
         name = "" if part.number == 0 else str(part.number)
         yield from write(
-            part.mask(masks_hw),
+            part.paint(),
             one,
             part.label,
             region_id=_id(seed, one.control.from_name, part.label.result_name, name),
@@ -173,6 +166,18 @@ def _regions(
             size_hw=size_hw,
             index=index,
         )
+
+
+def _largest(parts: Iterable[_Part], most: int) -> list[_Part]:
+    """The `most` largest in the order they came; of equal ones the first."""
+    kept: list[tuple[int, int, _Part]] = []
+    for order, part in enumerate(parts):
+        entry = (part.area, -order, part)
+        if len(kept) < most:
+            heapq.heappush(kept, entry)
+        else:
+            heapq.heappushpop(kept, entry)
+    return [part for _, _, part in sorted(kept, key=lambda entry: -entry[1])]
 
 
 def write(
@@ -204,49 +209,64 @@ def write(
 def _parts(each: Painted, scores: Float[np.ndarray, " classes"]) -> Iterator[_Part]:
     """What is there of every label, whole or in pieces, then the rest where a label asks for it."""
     one, segmentation = each.one, each.segmentation
-    pixels = math.prod(segmentation.size_hw)
+    areas, pixels = segmentation.areas, math.prod(segmentation.size_hw)
     apart, smallest = one.each("model_instances"), one.each("model_min_area")
-    for number in map(int, np.flatnonzero(segmentation.areas)):
-        label = one.sought[number]
+    whole = (slice(0, segmentation.size_hw[0]), slice(0, segmentation.size_hw[1]))
+    boxes = boxes_of(segmentation.label_map, labels=len(areas))
+    for number in map(int, np.flatnonzero(areas)):
+        label, score = one.sought[number], round(float(scores[number]), 4)
         if one.is_taken(label):
             continue
-        yield from _split(
-            segmentation.mask(number),
-            one,
-            label,
-            apart=apart[number],
-            smallest=smallest[number] * pixels,
-            score=round(float(scores[number]), 4),
-        )
+        if one.control.kind in RASTERS and not apart[number]:
+            mask = partial(segmentation.mask, number)
+            yield _Part(label, int(areas[number]), score, mask)
+        else:
+            rows, columns = (boxes[number + 1] if segmentation.layers is None else None) or whole
+            yield from _pieces(
+                segmentation.mask(number, rows, columns),
+                each,
+                label,
+                corner=(rows.start, columns.start),
+                smallest=smallest[number] * pixels,
+                score=score,
+            )
     if one.rest is not None and not one.is_taken(one.rest):
-        yield from _split(
-            segmentation.rest_mask, one, one.rest, apart=False, smallest=0.0, score=None
-        )
+        rest = segmentation.rest_mask
+        if one.control.kind not in RASTERS:
+            yield from _pieces(rest, each, one.rest, corner=(0, 0), smallest=0.0, score=None)
+        elif rest.any():
+            yield _Part(one.rest, int(np.count_nonzero(rest)), None, lambda: rest)
 
 
-def _split(
-    mask: Bool[np.ndarray, "height width"],
-    one: ControlVocabulary,
+def _pieces(
+    mask: Bool[np.ndarray, "box_h box_w"],
+    each: Painted,
     label: ConfigLabel,
     *,
-    apart: bool,
+    corner: tuple[int, int],
     smallest: float,
     score: float | None,
 ) -> Iterator[_Part]:
-    """One part, or one per piece of at least `smallest` pixels, the largest first.
+    """One part per piece of at least `smallest` pixels, the largest first.
 
     Pieces of a region share sides; what only touches over a corner is a piece of its own here,
-    and may be a crumb.
+    and may be a crumb. `corner`: row and column where the mask begins.
     """
-    if one.control.kind in RASTERS and not apart:
-        if mask.any():
-            piece = Piece((0, 0, mask.shape[1], mask.shape[0]), mask)
-            yield _Part(label, piece, int(mask.sum()), score)
-        return
-    for number, piece in enumerate(pieces(mask, most=one.most_regions)):
-        area = int(piece.crop.sum())
+    for number, piece in enumerate(pieces(mask, most=each.one.most_regions)):
+        area = int(np.count_nonzero(piece.crop))
         if area >= smallest:
-            yield _Part(label, piece, area, score, number)
+            paint = partial(_placed, piece, corner, each.segmentation.size_hw)
+            yield _Part(label, area, score, paint, number)
+
+
+def _placed(
+    piece: Piece, corner: tuple[int, int], size_hw: tuple[int, int]
+) -> Bool[np.ndarray, "height width"]:
+    """A piece alone, at the size of all masks."""
+    left, top, right, bottom = piece.box_xyxy
+    whole = np.zeros(size_hw, bool)
+    whole[corner[0] + top : corner[0] + bottom, corner[1] + left : corner[1] + right] = piece.crop
+    return whole
 
 
 def _id(*parts: Any) -> str:

@@ -22,6 +22,7 @@ from torch import Tensor
 from .errors import EmptyVocabulary, IncompatibleState
 from .shapes import Image
 
+ALL = slice(None)  # rows or columns
 BLOCK_PIXELS = 1_000_000  # counted at once, in 8 bytes each
 
 REST_NAMES = frozenset({"background", "other", "void", "unlabeled", "unlabelled", "ignore"})
@@ -315,9 +316,13 @@ class Segmentation:
     def size_hw(self) -> tuple[int, int]:
         return self.label_map.shape[0], self.label_map.shape[1]
 
-    def mask(self, index: int) -> Bool[np.ndarray, "height width"]:
-        """Where label number `index` is."""
-        return self.label_map == index + 1 if self.layers is None else self.layers[index]
+    def mask(
+        self, index: int, rows: slice = ALL, columns: slice = ALL
+    ) -> Bool[np.ndarray, "height width"]:
+        """Where label number `index` is, in these rows and columns."""
+        if self.layers is not None:
+            return self.layers[index, rows, columns]
+        return self.label_map[rows, columns] == index + 1
 
     @property
     def rest_mask(self) -> Bool[np.ndarray, "height width"]:
@@ -328,7 +333,7 @@ class Segmentation:
     def areas(self) -> Int[np.ndarray, " classes"]:
         """Pixels per label."""
         if self.layers is not None:
-            return self.layers.sum(axis=(1, 2))
+            return np.array([np.count_nonzero(layer) for layer in self.layers], np.int64)
         counts = np.zeros(len(self.labels) + 1, np.int64)
         step = max(1, BLOCK_PIXELS // max(1, self.label_map.shape[1]))
         for start in range(0, self.label_map.shape[0], step):

@@ -10,19 +10,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from ..segmenter import Decision, RowLogits, Scores, Segmentation
+from .bilinear import between, taps
+from .contenders import Contenders
 from .tidy import tidy
 
 OVERLAP_SHARE = 0.5  # of the likeliest label's probability
 BLOCK_VALUES = 8_000_000  # values held at once while upsampling: 32 MB of float32
-
-
-def _taps(
-    small: int, large: int
-) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Neighbours and weight of bilinear sampling with half-pixel centres along one axis."""
-    centres = np.maximum((np.arange(large) + 0.5) * (small / large) - 0.5, 0.0)
-    lower = np.minimum(centres.astype(np.int64), small - 1)
-    return lower, np.minimum(lower + 1, small - 1), (centres - lower).astype(np.float32)
 
 
 def upsampled_rows(
@@ -30,34 +23,22 @@ def upsampled_rows(
 ) -> Iterator[tuple[slice, Float[np.ndarray, "classes rows width"]]]:
     """Bilinear upsampling (half-pixel centres, no antialias), a block of image rows at a time."""
     height, width = size_hw
-    left, right, across = _taps(maps.shape[2], width)
-    upper, lower, down = _taps(maps.shape[1], height)
-    source_rows = max(1.0, maps.shape[1] / height)  # per image row, where maps are the finer
-    step = max(1, int(BLOCK_VALUES / (maps.shape[0] * width * source_rows)))
-    for start in range(0, height, step):
-        rows = slice(start, min(start + step, height))
+    left, right, across = taps(maps.shape[2], width)
+    upper, lower, down = taps(maps.shape[1], height)
+    for rows in _row_blocks(maps, size_hw):
         first = int(upper[rows].min())
         near = maps[:, first : int(lower[rows].max()) + 1]
-        wide = _between(near, left, right, across, axis=2)
+        wide = between(near, left, right, across, axis=2)
         over, under = upper[rows] - first, lower[rows] - first
-        yield rows, _between(wide, over, under, down[rows, None], axis=1)
+        yield rows, between(wide, over, under, down[rows, None], axis=1)
 
 
-def _between(
-    maps: Float[np.ndarray, "classes h w"],
-    before: Int[np.ndarray, " n"],
-    after: Int[np.ndarray, " n"],
-    share: Float[np.ndarray, " n"] | Float[np.ndarray, "n 1"],
-    *,
-    axis: int,
-) -> Float[np.ndarray, "classes h2 w2"]:
-    """Linear interpolation along one axis, `share` of the way from `before` to `after`."""
-    mixed = np.take(maps, before, axis=axis)
-    mixed *= 1 - share
-    rest = np.take(maps, after, axis=axis)
-    rest *= share
-    mixed += rest
-    return mixed
+def _row_blocks(maps: Float[np.ndarray, "classes h w"], size_hw: tuple[int, int]) -> list[slice]:
+    """Image rows that are enlarged at once."""
+    height, width = size_hw
+    source_rows = max(1.0, maps.shape[1] / height)  # per image row, where maps are the finer
+    step = max(1, int(BLOCK_VALUES / (maps.shape[0] * width * source_rows)))
+    return [slice(start, min(start + step, height)) for start in range(0, height, step)]
 
 
 def row_probabilities(
@@ -251,6 +232,8 @@ def _pixel_blocks(scores: Scores) -> Callable[[], Iterable[PixelBlock]]:
 def _decide_pixels(
     scores: Scores, decision: Decision, present: Bool[np.ndarray, " classes"]
 ) -> Segmentation:
+    if present.any() and _leaves_losers_out(scores, decision):
+        return _decide_tiles(scores, decision, present)
     count, (height, width) = len(scores.labels), scores.size_hw
     label_map = np.zeros((height, width), np.int32)
     layers = np.zeros((count, height, width), bool) if decision.overlap else None
@@ -276,15 +259,13 @@ def _decide_pixels(
                     compete=scores.rows is not None,
                 )
             if scores.clusters is None:
-                claims = label_map[rows] if layers is None else layers[:, rows]
-                tally.add(scale.certainty(block), claims)
+                _tally_block(tally, scale, block, label_map[rows], layers, rows)
         if scores.clusters is not None:
             label_map = vote(label_map, scores.clusters, classes=count)
             if layers is not None:
                 layers = vote_each(layers, scores.clusters)
             for rows, block, _ in blocks():
-                claims = label_map[rows] if layers is None else layers[:, rows]
-                tally.add(scale.certainty(block), claims)
+                _tally_block(tally, scale, block, label_map[rows], layers, rows)
     return Segmentation(
         labels=scores.labels,
         label_map=label_map,
@@ -293,6 +274,77 @@ def _decide_pixels(
         rest=scores.rest,
         layers=layers,
     )
+
+
+def _tally_block(
+    tally: "_Tally",
+    scale: "_Scale",
+    block: Float[np.ndarray, "classes rows width"],
+    winners: Int[np.ndarray, "rows width"],
+    layers: Bool[np.ndarray, "classes height width"] | None,
+    rows: slice,
+) -> None:
+    if layers is None:
+        won = np.take_along_axis(block, np.maximum(winners - 1, 0)[None], axis=0)[0]
+        tally.add(scale.certainty_of(won, winners), winners)
+    else:
+        tally.add_layers(scale.certainty(block), layers[:, rows])
+
+
+def _leaves_losers_out(scores: Scores, decision: Decision) -> bool:
+    """Whether a label that loses a pixel leaves no trace there, and more is never worth less."""
+    alone = scores.rows is None and scores.clusters is None and not decision.overlap
+    return alone and bool(np.isfinite(scores.maps).all() and (scores.strength >= 0).all())
+
+
+def _decide_tiles(
+    scores: Scores, decision: Decision, present: Bool[np.ndarray, " classes"]
+) -> Segmentation:
+    """As `_decide_pixels`, to the bit, but labels that win nowhere in a tile are left out there."""
+    contenders = Contenders(scores.maps, size_hw=scores.size_hw)
+    scale = _Scale.between(*contenders.extremes(), scores=scores, decision=decision)
+    label_map, sure = np.zeros(scores.size_hw, np.int32), np.zeros(scores.size_hw, np.float32)
+    for rows, columns, lowest, highest in contenders.tiles():
+        labels = np.flatnonzero(present & _may_win(scale, lowest, highest, present, decision))
+        if not len(labels):
+            continue
+        block, few = contenders.values(labels, rows, columns), scale.of_labels(labels)
+        winners = label_block(
+            few.apply(block),
+            allowed=block >= few.floors,
+            background=decision.background,
+            background_threshold=decision.background_threshold,
+        )
+        won = np.take_along_axis(block, np.maximum(winners - 1, 0)[None], axis=0)[0]
+        sure[rows, columns] = few.certainty_of(won, winners)
+        label_map[rows, columns] = np.concatenate([[0], labels + 1])[winners]
+    tally = _Tally(len(scores.labels))
+    for rows in _row_blocks(scores.maps, scores.size_hw):
+        tally.add(sure[rows], label_map[rows])
+    return Segmentation(
+        labels=scores.labels,
+        label_map=label_map,
+        confidence=tally.means,
+        presence=scores.presence,
+        rest=scores.rest,
+    )
+
+
+def _may_win(
+    scale: "_Scale",
+    lowest: Float[np.ndarray, " classes"],
+    highest: Float[np.ndarray, " classes"],
+    present: Bool[np.ndarray, " classes"],
+    decision: Decision,
+) -> Bool[np.ndarray, " classes"]:
+    """Labels that are not beaten at every pixel of a tile, by their bounds there."""
+    floors = scale.floors[:, 0, 0]
+    least, most = (scale.apply(bound[:, None, None])[:, 0, 0] for bound in (lowest, highest))
+    beats_all = least[present & (lowest >= floors)].max(initial=-np.inf)
+    may = (highest >= floors) & (most >= beats_all)
+    if decision.background == "threshold":
+        may &= most >= decision.background_threshold
+    return may
 
 
 @dataclass(frozen=True)
@@ -312,11 +364,24 @@ class _Scale:
     def of(
         cls, scores: Scores, decision: Decision, blocks: Callable[[], Iterable[PixelBlock]]
     ) -> "_Scale":
-        shares = decision.per_label("mask_threshold", len(scores.labels)).astype(np.float32)
+        shares = decision.per_label("mask_threshold", len(scores.labels))
         if scores.rows is None or decision.normalise or shares.any():
             smallest, largest = extremes(block for _, block, _ in blocks())
         else:  # nobody asks for them, and a softmax at every pixel is not for nothing
             smallest, largest = scores.strength, scores.strength
+        return cls.between(smallest, largest, scores=scores, decision=decision)
+
+    @classmethod
+    def between(
+        cls,
+        smallest: Float[np.ndarray, " classes"],
+        largest: Float[np.ndarray, " classes"],
+        *,
+        scores: Scores,
+        decision: Decision,
+    ) -> "_Scale":
+        """`smallest` and `largest` value of every label over all pixels."""
+        shares = decision.per_label("mask_threshold", len(scores.labels)).astype(np.float32)
         strength = scores.strength if scores.rows is None else None
         factor = np.float32(1) if strength is None else strength / (largest + np.float32(1e-5))
         return cls(
@@ -324,6 +389,14 @@ class _Scale:
             largest=largest,
             span=(smallest * factor, largest * factor) if decision.normalise else None,
             strength=strength,
+        )
+
+    def of_labels(self, labels: Int[np.ndarray, " some"]) -> "_Scale":
+        return _Scale(
+            floors=self.floors[labels],
+            largest=self.largest[labels],
+            span=None if self.span is None else (self.span[0][labels], self.span[1][labels]),
+            strength=None if self.strength is None else self.strength[labels],
         )
 
     def apply(
@@ -343,6 +416,15 @@ class _Scale:
             return block
         return np.clip(block / (self.largest[:, None, None] + np.float32(1e-5)), 0.0, 1.0)
 
+    def certainty_of(
+        self, won: Float[np.ndarray, "rows width"], winners: Int[np.ndarray, "rows width"]
+    ) -> Float[np.ndarray, "rows width"]:
+        """`certainty` of what the winning label has at every pixel; anything where none wins."""
+        if self.strength is None:
+            return won
+        largest = self.largest[np.maximum(winners - 1, 0)]
+        return np.clip(won / (largest + np.float32(1e-5)), 0.0, 1.0)
+
 
 class _Tally:
     """Mean certainty of the pixels each label won."""
@@ -351,20 +433,22 @@ class _Tally:
         self._sums, self._areas = np.zeros(count), np.zeros(count)
 
     def add(
+        self, certainty: Float[np.ndarray, "rows width"], winners: Int[np.ndarray, "rows width"]
+    ) -> None:
+        """Count label numbers."""
+        count, found = len(self._sums), winners > 0
+        labels = winners[found] - 1
+        self._sums += np.bincount(labels, weights=certainty[found], minlength=count)
+        self._areas += np.bincount(labels, minlength=count)
+
+    def add_layers(
         self,
         certainty: Float[np.ndarray, "classes rows width"],
-        claims: Int[np.ndarray, "rows width"] | Bool[np.ndarray, "classes rows width"],
+        claims: Bool[np.ndarray, "classes rows width"],
     ) -> None:
-        """Count label numbers, or overlapping masks."""
-        if claims.ndim == 3:
-            self._sums += (certainty * claims).sum(axis=(1, 2), dtype=np.float64)
-            self._areas += claims.sum(axis=(1, 2))
-            return
-        count, found = len(self._sums), claims > 0
-        winners = claims[found] - 1
-        won = np.take_along_axis(certainty, np.maximum(claims - 1, 0)[None], axis=0)[0]
-        self._sums += np.bincount(winners, weights=won[found], minlength=count)
-        self._areas += np.bincount(winners, minlength=count)
+        """Count overlapping masks."""
+        self._sums += (certainty * claims).sum(axis=(1, 2), dtype=np.float64)
+        self._areas += claims.sum(axis=(1, 2))
 
     @property
     def means(self) -> Float[np.ndarray, " classes"]:

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 from ..segmenter import Segmentation
+from .boxes import boxes_of
 
 TILE = 512  # pixels; side of the squares that are smoothed at once
 BLOCK_ROWS = 256  # rows whose borders are counted at once
@@ -52,9 +53,9 @@ def tidy(
     if segmentation.layers is None:
         tidied = replace(segmentation, label_map=rules.map(segmentation.label_map))
     else:
-        layers = np.zeros_like(segmentation.layers)
-        for label, layer in enumerate(segmentation.layers):
-            layers[label] = rules.layer(layer, label)
+        layers = np.zeros(segmentation.layers.shape, bool)  # what stays empty takes no memory
+        for label in np.flatnonzero(segmentation.areas):
+            layers[label] = rules.layer(segmentation.layers[label], label)
         shown = strongest_layer(segmentation.label_map, layers, strength=segmentation.region_scores)
         tidied = replace(segmentation, label_map=shown, layers=layers)
     return replace(
@@ -97,10 +98,12 @@ def strongest_layer(
 ) -> Int[np.ndarray, "height width"]:
     """`label_map` where its label's own layer agrees, else the strongest label that claims it."""
     shown = np.zeros_like(label_map)
+    painted = np.array([layer.any() for layer in layers], bool)
     for label in np.argsort(strength, kind="stable"):
-        shown[layers[label]] = label + 1
-    for label, layer in enumerate(layers):
-        shown[layer & (label_map == label + 1)] = label + 1
+        if painted[label]:
+            shown[layers[label]] = label + 1
+    for label in np.flatnonzero(painted):
+        shown[layers[label] & (label_map == label + 1)] = label + 1
     return shown
 
 
@@ -217,8 +220,9 @@ def _crumbs(
     crumbs = np.zeros(label_map.shape, np.int32)
     sizes: list[Int[np.ndarray, " some"]] = [np.zeros(0, np.int64)]
     known = 0
+    boxes = boxes_of(label_map, labels=max(len(smallest), int(label_map.max(initial=0))))
     for label, limit in enumerate(smallest, 1):
-        box = _box(label_map == label)
+        box = boxes[label]
         if box is None or limit <= 1:
             continue
         pieces, areas, _ = _pieces(label_map[box] == label, OVER_CORNERS)
@@ -232,12 +236,6 @@ def _crumbs(
         sizes.append(areas[small])
         known += int(small.sum())
     return crumbs, np.concatenate(sizes)
-
-
-def _box(mask: Bool[np.ndarray, "height width"]) -> Window | None:
-    """Rows and columns that hold the mask; None without a pixel."""
-    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
-    return (slice(top, top + height), slice(left, left + width)) if width else None
 
 
 def _pieces(
@@ -389,9 +387,10 @@ def _give_to_innermost(
         return
     where = _first_pixels(gaps, len(owner))[gap]
     smallest = np.full(len(owner), np.iinfo(np.int64).max)
+    boxes = boxes_of(label_map, labels=int(label_map.max()))
     for candidate in np.unique(label[label > 0]):
         asked = label == candidate
-        box = _box(label_map == candidate)
+        box = boxes[candidate]
         if box is None:
             continue
         rows, columns = where[asked, 0] - box[0].start, where[asked, 1] - box[1].start

@@ -28,14 +28,20 @@ class Piece(NamedTuple):
 def pieces(mask: Bool[np.ndarray, "height width"], *, most: int = MOST_PIECES) -> Iterator[Piece]:
     """The largest first, equal ones from top to bottom, then left to right; `most` at most.
 
-    Takes 5 bytes per pixel of the mask while it runs.
+    Takes 5 bytes per pixel of the box around the mask while it runs.
     """
-    seen = np.ascontiguousarray(mask).view(np.uint8)
-    count, numbers, stats, _ = cv2.connectedComponentsWithStats(seen, connectivity=SIDES)
+    first_x, first_y, across, down = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
+    seen = np.ascontiguousarray(mask[first_y : first_y + down, first_x : first_x + across])
+    if not seen.size:
+        return
+    count, numbers, stats, _ = cv2.connectedComponentsWithStats(
+        seen.view(np.uint8), connectivity=SIDES
+    )
     left, top, area = (
         stats[1:count, column] for column in (cv2.CC_STAT_LEFT, cv2.CC_STAT_TOP, cv2.CC_STAT_AREA)
     )
     for index in np.lexsort((left, top, -area))[:most]:
         x, y, width, height, _ = (int(value) for value in stats[index + 1])
-        box_xyxy = (x, y, x + width, y + height)
+        left_top = (first_x + x, first_y + y)
+        box_xyxy = (*left_top, left_top[0] + width, left_top[1] + height)
         yield Piece(box_xyxy, numbers[y : y + height, x : x + width] == index + 1)

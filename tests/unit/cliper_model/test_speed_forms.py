@@ -1,5 +1,6 @@
 """Forms made for speed and bounded memory equal the plain ones of the specification."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -248,3 +249,32 @@ def test_leaving_absent_labels_out_changes_nothing(
     assert (found.layers is None) == (not overlap)
     if found.layers is not None and whole.layers is not None:
         np.testing.assert_array_equal(found.layers, whole.layers)
+
+
+@pytest.mark.parametrize("background", ["threshold", "quadratic", "none"])
+@pytest.mark.parametrize("normalise", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_leaving_losers_of_a_tile_out_changes_no_bit(
+    seed: int, background: str, normalise: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = np.random.default_rng(seed)
+    classes, size_hw = (1, 3, 7, 40, 90, 5)[seed], ((150, 110), (3, 97), (61, 200))[seed % 3]
+    scores = scores_of(classes, np.ones(classes), size_hw=size_hw)
+    if seed % 2:  # plateaus, equal labels and labels that are nowhere
+        maps = (scores.maps * 3).round() / 3
+        scores = replace(scores, maps=np.where(numbers.random((classes, 1, 1)) < 0.2, 0, maps))
+    decision = Decision(
+        background=background,
+        background_threshold=0.4,
+        mask_threshold=tuple(numbers.choice([0.0, 0.7, 1.0], classes).tolist()),
+        normalise=normalise,
+    )
+    found = decide.decide(scores, decision)
+
+    monkeypatch.setattr(decide, "_leaves_losers_out", lambda scores, decision: False)
+    whole = decide.decide(scores, decision)
+
+    assert found.label_map.max() > 0
+    assert found.label_map.dtype == whole.label_map.dtype
+    np.testing.assert_array_equal(found.label_map, whole.label_map)
+    np.testing.assert_array_equal(found.confidence, whole.confidence)
