@@ -173,7 +173,7 @@ def unet_flops(method: Any, positions: int) -> int:
 def score_flops(state: CliperState, rows: int, labels: int) -> int:
     """Affine in the labels: a + b C, with `rows` text rows of which `labels` are labels'."""
     layers, patches, embed = state.patches.shape
-    heads, n, width = state.queries.shape
+    heads, n, _ = state.queries.shape
     return (
         layers * linear(patches, embed, rows)
         + linear(labels, patches, patches)
