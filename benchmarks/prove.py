@@ -29,6 +29,8 @@ PROOFS = (
     ("editor_load", "large pictures with ten labels in a real editor"),
     ("region_counts", "about as many regions as there are things"),
     ("words", "20 new words at true size, and the same from memory and from the store"),
+    ("speed", "ours against the published formulation, paired, and against the hardware"),
+    ("precision", "what masks lose in fewer bits"),
     ("true_size", "ViT-B/16 and Stable Diffusion 2.1 at true size"),
     ("true_methods", "every method at true size"),
     ("student", "a student: trained, killed, resumed, measured against its teacher"),

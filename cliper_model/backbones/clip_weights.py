@@ -413,7 +413,9 @@ def _build(
                 f"{checkpoint.path}: {key} has the shape {list(tensor.shape)}, {name} needs "
                 f"{list(shape)}"
             )
-        state[key] = tensor.to(device=device, dtype=_precision(key, dtype))
+        # a file stays in memory as long as one tensor of it is used as it lies there
+        copied = dtype == torch.bfloat16
+        state[key] = tensor.to(device=device, dtype=_precision(key, dtype), copy=copied)
     model.load_state_dict(state, strict=True, assign=True)
     model.requires_grad_(False).eval()
     length = int(config["text_cfg"]["context_length"])  # the causal mask is no weight: made anew

@@ -305,7 +305,7 @@ def _vae(
     known = set(vae.state_dict())
     vae.decoder = vae.post_quant_conv = None
     _fill(vae, path, known, dtype=dtype, device=device)
-    return _as_it_computes(vae)
+    return vae.eval().requires_grad_(False)  # type: ignore[no-any-return]
 
 
 def _unet(
@@ -329,13 +329,7 @@ def _unet(
     tapped.proj_out = block.attn2 = block.ff = block.norm2 = block.norm3 = None
     block.attn1.to_v = block.attn1.to_out = None
     _fill(unet, path, known, dtype=dtype, device=device)
-    return _as_it_computes(unet)
-
-
-def _as_it_computes(module: nn.Module) -> nn.Module:
-    """Frozen, kernels with channels last: convolutions in half precision are a quarter faster."""
-    frozen = module.eval().requires_grad_(False)
-    return frozen.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return unet.eval().requires_grad_(False)  # type: ignore[no-any-return]
 
 
 def _fill(
@@ -369,8 +363,16 @@ def _fill(
                 f"{path}: {name} has the shape {list(tensor.shape)}, its config.json means "
                 f"{list(shape)}"
             )
-        state[name] = tensor.to(device=device, dtype=dtype)
+        state[name] = _as_it_computes(tensor, dtype=dtype, device=device)
     module.load_state_dict(state, strict=True, assign=True)
+
+
+def _as_it_computes(tensor: Tensor, *, dtype: torch.dtype, device: torch.device | str) -> Tensor:
+    """Kernels with channels last: convolutions in half precision are a quarter faster. In one
+    step, so that no second copy is ever made."""
+    if tensor.ndim != 4:
+        return tensor.to(device=device, dtype=dtype)
+    return tensor.to(device=device, dtype=dtype, memory_format=torch.channels_last)
 
 
 def _older_name(name: str) -> str:

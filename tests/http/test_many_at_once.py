@@ -73,13 +73,19 @@ def test_equal_requests_cost_one_look_however_many(
     assert service.client.get("/health").get_json()["queue"]["looks"] == 1
 
 
+def nothing_unasked(service: Service) -> bool:
+    """Whoever reads words ahead has queued all there is, and nothing of it is left."""
+    ahead = any(thread.name == "words" for thread in threading.enumerate())
+    return not ahead and not service.services.predictor._device._flights
+
+
 def test_health_says_what_waits_without_waiting_itself(
     start_service: StartService, files: FileServer, segmenter: ColourSegmenter
 ):
     service = start_service()
     addresses = put(files, 5)
     service.setup(CONFIG)
-    until(lambda: not service.services.predictor._device._flights, "advice on the log")
+    until(lambda: nothing_unasked(service), "words read and advice on the log")
     segmenter.gate.clear()
 
     running = Asked(service, *addresses[:3])

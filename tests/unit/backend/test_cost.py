@@ -51,7 +51,9 @@ class Counted:
     @property
     def looks(self) -> tuple[int, int, int]:
         """CLIP, VAE encoder and U-Net."""
-        return tuple(self.calls[name] for name in ("vision.conv1", "vae.encoder", "unet.conv_in"))
+        return tuple(
+            self.calls[name] for name in ("vision.conv1", "vae.encoder.conv_in", "unet.conv_in")
+        )
 
 
 @pytest.fixture

@@ -204,7 +204,7 @@ def test_pictures_seen_together_give_the_states_they_give_alone(kind: str, pictu
     method = build(tiny_diffusion(), attention_type=kind)
     images = [picture(50, 70), picture(50, 70)[::-1].copy(), picture(100, 140)]
     assert len({method.bucket(image.shape[:2]) for image in images}) == 1
-    encoder = method.diffusion.vae.encoder
+    encoder = method.diffusion.vae.encoder.conv_in
     passes: list[int] = []
     encoder.register_forward_hook(lambda _, given, __: passes.append(len(given[0])))
 
@@ -242,3 +242,19 @@ def test_without_a_seed_every_picture_of_a_batch_has_its_own_noise(picture: Any)
 
     assert torch.equal(seeded[0][0], seeded[1][0])
     assert not torch.equal(fresh[0][0], fresh[1][0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_encoder_written_out_gives_what_diffusers_gives_to_the_byte(dtype: torch.dtype) -> None:
+    diffusion = tiny_diffusion()
+    vae = diffusion.vae.to(dtype)
+    pixels = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)).to(dtype)
+    before = pixels.clone()
+    diffusion.unet.to(dtype)
+
+    with torch.no_grad():
+        whole = vae.quant_conv(vae.encoder(pixels)).chunk(2, dim=1)[0]
+        found = diffusion.encode(pixels)
+
+    assert torch.equal(found, whole * vae.config.scaling_factor)
+    assert torch.equal(pixels, before)

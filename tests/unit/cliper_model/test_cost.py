@@ -196,7 +196,7 @@ def test_a_look_runs_every_network_once_and_none_of_what_is_not_needed() -> None
     with counting_calls(**networks(method)) as calls:
         state = method.observe(PICTURE)
 
-    assert calls["vae.encoder"] == calls["unet.conv_in"] == calls["vision.conv1"] == 1
+    assert calls["vae.encoder.conv_in"] == calls["unet.conv_in"] == calls["vision.conv1"] == 1
     assert calls["unet.mid_block"] == 1
     last = "unet.up_blocks.1"
     assert calls[f"{last}.attentions.0"] == 1  # the second tap's input needs it
