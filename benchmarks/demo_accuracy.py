@@ -57,8 +57,7 @@ class Tally:
 
 
 def without_refinement(state: CliperState) -> CliperState:
-    none = torch.zeros(0, 0, 0)
-    return replace(state, queries=none, keys=none, strongest=torch.zeros(0, 0))
+    return replace(state, queries=torch.zeros(0, 0, 0), keys=torch.zeros(0, 0, 0))
 
 
 def best_label(method: Cliper, scores: Scores) -> NDArray[np.int64]:

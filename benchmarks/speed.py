@@ -291,7 +291,7 @@ class Ours(Sitting):
             latent = model.diffusion.encode(square)
             work["VAE encoder"] = lambda: model.diffusion.encode(square)
             work["U-Net"] = lambda: model.diffusion.taps(latent)
-            work["column maxima"] = lambda: refine.strongest_queries(state.queries, state.keys)
+            work["levels of its maps"] = lambda: refine.levels(state.queries, state.keys)
         told = {}
         with torch.no_grad():
             for name, stage in work.items():

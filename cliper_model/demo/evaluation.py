@@ -133,8 +133,7 @@ def _preset(inference: Inference) -> Preset:
 
 def without_refinement(state: CliperState) -> CliperState:
     """The same look at the image as if there were no diffusion half."""
-    none = torch.zeros(0, 0, 0)
-    return replace(state, queries=none, keys=none, strongest=torch.zeros(0, 0))
+    return replace(state, queries=torch.zeros(0, 0, 0), keys=torch.zeros(0, 0, 0))
 
 
 def _diffusion(

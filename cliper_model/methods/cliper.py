@@ -80,8 +80,9 @@ class CliperState(ImageState):
                  pixels, and the smoothing matrix over the whole grid; empty without windows
     queries/keys diffusion self-attention heads; empty without diffusion refinement
     features     one dense feature map; empty unless its similarities refine
-    strongest    every key's strongest query in each of the diffusion heads; empty where it is
-                 found out with every question
+    row_levels, strongest
+                 `refine.Levels` of the diffusion heads; empty where they are found out with
+                 every question
     """
 
     kind: ClassVar[str] = "cliper-3"
@@ -96,6 +97,7 @@ class CliperState(ImageState):
     features: Float[Tensor, "channels fine_h fine_w"]
     grid_hw: tuple[int, int]
     patch: int
+    row_levels: Float[Tensor, "heads positions"] = field(default_factory=lambda: torch.zeros(0, 0))
     strongest: Float[Tensor, "heads positions"] = field(default_factory=lambda: torch.zeros(0, 0))
 
 
@@ -180,6 +182,7 @@ class Cliper(Method):
         )
         window_patches, window_links = self._look_through_windows(pixels, plan, grid_hw)
         (patches, links), (queries, keys) = look, heads
+        levels = refine.levels(queries, keys)
         return CliperState(
             size_hw=(image.shape[0], image.shape[1]),
             guide=edges.guide_of(image, rule=self.config.edge_aware),
@@ -190,7 +193,8 @@ class Cliper(Method):
             window_boxes=tuple((w.top, w.left, w.bottom, w.right) for w in plan),
             queries=queries,
             keys=keys,
-            strongest=refine.strongest_queries(queries, keys),
+            row_levels=levels.rows,
+            strongest=levels.strongest,
             features=self._fine_features(image),
             grid_hw=grid_hw,
             patch=self.clip.patch,
@@ -373,17 +377,17 @@ class Cliper(Method):
         side = math.isqrt(state.queries.shape[1])
         start = resize.resize_maps(rough, size_hw=(side, side)).flatten(1).T
         start = start.to(state.queries.device)
-        heads = (state.queries, state.keys)
-        known = state.strongest.shape == state.queries.shape[:2]
-        strongest = state.strongest if known else None
+        heads, known = (state.queries, state.keys), None
+        if state.strongest.shape == state.row_levels.shape == state.queries.shape[:2]:
+            known = refine.Levels(state.row_levels, state.strongest)
         match self.config.refinement:
             case "SFSA":
-                spread = refine.chain(start, *heads, floor=floor, strongest=strongest)
+                spread = refine.chain(start, *heads, floor=floor, known=known)
             case "mean":
-                spread = refine.mean_of_heads(start, *heads, floor=floor, strongest=strongest)
+                spread = refine.mean_of_heads(start, *heads, floor=floor, known=known)
             case _:
                 head = self.config.refinement_head
-                spread = refine.one_head(start, *heads, floor=floor, head=head, strongest=strongest)
+                spread = refine.one_head(start, *heads, floor=floor, head=head, known=known)
         return spread.T.reshape(-1, side, side)
 
 

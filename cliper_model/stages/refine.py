@@ -4,18 +4,34 @@ The chain is applied right to left, one head at a time: thin products, the same 
 multiplying all maps first, and a block of one `n x n` matrix in memory instead of ten.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from . import attention as attend
-from .attention import softmax_
+from .attention import at_once, softmax_
 from .proxy import proxy_attention
 from .resize import resize_maps
 
 EPSILON = 1e-5
+
+
+def products(
+    queries: Float[Tensor, "rows width"],
+    keys: Float[Tensor, "n width"],
+    *,
+    out: Float[Tensor, "rows n"],
+) -> Float[Tensor, "rows n"]:
+    """`q kᵀ / √d` of one head, or of some of its queries, in float32."""
+    scale = queries.shape[-1] ** -0.5
+    torch.baddbmm(
+        out[None], queries.float()[None], keys.float()[None].mT, beta=0, alpha=scale, out=out[None]
+    )
+    return out
 
 
 def attention_map(
@@ -25,11 +41,9 @@ def attention_map(
     out: Float[Tensor, "rows n"] | None = None,
 ) -> Float[Tensor, "rows n"]:
     """Self-attention probabilities of one head, or of some of its queries, in float32."""
-    queries, keys = queries.float()[None], keys.float()[None]
-    room = queries.new_empty(queries.shape[1], keys.shape[1]) if out is None else out
-    scale = queries.shape[-1] ** -0.5
-    torch.baddbmm(room[None], queries, keys.mT, beta=0, alpha=scale, out=room[None])
-    return softmax_(room)
+    if out is None:
+        out = torch.empty(len(queries), len(keys), device=queries.device)
+    return softmax_(products(queries, keys, out=out))
 
 
 def mix(
@@ -38,36 +52,56 @@ def mix(
     values: Float[Tensor, "n width"],
 ) -> Float[Tensor, "n width"]:
     """What one head gives: its `attention_map` times the values, a block of queries at a time."""
-    blocks = queries.split(attend.at_once(len(keys), keys.device))
+    blocks = queries.split(at_once(len(keys), keys.device))
     room = torch.empty(len(blocks[0]), len(keys), device=keys.device)
     return torch.cat(
         [attention_map(block, keys, out=room[: len(block)]) @ values.float() for block in blocks]
     )
 
 
+@dataclass(frozen=True)
+class Levels:
+    """What relates an entry of a head's map to its row and to its column; of the picture alone.
+
+    rows       logarithm of the sum of every row's exponentials: what softmax divides by
+    strongest  the strongest query of every key: the maximum of every column of the map
+
+    Whoever keeps them computes every map once per question instead of twice.
+    Source: specification §8 step 1, §13 form 2.
+    """
+
+    rows: Float[Tensor, "heads n"]
+    strongest: Float[Tensor, "heads n"]
+
+
+def levels(queries: Float[Tensor, "heads n width"], keys: Float[Tensor, "heads n width"]) -> Levels:
+    """Head by head, a block of queries at a time."""
+    rows, strongest = (queries.new_zeros(*keys.shape[:2], dtype=torch.float32) for _ in range(2))
+    for head in range(len(queries)):
+        compared = keys[head].float()
+        step = at_once(len(compared), compared.device)
+        room = compared.new_empty(min(step, len(compared)), len(compared))
+        for start in range(0, len(compared), step):
+            block = queries[head, start : start + step].float()
+            logits = products(block, compared, out=room[: len(block)])
+            most = logits.amax(dim=-1, keepdim=True)
+            powers = logits.sub_(most).clamp_min_(attend.FAINTEST).exp_()
+            sums = powers.sum(dim=-1, keepdim=True)
+            rows[head, start : start + step] = (most + sums.log())[:, 0]
+            powers.mul_(sums.reciprocal_())
+            torch.maximum(strongest[head], powers.amax(dim=0), out=strongest[head])
+    return Levels(rows, strongest)
+
+
 def keep_strong_links(
-    attention: Float[Tensor, "rows n"],
-    *,
-    floor: float,
-    strongest: Float[Tensor, " n"] | None = None,
-    out: Float[Tensor, "rows n"] | None = None,
+    attention: Float[Tensor, "rows n"], *, floor: float
 ) -> Float[Tensor, "rows n"]:
     """Divide each key's column by its strongest query; cut what is below `floor`.
 
-    strongest  of every column, where `attention` holds some of the rows; None finds it
-    out        may be `attention` itself
-
     Rows are not yet normalised (see `apply_rows`). Source: specification §8 steps 1 and 2.
     """
-    if strongest is None:
-        strongest = attention.amax(dim=-2)
-    relative = torch.div(attention, strongest + EPSILON, out=out)
-    return torch.threshold_(relative, _just_below(floor), 0.0)
-
-
-def _just_below(floor: float) -> float:
-    """`threshold` keeps values greater than its argument; the method keeps equal ones too."""
-    return float(torch.nextafter(torch.tensor(floor), torch.tensor(-torch.inf)))
+    relative = attention / (attention.amax(dim=-2) + EPSILON)
+    return relative.where(relative >= floor, 0.0)
 
 
 def apply_rows(
@@ -77,57 +111,41 @@ def apply_rows(
     return links @ maps / (links.sum(dim=-1, keepdim=True) + EPSILON)
 
 
-def strongest_queries(
-    queries: Float[Tensor, "heads n width"], keys: Float[Tensor, "heads n width"]
-) -> Float[Tensor, "heads n"]:
-    """The strongest query of every key, head by head: the maximum of every map's columns.
-
-    It depends on the picture alone, so whoever keeps it computes every map once per question
-    instead of twice. Source: specification §8 step 1, §13 form 2.
-    """
-    heads = [_strongest(*head) for head in zip(queries, keys, strict=True)]
-    return torch.stack(heads) if heads else queries.new_zeros(0, keys.shape[1])
-
-
-def _strongest(
-    queries: Float[Tensor, "n width"], keys: Float[Tensor, "n width"]
-) -> Float[Tensor, " n"]:
-    blocks = queries.float().split(attend.at_once(len(keys), keys.device))
-    keys = keys.float()
-    room = keys.new_empty(len(blocks[0]), len(keys))
-    strongest = keys.new_zeros(len(keys))
-    for block in blocks:
-        attention = attention_map(block, keys, out=room[: len(block)])
-        strongest = torch.maximum(strongest, attention.amax(dim=0))
-    return strongest
-
-
 def spread(
     maps: Float[Tensor, "n classes"],
     queries: Float[Tensor, "n width"],
     keys: Float[Tensor, "n width"],
     *,
+    rows: Float[Tensor, " n"],
+    strongest: Float[Tensor, " n"],
     floor: float,
-    strongest: Float[Tensor, " n"] | None = None,
 ) -> Float[Tensor, "n classes"]:
     """One head's map, columns by their strongest query and weak links cut, times class maps.
 
     A block of queries is compared with all keys at a time, so memory grows with n and not with
-    its square. `strongest` is the head's part of `strongest_queries`; without it a map of more
-    than one block is computed twice.
+    its square. `rows` and `strongest` are the head's `levels`: as two more channels of queries
+    and keys they make the product itself the logarithm of `keep_strong_links`, so that what is
+    weak is cut before anything is raised to a power.
     Source: specification §8 steps 1 to 3, §13 form 2.
     """
-    blocks = queries.float().split(attend.at_once(len(keys), keys.device))
-    if strongest is None and len(blocks) > 1:
-        strongest = _strongest(queries, keys)
-    keys = keys.float()
-    room = keys.new_empty(len(blocks[0]), len(keys))
+    ones = rows.new_ones(len(rows), 1)
+    scaled = queries.float() * queries.shape[-1] ** -0.5
+    left = torch.cat([scaled, -rows[:, None], ones], dim=1)
+    right = torch.cat([keys.float(), ones, -(strongest + EPSILON).log()[:, None]], dim=1)
+    weakest = max(math.log(floor), attend.FAINTEST) if floor else attend.FAINTEST
+    step = at_once(len(right), right.device)
+    room = right.new_empty(min(step, len(right)), len(right))
     parts = []
-    for block in blocks:
-        attention = attention_map(block, keys, out=room[: len(block)])
-        links = keep_strong_links(attention, floor=floor, strongest=strongest, out=attention)
+    for block in left.split(step):
+        links = torch.mm(block, right.T, out=room[: len(block)])
+        torch.threshold_(links, _just_below(weakest), -torch.inf).exp_()
         parts.append(apply_rows(links, maps))
     return torch.cat(parts)
+
+
+def _just_below(floor: float) -> float:
+    """`threshold` keeps values greater than its argument; the method keeps equal ones too."""
+    return float(torch.nextafter(torch.tensor(floor), torch.tensor(-torch.inf)))
 
 
 def chain(
@@ -136,17 +154,17 @@ def chain(
     keys: Float[Tensor, "heads n width"],
     *,
     floor: float,
-    strongest: Float[Tensor, "heads n"] | None = None,
+    known: Levels | None = None,
 ) -> Float[Tensor, "n classes"]:
     """Product of all heads' maps times the class maps, last head first.
 
-    strongest  as `strongest_queries` finds it, if somebody kept it
+    known  the `levels` of queries and keys, if somebody kept them
 
     Source: CLIPer, fine-grained compensation; specification §8 `SFSA`, §13 form 1.
     """
-    known = _per_head(strongest, len(queries))
+    apply = _heads(queries, keys, floor=floor, known=known)
     for head in reversed(range(len(queries))):
-        maps = spread(maps, queries[head], keys[head], floor=floor, strongest=known[head])
+        maps = apply(head, maps)
     return maps
 
 
@@ -156,16 +174,14 @@ def mean_of_heads(
     keys: Float[Tensor, "heads n width"],
     *,
     floor: float,
-    strongest: Float[Tensor, "heads n"] | None = None,
+    known: Levels | None = None,
 ) -> Float[Tensor, "n classes"]:
     """Average of every head applied on its own (specification §8 `mean`)."""
-    heads = queries.shape[0]
-    known = _per_head(strongest, heads)
+    apply = _heads(queries, keys, floor=floor, known=known)
     total = torch.zeros_like(maps)
-    for head in range(heads):
-        one = spread(maps, queries[head], keys[head], floor=floor, strongest=known[head])
-        total = total + one
-    return total / heads
+    for head in range(len(queries)):
+        total = total + apply(head, maps)
+    return total / len(queries)
 
 
 def one_head(
@@ -175,17 +191,33 @@ def one_head(
     *,
     floor: float,
     head: int,
-    strongest: Float[Tensor, "heads n"] | None = None,
+    known: Levels | None = None,
 ) -> Float[Tensor, "n classes"]:
     """A single head of the concatenated order (specification §8 `selection`)."""
-    known = _per_head(strongest, len(queries))
-    return spread(maps, queries[head], keys[head], floor=floor, strongest=known[head])
+    return _heads(queries, keys, floor=floor, known=known)(head, maps)
 
 
-def _per_head(
-    strongest: Float[Tensor, "heads n"] | None, heads: int
-) -> Sequence[Float[Tensor, " n"] | None]:
-    return [None] * heads if strongest is None else strongest.unbind()
+def _heads(
+    queries: Float[Tensor, "heads n width"],
+    keys: Float[Tensor, "heads n width"],
+    *,
+    floor: float,
+    known: Levels | None,
+) -> Callable[[int, Float[Tensor, "n classes"]], Float[Tensor, "n classes"]]:
+    """Apply a head by its number."""
+    of = levels(queries, keys) if known is None else known
+
+    def apply(head: int, maps: Float[Tensor, "n classes"]) -> Float[Tensor, "n classes"]:
+        return spread(
+            maps,
+            queries[head],
+            keys[head],
+            rows=of.rows[head],
+            strongest=of.strongest[head],
+            floor=floor,
+        )
+
+    return apply
 
 
 def spread_along_similarity(

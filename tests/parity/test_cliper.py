@@ -209,10 +209,9 @@ def _published_path(
     near("score_coarse", rough.amax(dim=(-2, -1)), t("seg"))
     if case["refinement_ran"]:
         queries, keys = heads(case["diffusion"])
-        strongest = refine.strongest_queries(queries, keys)
-        state = CliperState(
-            **{**vars(state), "queries": queries, "keys": keys, "strongest": strongest}
-        )
+        levels = refine.levels(queries, keys)
+        looked = {"row_levels": levels.rows, "strongest": levels.strongest}
+        state = CliperState(**{**vars(state), "queries": queries, "keys": keys, **looked})
         near("seg64", resize.resize_maps(rough, size_hw=(64, 64)), t("seg"))
     refined = method.refined(state, rough, floor=config["attention_thr"])
     if case["refinement_ran"]:

@@ -27,7 +27,8 @@ def test_the_chain_has_no_product_of_maps_and_costs_what_thin_products_cost():
 
     assert count.cubes(N) == {}
     assert count.flops_of(rows=N, inner=N) == HEADS * 2 * N * N * CLASSES
-    assert count.flops == HEADS * 2 * N * N * (WIDTH + CLASSES)
+    once, with_levels = WIDTH, WIDTH + 2  # for the levels, and with them as channels
+    assert count.flops == HEADS * 2 * N * N * (once + with_levels + CLASSES)
 
 
 def test_the_thin_chain_gives_the_product_of_all_maps():

@@ -177,15 +177,16 @@ def score_flops(state: CliperState, rows: int, labels: int) -> int:
     return (
         layers * linear(patches, embed, rows)
         + linear(labels, patches, patches)
-        + maps_flops(state)
+        + maps_flops(state, more=2)
         + heads * linear(n, n, labels)
     )
 
 
-def maps_flops(state: CliperState) -> int:
-    """Every map once: while looking, for the strongest query of every key, and with every score."""
+def maps_flops(state: CliperState, *, more: int = 0) -> int:
+    """Every map once: while looking, for its levels, and with every score, where the levels are
+    two more channels."""
     heads, n, width = state.queries.shape
-    return heads * linear(n, width, n)
+    return heads * linear(n, width + more, n)
 
 
 # -- one look -------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from torch import Tensor
 from cliper_model.segmenter import Decision, Scores
 from cliper_model.stages import attention, decide, edges, refine
 
+from ...weights.flops import counting
+
 
 def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
@@ -78,46 +80,52 @@ def test_the_chain_leaves_its_inputs_alone_and_repeats_to_the_byte() -> None:
 
 @pytest.mark.parametrize("block", [7, 1000])
 @pytest.mark.parametrize("form", ["chain", "mean_of_heads", "one_head"])
-def test_known_column_maxima_give_the_same_to_the_byte_and_halve_the_maps(
+def test_known_levels_give_the_same_to_the_byte_and_each_map_is_made_once(
     form: str, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queries, keys, maps = random(3, 40, 8, seed=1), random(3, 40, 8, seed=2), random(40, 2)
     monkeypatch.setattr(attention, "CACHE_VALUES", block * 40)
     extra = {"head": 1} if form == "one_head" else {}
-    computed = []
-
-    def noted(queries: Tensor, keys: Tensor, *, out: Tensor) -> Tensor:
-        computed.append(out.numel())
-        return original(queries, keys, out=out)
-
-    original = refine.attention_map
     wanted = getattr(refine, form)(maps, queries, keys, floor=0.2, **extra)
-    strongest = refine.strongest_queries(queries, keys)
-    monkeypatch.setattr(refine, "attention_map", noted)
-    found = getattr(refine, form)(maps, queries, keys, floor=0.2, strongest=strongest, **extra)
+    known = refine.levels(queries, keys)
+    monkeypatch.setattr(refine, "levels", None)
+
+    with counting() as count:
+        found = getattr(refine, form)(maps, queries, keys, floor=0.2, known=known, **extra)
 
     each = torch.softmax(queries @ keys.mT / 8**0.5, dim=-1)
-    torch.testing.assert_close(strongest, each.amax(dim=-2))
+    torch.testing.assert_close(known.strongest, each.amax(dim=-2))
+    torch.testing.assert_close(known.rows, torch.logsumexp(queries @ keys.mT / 8**0.5, dim=-1))
     assert torch.equal(found, wanted)
-    assert sum(computed) == (1 if form == "one_head" else 3) * 40 * 40
+    heads = 1 if form == "one_head" else 3
+    assert count.flops == heads * 2 * 40 * 40 * (8 + 2 + 2)
+
+
+@pytest.mark.parametrize("strength", [1.0, 5.0, 15.0])
+@pytest.mark.parametrize("floor", [0.0, 0.1, 0.35])
+def test_cutting_logarithms_gives_what_cutting_links_gives(strength: float, floor: float) -> None:
+    queries, keys = (strength * random(60, 8, seed=seed) for seed in (1, 2))
+    maps = random(60, 3)
+    links = refine.keep_strong_links(refine.attention_map(queries, keys), floor=floor)
+    wanted = refine.apply_rows(links, maps)
+
+    found = refine.chain(maps, queries[None], keys[None], floor=floor)
+
+    torch.testing.assert_close(found, wanted, atol=2e-5, rtol=2e-4)
 
 
 def test_a_chain_of_many_positions_never_holds_a_square_map(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    sizes = []
-
-    def noted(queries: Tensor, keys: Tensor, *, out: Tensor) -> Tensor:
-        sizes.append(out.numel())
-        return original(queries, keys, out=out)
-
-    original = refine.attention_map
-    monkeypatch.setattr(refine, "attention_map", noted)
+    """Products of queries and keys stay within a block, while looking and while scoring."""
+    queries, keys = random(1, 500, 4), random(1, 500, 4, seed=1)
     monkeypatch.setattr(attention, "CACHE_VALUES", 64 * 500)
-    refine.chain(random(500, 2), random(1, 500, 4), random(1, 500, 4, seed=1), floor=0.1)
 
-    assert max(sizes) == 64 * 500
-    assert sum(sizes) == 2 * 500 * 500
+    with counting() as count:
+        refine.chain(random(500, 2), queries, keys, floor=0.1)
+
+    assert max(rows * columns for rows, _, columns in count.products) == 64 * 500
+    assert count.products[64, 4, 500] == count.products[64, 6, 500] == 500 // 64
 
 
 @pytest.mark.parametrize("strength", [1.0, 40.0, 400.0])

@@ -190,7 +190,8 @@ def test_no_step_of_the_chain_multiplies_two_square_maps() -> None:
     with FlopCounterMode(display=False) as counter:
         refine.chain(torch.rand(n, classes, generator=generator), queries, keys, floor=0.1)
 
-    assert counter.get_total_flops() == 2 * (2 * n * n * width + 2 * n * n * classes)
+    once, with_levels = width, width + 2  # for the levels, and with them as channels
+    assert counter.get_total_flops() == 2 * 2 * n * n * (once + with_levels + classes)
 
 
 @pytest.mark.parametrize("size_hw", [(7, 11), (64, 48), (1, 1), (200, 3)])
