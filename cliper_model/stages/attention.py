@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 FAINTEST = -70.0  # e to it is 4e-31: sums of float32 do not feel it, and it is no subnormal number
-CACHE_VALUES = 2**19  # of a block that stays in a processor's cache: 2 MB of float32
+CACHE_VALUES = 2**20  # of a block that stays in a processor's cache: 4 MB of float32
 GPU_VALUES = 2**26  # of a block that is worth a kernel: 256 MB of float32
 LARGEST_FACTOR = 1e36  # of a row or column that is empty
 

@@ -205,7 +205,7 @@ def pamr(
     steps = (-1, 0, 1)
     places = [(d * y, d * x) for d in dilations for y in steps for x in steps if y or x]
     around = torch.stack(list(_shifted(guide, places, reach=reach)))
-    deviation = torch.cat([around, guide[None]]).std(dim=0)
+    deviation = _deviation(torch.cat([around, guide[None]]))
     unlike = (around - guide).abs() / (CONTRAST * deviation + 1e-8)
     weights = torch.softmax(-unlike.mean(dim=1), dim=0)
     refined = maps
@@ -217,6 +217,12 @@ def pamr(
     variance = deviation.square().sum(dim=0)
     trust = variance / (variance + EPSILON)
     return _within_range(torch.lerp(maps, refined, trust), maps)
+
+
+def _deviation(samples: Float[Tensor, "samples *rest"]) -> Float[Tensor, " *rest"]:
+    """Of the samples, as `std` has it, which takes several times as long over the first axis."""
+    apart = samples - samples.mean(dim=0)
+    return (apart.square_().sum(dim=0) / (len(samples) - 1)).sqrt_()
 
 
 def _shifted(
