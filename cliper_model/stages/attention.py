@@ -90,40 +90,56 @@ def fused_in_turn(
     that many `column_row_normalise` up to rounding.
     """
     maps = accumulated.flatten(0, -3)
+    turned = maps.mT.contiguous()  # products and sums along columns want them side by side
     step = at_once(maps[0].numel(), maps.device)
     rows, columns = maps.new_ones(maps.shape[:-1]), maps.new_ones(maps.shape[:-1])
+    sums = _along(rows, maps)
     scratch = torch.empty_like(maps[:step])
     for _ in range(rounds):
-        rows, columns = balance(maps, rows, columns, epsilon=epsilon)
+        rows, columns, shares = balance(turned, rows, columns, sums, epsilon=epsilon)
+        sums = _along(rows, maps)
+        means = (columns * sums + shares)[:, None, :] / (2 * maps.shape[-1])  # of what follows
         fused = torch.empty_like(maps)
         for start in range(0, len(maps), step):
             part = slice(start, start + step)
-            scaled = scratch[: len(maps[part])]
-            torch.mul(maps[part], rows[part, :, None] / 2, out=scaled)
-            scaled.mul_(columns[part, None, :])
-            above = torch.add(scaled, scaled.mT, out=fused[part])
-            above.sub_(above.mean(dim=-2, keepdim=True)).clamp_min_(0)
+            symmetric = torch.mul(maps[part], columns[part, None, :], out=fused[part])
+            symmetric.mul_(rows[part, :, None] / 2)
+            other = torch.mul(turned[part], rows[part, None, :], out=scratch[: len(symmetric)])
+            symmetric.addcmul_(other, columns[part, :, None] / 2)
+            above = symmetric.sub_(means[part]).clamp_min_(0)
             above.div_(above.sum(dim=-1, keepdim=True) + epsilon)
         yield fused.view_as(accumulated)
 
 
 def balance(
-    maps: Float[Tensor, "maps n n"],
+    turned: Float[Tensor, "maps n n"],
     rows: Float[Tensor, "maps n"],
     columns: Float[Tensor, "maps n"],
+    sums: Float[Tensor, "maps n"],
     *,
     epsilon: float,
-) -> tuple[Float[Tensor, "maps n"], Float[Tensor, "maps n"]]:
-    """`column_row_normalise` of `rows[:, None] * maps * columns`, as new factors.
+) -> tuple[Float[Tensor, "maps n"], Float[Tensor, "maps n"], Float[Tensor, "maps n"]]:
+    """`column_row_normalise` of `rows[:, None] * maps * columns`, as new factors, and what the
+    rows sum up to with them.
+
+    turned  the maps with rows for columns
+    sums    `rows @ maps`
 
     An empty column's factor is bounded, so that it stays empty instead of becoming NaN; with
     `epsilon` 0 it becomes NaN, as published.
     """
     most = LARGEST_FACTOR if epsilon else torch.inf
-    sums = columns * (rows[:, None] @ maps)[:, 0]
-    columns = (columns / (sums + epsilon)).clamp_max(most)
-    sums = rows * (maps @ columns[..., None])[..., 0]
-    return (rows / (sums + epsilon)).clamp_max(most), columns
+    columns = (columns / (columns * sums + epsilon)).clamp_max(most)
+    across = rows * _along(columns, turned)
+    balanced = (rows / (across + epsilon)).clamp_max(most)
+    return balanced, columns, across / rows * balanced
+
+
+def _along(
+    weights: Float[Tensor, "maps n"], maps: Float[Tensor, "maps n n"]
+) -> Float[Tensor, "maps n"]:
+    """Weighted sum over the queries of every map."""
+    return (weights[:, None] @ maps)[:, 0]
 
 
 def self_similarity(

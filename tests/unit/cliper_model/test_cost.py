@@ -116,12 +116,13 @@ def clip_flops(method: Any, patches: int) -> int:
     width, embed = clip.vision.proj.shape
     heads, t = clip.vision.transformer.resblocks[0].attn.num_heads, patches + 1
     plain = 4 * linear(t, width, width) + 2 * linear(t, width, t) + 2 * linear(t, width, 4 * width)
-    balanced = 2 * heads * linear(1, t, t)
+    along = heads * linear(1, t, t)  # a sum along rows or columns; twice a round, and once before
     last = 2 * linear(t, width, width) + linear(t, t, width) + linear(t, width, embed)
     return (
         convolution(patches, 3, width, side=clip.patch)
         + (blocks - 1) * plain
-        + blocks * (balanced + last)
+        + blocks * (2 * along + last)
+        + along
     )
 
 
