@@ -228,9 +228,9 @@ class Cliper(Method):
         )
         tokens, last_map = self.clip.last_block(seen.inputs, weights)
         if len(pixels) == 1:
-            return [(tokens[:, 1:], attend.patch_links(last_map))]
-        return [
-            (own[:, 1:].contiguous(), attend.patch_links(one_map))
+            tokens, last_map = tokens[:, None], last_map[None]
+        return [  # whole in memory: whoever writes them down later has nothing to compute
+            (own[:, 1:].contiguous(), attend.patch_links(one_map).contiguous())
             for own, one_map in zip(tokens.unbind(1), last_map, strict=True)
         ]
 
