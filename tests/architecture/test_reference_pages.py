@@ -15,6 +15,7 @@ from ..docs.commands import (
     method_docs,
     preset_docs,
     settings_variables,
+    speed_docs,
 )
 from .source import ROOT
 
@@ -45,6 +46,11 @@ def test_the_presets_page_is_what_the_presets_say() -> None:
 def test_the_methods_page_is_what_cards_and_measurements_say() -> None:
     """Made anew with `python scripts/write_method_docs.py`."""
     assert (REFERENCE / "methods.md").read_text(encoding="utf-8") == method_docs().page()
+
+
+def test_the_speed_page_is_what_was_measured() -> None:
+    """Made anew with `python scripts/write_speed_docs.py`."""
+    assert (REFERENCE / "speed.md").read_text(encoding="utf-8") == speed_docs().page()
 
 
 def test_the_operations_on_the_cards_are_the_measured_ones() -> None:

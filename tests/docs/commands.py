@@ -27,6 +27,11 @@ def method_docs() -> ModuleType:
     return _script("write_method_docs")
 
 
+def speed_docs() -> ModuleType:
+    """`scripts/write_speed_docs.py` as a module."""
+    return _script("write_speed_docs")
+
+
 def label_config_docs() -> ModuleType:
     """`scripts/write_label_config_docs.py` as a module."""
     return _script("write_label_config_docs")

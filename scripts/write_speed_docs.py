@@ -1,0 +1,221 @@
+"""Write docs/reference/speed.md from the measured results.
+
+    python scripts/write_speed_docs.py
+
+A test compares the page with the data, so it cannot fall behind.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "reference" / "speed.md"
+RESULTS = ROOT / "benchmarks" / "results"
+
+INTRODUCTION = """\
+# What a prediction costs
+
+Every figure was measured by the command under its table, on the machine named there, with random weights of the true layout and size where no others are named. None is promised for another machine:
+run the command on yours. Made by `python scripts/write_speed_docs.py`.
+
+## Against the published formulation
+
+`benchmarks/published.py` is CLIPer as its authors' program computes it, written plainly from the [specification](../specs/cliper.md): whole attention maps, ten products of 4096 x 4096 matrices, the
+empty prompt and the whole U-Net for every picture, in float32. Both load the same files and segment the same picture of 500 x 375 for 20 classes by turns; text rows are given to both.
+
+"""  # noqa: E501 - a page
+
+STAGES = """\
+
+What ours spends its time on, against a floor: the larger of its operations at the measured peak of their number format and the bytes they move, unfused, at the measured bandwidth.
+
+"""  # noqa: E501 - a page
+
+AGAIN = """\
+
+**A picture seen before** costs only what has changed: other words the scores, other thresholds and a click the decision. Looks at pictures are kept in memory (`STATE_CACHE_MB`) and in the
+[store](storage.md).
+
+## Words
+
+A word is encoded once, in memory and in the store, for every project on the same model; the words of a label config are read in the background from `/setup` on.
+
+"""  # noqa: E501 - a page
+
+BITS = """\
+
+## Fewer bits
+
+`DTYPE` unset means float16 on a CUDA card, as the authors ran it; bfloat16 on a processor with units for it (`amx_bf16`, `avx512_bf16`), except for the demo weights, which gain little; float32
+elsewhere. `/health` says which, and why (`dtype_because`). In bfloat16 only the products of CLIP's vision tower and the diffusion networks are rough: LayerNorms, what flows between CLIP's blocks, the
+text tower and everything behind the networks stay in float32. What that costs, with the demo weights on drawn scenes, all labels asked:
+
+"""  # noqa: E501 - a page
+
+MANY = """\
+
+## People beside large batches
+
+Who opens a task goes ahead of batches ([many at once](many-at-once.md)). The demo profile, pictures nobody asked for before, one after the other; then the same beside large batches:
+
+"""  # noqa: E501 - a page
+
+SIZES = """\
+
+## More labels, larger pictures
+
+The demo profile. Every label is there, and every pixel gets one: the worst case.
+
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    rows = read("proof-speed")["rows"]
+    parts = [
+        INTRODUCTION,
+        table(
+            ("profile", "ours", "published", "times faster", "peak memory, ours and published",
+             "other words", "other thresholds"),
+            [against(name, row) for name, row in rows.items()],
+        ),
+        source("proof-speed"),
+        STAGES,
+        table(
+            ("profile", "stage", "seconds", "floor", "times the floor"),
+            [stage for name, row in rows.items() for stage in stages(name, row)],
+        ),
+        AGAIN,
+        words(read("proof-words")),
+        source("proof-words"),
+        BITS,
+        table(
+            ("", "equal pixels", "of the worst scene", "mIoU", "in float32"),
+            [bits(name, one) for name, one in read("proof-precision")["figures"].items()],
+        ),
+        source("proof-precision"),
+        MANY,
+        lanes(read("proof-lanes")),
+        source("proof-lanes"),
+        SIZES,
+        sizes(read("scaling")),
+        source("scaling"),
+    ]  # fmt: skip
+    return "".join(parts)
+
+
+def read(name: str) -> dict[str, Any]:
+    return dict(json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")))
+
+
+def source(name: str) -> str:
+    """Command, date and machine of a result."""
+    told = read(name)
+    machine = told["machine"]
+    where = machine["gpu"] or f"{machine['cores']} cores of {machine['processor']}"
+    return f"\n`{told['command']}`, {told['date']}, {where}.\n"
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join("---" for _ in heads) + " |"]
+    lines += ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def against(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
+    ours, theirs = row["ours"], row["published"]
+    return (
+        f"`{name}`",
+        f"{ours['seconds']:.2f} s ({ours['dtype']})",
+        f"{theirs['seconds']:.2f} s",
+        f"{row['times_faster']:.1f}",
+        f"{ours['peak_mb'] / 1000:.1f} GB, {theirs['peak_mb'] / 1000:.1f} GB",
+        f"{1000 * row['other_words_seconds']:.0f} ms",
+        f"{1000 * row['other_thresholds_seconds']:.1f} ms",
+    )
+
+
+def stages(name: str, row: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    return [
+        (
+            f"`{name}`",
+            stage,
+            f"{one['seconds']:.3f}",
+            f"{one['floor_seconds']:.3f}",
+            f"{one['above_floor']:.2f}",
+        )
+        for stage, one in row["stages"].items()
+    ]
+
+
+def bits(name: str, one: Mapping[str, Any]) -> tuple[str, ...]:
+    worst = percent(one["equal_pixels_of_the_worst_scene"])
+    miou = (f"{one[key]:.2f}" for key in ("miou", "miou_float32"))
+    return (name, percent(one["equal_pixels"]), worst, *miou)
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def words(told: Mapping[str, Any]) -> str:
+    new, memory, stored = (told[name]["seconds"] for name in ("new", "from_memory", "from_store"))
+    return (
+        f"{told['words']} new words with 15 sentences each take {new:.1f} s on ViT-B/16, "
+        f"{1000 * memory:.1f} ms out of memory, and {1000 * stored:.0f} ms out of a SQLite file "
+        "opened anew, equal to the bit.\n"
+    )
+
+
+def lanes(told: Mapping[str, Any]) -> str:
+    kinds = (
+        ("an opened task, idle", "opened_idle"),
+        ("an opened task, beside batches", "opened_beside_batches"),
+        ("`/health`, beside batches", "health_beside_batches"),
+    )
+    found = table(
+        ("", "median", "p95", "p99"),
+        [
+            (name, *(f"{told[key][f'{which}_ms']:.0f} ms" for which in ("median", "p95", "p99")))
+            for name, key in kinds
+        ],
+    )
+    equal = told["equal"]
+    return (
+        f"{found}\n{equal['count']} equal requests at once cost {equal['looks']} look"
+        f"{'' if equal['looks'] == 1 else 's'}.\n"
+    )
+
+
+def sizes(told: Mapping[str, Any]) -> str:
+    """One table by labels, one by megapixels; milliseconds."""
+    parts = []
+    for kind, point in (("labels", "labels"), ("pixels", "megapixels")):
+        steps = [step for step in told[kind][0] if step not in (point, "mib_before", "peak_mib")]
+        parts.append(
+            table(
+                (point, *(f"{step}, ms" for step in steps), "peak memory, MiB"),
+                [
+                    (
+                        f"{row[point]:g}",
+                        *(f"{1000 * row[step]:.0f}" for step in steps),
+                        row["peak_mib"],
+                    )
+                    for row in told[kind]
+                ],
+            )
+        )
+    slopes = ", ".join(
+        f"{step} {1000 * line['per_label']:.2f} ms" for step, line in told["lines"].items()
+    )
+    return f"{parts[0]}\nOne more label costs: {slopes}.\n\n{parts[1]}"
+
+
+def main() -> None:
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
