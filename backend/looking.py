@@ -52,6 +52,7 @@ from .vocabulary import OBJECTS, ControlVocabulary
 logger = logging.getLogger(__name__)
 
 REMEMBERED_VOCABULARIES = 32
+READ_AT_ONCE = 5  # labels, ahead of anybody who waits for them
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 BRUSHES = ("brushlabels", "brush")
 MEGA = 1_000_000
@@ -439,10 +440,17 @@ class Looking:
 
     def read_ahead(self, one: ControlVocabulary, segmenters: Segmenters) -> None:
         """A control's words, before anybody waits for them; what is wrong with them is told to
-        whoever does."""
-        if one.sought:
-            with suppress(CouldNotPredict, ConfigError, ModelFailed), failures_as_ours():
-                self._vocabulary(one, segmenters[choice_of(one)])
+        whoever does. A few at a time, which stay read: whoever comes waits for those only."""
+        if not one.sought or one.reading in self._vocabularies:
+            return
+        segmenter = segmenters[choice_of(one)]
+        with suppress(CouldNotPredict, ConfigError, ModelFailed), failures_as_ours():
+            sought = [label for label in one.labels if not label.is_rest]
+            for start in range(0, len(sought), READ_AT_ONCE):
+                few = sought[start : start + READ_AT_ONCE]
+                segmenter.read(few, background=one.background, preset=one.preset)
+                self._let_by()
+            self._vocabulary(one, segmenter)
 
     def advise(self, plan: Plan, segmenters: Segmenters) -> None:
         """On the log: labels that mean the same to their model."""

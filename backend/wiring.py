@@ -357,8 +357,9 @@ def _why_this_precision(backbone: Any, segmenter: Segmenter, settings: Settings)
 
     if settings.dtype is not None:
         return "DTYPE says so"
-    demo = profiles.get(segmenter.identity.profile).on_demo_weights
-    return best_precision(str(backbone.device), on_demo_weights=demo).because
+    known = segmenter.identity
+    chosen = profiles.get(known.profile, method=known.method, features=settings.features)
+    return best_precision(str(backbone.device), chosen).because
 
 
 def _large_pictures(segmenter: Segmenter) -> str:

@@ -51,22 +51,29 @@ class Precision:
 
 
 def best_precision(
-    device: str, *, on_demo_weights: bool = False, published: bool = False
+    device: str, profile: Profile | None = None, *, published: bool = False
 ) -> Precision:
     """Half precision where it is the authors' own setting (CUDA), bfloat16 where the processor
-    has units for it, full precision elsewhere.
+    has units for it and what it costs was measured (CLIPer alone), full precision elsewhere.
 
     The demo networks are so small that bfloat16 saves them little: they keep float32.
     """
     if device.startswith("cuda"):
         return Precision(dtype=torch.float16, because="a CUDA card, as the authors ran it")
-    units = [name for name in BFLOAT16_UNITS if torch.cpu.get_capabilities().get(name)]
-    if device != "cpu" or not units:
+    has: Mapping[str, Any] = {}
+    if device == "cpu":
+        has = getattr(torch.cpu, "get_capabilities", dict)()  # older versions do not tell
+    units = [name for name in BFLOAT16_UNITS if has.get(name)]
+    if not units:
         return Precision(dtype=torch.float32, because="no units for half precision known here")
     if published:
         return Precision(dtype=torch.float32, because="published figures are repeated exactly")
-    if on_demo_weights:
+    if profile is not None and profile.on_demo_weights:
         return Precision(dtype=torch.float32, because="small networks gain little from less")
+    if profile is None or profile.method != "cliper" or profile.features is not None:
+        return Precision(
+            dtype=torch.float32, because="what less costs was measured for CLIPer only"
+        )
     return Precision(dtype=torch.bfloat16, because=f"the processor has {units[0]}")
 
 
@@ -109,10 +116,7 @@ def load(
     chosen = profiles.get(profile, method=method, features=features)
     where = best_device() if device is None else known_device(device)
     given = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-    precision = (
-        given
-        or best_precision(where, on_demo_weights=chosen.on_demo_weights, published=published).dtype
-    )
+    precision = given or best_precision(where, chosen, published=published).dtype
     known = _identity(chosen, _digests(chosen, weights_dir, student), published=published)
     shop = _Shop(
         profile=chosen,

@@ -315,8 +315,8 @@ def load(name: str, profile: str, device: str | None, settings: Settings) -> "Fe
     import torch
 
     where = loading.known_device(device or loading.best_device())
-    own = loading.best_precision(where, on_demo_weights=profiles.get(profile).on_demo_weights)
-    dtype = getattr(torch, settings.dtype) if settings.dtype else own.dtype
+    own = loading.best_precision(where).dtype
+    dtype = getattr(torch, settings.dtype) if settings.dtype else own
     bare, _, file = name.partition(":")
     place: Path
     if file:

@@ -71,7 +71,7 @@ def _where(profile: Profile, chosen: Settings, places: tuple[str, ...]) -> Findi
         device = loading.known_device(chosen.device) if chosen.device else loading.best_device()
     except CliperError as error:
         return fail(str(error), "set DEVICE to a device of this machine, or to auto")
-    own = loading.best_precision(device, on_demo_weights=profile.on_demo_weights)
+    own = loading.best_precision(device, profile)
     dtype = chosen.dtype or str(own.dtype).removeprefix("torch.")
     facts: dict[str, Any] = {
         "profile": profile.name,

@@ -377,14 +377,11 @@ class ClipBackbone:
         model = model_digest(self._weights, self._name, device=self.device, dtype=self.dtype)
         keys = [RowKey(model, tuple(templates), word) for word in words]
         found = self._shelf.get(list(dict.fromkeys(keys)))
-        made = {
-            key: self._encoded(key.word, key.templates).cpu()
-            for key in dict.fromkeys(keys)
-            if key not in found
-        }
-        if made:
-            self._shelf.put(made)
-        known = {**found, **made}
+        known = dict(found)
+        for key in dict.fromkeys(keys):
+            if key not in known:
+                known[key] = self._encoded(key.word, key.templates).cpu()
+                self._shelf.put({key: known[key]})  # whatever ends us here, it stays
         return torch.stack([known[key] for key in keys]).to(self.device)
 
     def _encoded(self, word: str, templates: Sequence[str]) -> Float[Tensor, " embed"]:

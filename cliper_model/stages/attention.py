@@ -96,9 +96,8 @@ def fused_in_turn(
     sums = _along(rows, maps)
     scratch = torch.empty_like(maps[:step])
     for _ in range(rounds):
-        rows, columns, shares = balance(turned, rows, columns, sums, epsilon=epsilon)
+        rows, columns = balance(turned, rows, columns, sums, epsilon=epsilon)
         sums = _along(rows, maps)
-        means = (columns * sums + shares)[:, None, :] / (2 * maps.shape[-1])  # of what follows
         fused = torch.empty_like(maps)
         for start in range(0, len(maps), step):
             part = slice(start, start + step)
@@ -106,7 +105,7 @@ def fused_in_turn(
             symmetric.mul_(rows[part, :, None] / 2)
             other = torch.mul(turned[part], rows[part, None, :], out=scratch[: len(symmetric)])
             symmetric.addcmul_(other, columns[part, :, None] / 2)
-            above = symmetric.sub_(means[part]).clamp_min_(0)
+            above = symmetric.sub_(symmetric.mean(dim=-2, keepdim=True)).clamp_min_(0)
             above.div_(above.sum(dim=-1, keepdim=True) + epsilon)
         yield fused.view_as(accumulated)
 
@@ -118,9 +117,8 @@ def balance(
     sums: Float[Tensor, "maps n"],
     *,
     epsilon: float,
-) -> tuple[Float[Tensor, "maps n"], Float[Tensor, "maps n"], Float[Tensor, "maps n"]]:
-    """`column_row_normalise` of `rows[:, None] * maps * columns`, as new factors, and what the
-    rows sum up to with them.
+) -> tuple[Float[Tensor, "maps n"], Float[Tensor, "maps n"]]:
+    """`column_row_normalise` of `rows[:, None] * maps * columns`, as new factors.
 
     turned  the maps with rows for columns
     sums    `rows @ maps`
@@ -131,8 +129,7 @@ def balance(
     most = LARGEST_FACTOR if epsilon else torch.inf
     columns = (columns / (columns * sums + epsilon)).clamp_max(most)
     across = rows * _along(columns, turned)
-    balanced = (rows / (across + epsilon)).clamp_max(most)
-    return balanced, columns, across / rows * balanced
+    return (rows / (across + epsilon)).clamp_max(most), columns
 
 
 def _along(

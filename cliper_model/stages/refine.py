@@ -133,7 +133,7 @@ def spread(
     left = BITS * torch.cat([scaled, -rows[:, None], ones], dim=1)
     right = torch.cat([keys.float(), ones, -(strongest + EPSILON).log()[:, None]], dim=1)
     nothing = BITS * attend.FAINTEST  # a power of it is no part of any sum, and no subnormal number
-    weakest = max(math.log2(floor), nothing) if floor else nothing
+    weakest = max(math.log2(floor), nothing) if floor > 0 else nothing
     step = at_once(len(right), right.device)
     room = right.new_empty(min(step, len(right)), len(right))
     parts = []

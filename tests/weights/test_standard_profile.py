@@ -12,7 +12,7 @@ from PIL import Image
 import cliper_model
 from backend.__main__ import main
 from backend.api.errors import reason_phrase
-from cliper_model import loading
+from cliper_model import loading, profiles
 from cliper_model.backbones import diffusion_weights
 from cliper_model.errors import WeightsMismatch
 
@@ -97,19 +97,38 @@ def test_half_precision_weights_are_computed_with_in_what_the_processor_has_unit
     exact = cliper_model.load("standard", device="cpu", dtype="float32", weights_dir=folder)
 
     assert str(model.clip.dtype) == str(model.diffusion.dtype) == wanted
-    assert loading.best_precision("cpu").because == because
+    assert loading.best_precision("cpu", profiles.get("standard")).because == because
     assert str(exact.clip.dtype) == str(exact.diffusion.dtype) == "torch.float32"
 
 
-def test_the_demo_and_the_published_forms_keep_full_precision_on_any_cpu(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    "profile",
+    [
+        profiles.get("demo"),
+        profiles.get("fast", method="maskclip"),
+        profiles.get("fast", method="cliper", features="dino-vitb8"),
+        None,
+    ],
+)
+def test_what_was_not_measured_keeps_full_precision_on_any_cpu(
+    monkeypatch: pytest.MonkeyPatch, profile: profiles.Profile | None
 ):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    fast = profiles.get("fast")
 
-    assert loading.best_precision("cpu", on_demo_weights=True).dtype == torch.float32
-    assert loading.best_precision("cpu", published=True).dtype == torch.float32
-    assert loading.best_precision("cuda:0").dtype == torch.float16
-    assert loading.best_precision("mps").dtype == torch.float32
+    assert loading.best_precision("cpu", profile).dtype == torch.float32
+    assert loading.best_precision("cpu", fast).dtype == torch.bfloat16
+    assert loading.best_precision("cpu", fast, published=True).dtype == torch.float32
+    assert loading.best_precision("cuda:0", profile).dtype == torch.float16
+    assert loading.best_precision("mps", fast).dtype == torch.float32
+
+
+def test_a_torch_that_does_not_tell_what_the_processor_has_means_full_precision(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+
+    assert loading.best_precision("cpu", profiles.get("fast")).dtype == torch.float32
 
 
 def test_an_unpublished_clip_that_does_not_tell_its_activation_is_refused(folder: Path):
