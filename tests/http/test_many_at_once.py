@@ -55,10 +55,24 @@ def many_wait(service: Service, number: int) -> Callable[[], bool]:
     return lambda: sum(flight.waiting for flight in list(flights.values())) == number
 
 
+def nothing_unasked(service: Service) -> bool:
+    """Whoever reads words ahead has queued all there is, and nothing of it is left."""
+    ahead = any(thread.name == "words" for thread in threading.enumerate())
+    return not ahead and not service.services.predictor._device._flights
+
+
+def settled(start_service: StartService, **settings: Any) -> Service:
+    """A service that knows the label config, with nothing left that nobody asked for."""
+    service = start_service(**settings)
+    service.setup(CONFIG)
+    until(lambda: nothing_unasked(service), "words read and advice on the log")
+    return service
+
+
 def test_equal_requests_cost_one_look_however_many(
     start_service: StartService, files: FileServer, segmenter: ColourSegmenter
 ):
-    service = start_service(threads=EQUAL + 2)
+    service = settled(start_service, threads=EQUAL + 2)
     (address,) = put(files, 1)
     segmenter.gate.clear()
 
@@ -73,19 +87,11 @@ def test_equal_requests_cost_one_look_however_many(
     assert service.client.get("/health").get_json()["queue"]["looks"] == 1
 
 
-def nothing_unasked(service: Service) -> bool:
-    """Whoever reads words ahead has queued all there is, and nothing of it is left."""
-    ahead = any(thread.name == "words" for thread in threading.enumerate())
-    return not ahead and not service.services.predictor._device._flights
-
-
 def test_health_says_what_waits_without_waiting_itself(
     start_service: StartService, files: FileServer, segmenter: ColourSegmenter
 ):
-    service = start_service()
+    service = settled(start_service)
     addresses = put(files, 5)
-    service.setup(CONFIG)
-    until(lambda: nothing_unasked(service), "words read and advice on the log")
     segmenter.gate.clear()
 
     running = Asked(service, *addresses[:3])
@@ -104,7 +110,7 @@ def test_an_opened_task_goes_ahead_of_a_batch_under_way(
     start_service: StartService, files: FileServer, segmenter: ColourSegmenter
 ):
     """After the look at work, and before anything else of the batch."""
-    service = start_service()
+    service = settled(start_service)
     addresses = put(files, 6)
     segmenter.gate.clear()
 
@@ -130,7 +136,7 @@ def test_an_opened_task_goes_ahead_of_a_batch_under_way(
 def test_a_person_who_asks_for_what_waits_in_bulk_moves_it_up(
     start_service: StartService, files: FileServer, segmenter: ColourSegmenter
 ):
-    service = start_service()
+    service = settled(start_service)
     addresses = put(files, 3)
     segmenter.gate.clear()
 
