@@ -397,6 +397,12 @@ def test_an_abandoned_request_leaves_nothing_in_the_batch(made: list[Predictor])
 # -- time, and those who go by ----------------------------------------------------------------
 
 
+def nothing_unasked(predictor: Predictor) -> bool:
+    """Whoever reads words ahead has queued all there is, and nothing of it is left."""
+    ahead = any(thread.name == "words" for thread in threading.enumerate())
+    return not ahead and not predictor._device._flights
+
+
 def test_between_the_steps_of_a_result_others_may_come_in():
     steps: list[str] = []
 
@@ -417,6 +423,8 @@ def test_between_the_steps_of_a_result_others_may_come_in():
     predictor = predictor_of(album_of(TALL), Noting())
     predictor._looking = Looking(state_bytes=0, brush_megapixels=1, let_by=let_by)
     desk = predictor.desk(CONFIG)
+    until(lambda: nothing_unasked(predictor), "words read and advice on the log")
+    steps.clear()
     list(
         predictor.stream(
             tasks_of(album_of(TALL)), desk, lambda what, seconds: spent.update({what: seconds})
