@@ -446,7 +446,8 @@ class Looking:
         segmenter = segmenters[choice_of(one)]
         with suppress(CouldNotPredict, ConfigError, ModelFailed), failures_as_ours():
             sought = [label for label in one.labels if not label.is_rest]
-            for start in range(0, len(sought), READ_AT_ONCE):
+            several = len(sought) if len(sought) > READ_AT_ONCE else 0
+            for start in range(0, several, READ_AT_ONCE):
                 few = sought[start : start + READ_AT_ONCE]
                 segmenter.read(few, background=one.background, preset=one.preset)
                 self._let_by()
