@@ -52,7 +52,6 @@ from .vocabulary import OBJECTS, ControlVocabulary
 logger = logging.getLogger(__name__)
 
 REMEMBERED_VOCABULARIES = 32
-READ_AT_ONCE = 5  # labels, ahead of anybody who waits for them
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 BRUSHES = ("brushlabels", "brush")
 MEGA = 1_000_000
@@ -440,18 +439,10 @@ class Looking:
 
     def read_ahead(self, one: ControlVocabulary, segmenters: Segmenters) -> None:
         """A control's words, before anybody waits for them; what is wrong with them is told to
-        whoever does. A few at a time, which stay read: whoever comes waits for those only."""
-        if not one.sought or one.reading in self._vocabularies:
-            return
-        segmenter = segmenters[choice_of(one)]
-        with suppress(CouldNotPredict, ConfigError, ModelFailed), failures_as_ours():
-            sought = [label for label in one.labels if not label.is_rest]
-            several = len(sought) if len(sought) > READ_AT_ONCE else 0
-            for start in range(0, several, READ_AT_ONCE):
-                few = sought[start : start + READ_AT_ONCE]
-                segmenter.read(few, background=one.background, preset=one.preset)
-                self._let_by()
-            self._vocabulary(one, segmenter)
+        whoever does."""
+        if one.sought:
+            with suppress(CouldNotPredict, ConfigError, ModelFailed), failures_as_ours():
+                self._vocabulary(one, segmenters[choice_of(one)])
 
     def advise(self, plan: Plan, segmenters: Segmenters) -> None:
         """On the log: labels that mean the same to their model."""

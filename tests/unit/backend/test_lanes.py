@@ -648,28 +648,3 @@ def test_everybody_goes_in_their_lane(who: str, monkeypatch: pytest.MonkeyPatch)
     unasked = {"words", "advice"}
     assert {of for key, of in lanes.items() if key[0] in unasked} == {WHENEVER}
     assert {of for key, of in lanes.items() if key[0] not in unasked} == {lane}
-
-
-def test_words_read_ahead_let_people_by_after_a_few(monkeypatch: pytest.MonkeyPatch):
-    predictor = predictor_of(Album(a=stripes("red")))
-    desk = predictor.desk(brush_config(["red", "blue", "green"]))
-    (one,) = desk.plan.wanted
-    (segmenter,) = desk.segmenters.values()
-    looking = predictor._looking
-    steps: list[Any] = []
-    read = segmenter.read
-
-    def noting(labels: Any, **more: Any) -> Any:
-        steps.append(len(labels))
-        return read(labels, **more)
-
-    predictor.close()
-    looking._vocabularies.clear()
-    monkeypatch.setattr(segmenter, "read", noting)
-    monkeypatch.setattr(looking, "_let_by", lambda: steps.append("by"))
-    monkeypatch.setattr("backend.looking.READ_AT_ONCE", 1)
-    looking.read_ahead(one, desk.segmenters)
-    looking.read_ahead(one, desk.segmenters)
-
-    assert steps == [1, "by"] * len(one.sought) + [len(one.labels)]
-    assert len(one.sought) > 1
