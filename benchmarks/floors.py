@@ -6,13 +6,14 @@ bandwidth. Both peaks come from this machine with the threads that the stage has
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
@@ -38,10 +39,12 @@ class Peaks:
 
 @dataclass
 class Work:
-    """Floating point operations (2 per multiply-add) by number format, and bytes moved."""
+    """Floating point operations (2 per multiply-add) by number format, bytes moved, and the most
+    bytes of new tensors alive at one time, results included."""
 
     flops: dict[str, float] = field(default_factory=dict)
     bytes: float = 0.0
+    peak_bytes: int = 0
 
 
 def peaks(device: str, dtypes: tuple[torch.dtype, ...]) -> Peaks:
@@ -91,14 +94,19 @@ class _Counting(TorchDispatchMode):
     def __init__(self, work: Work) -> None:
         super().__init__()
         self._work = work
+        # A weak reference keeps a storage's number from being given to another.
+        self._given: dict[int, StorageWeakRef] = {}  # storages that were there before
+        self._made: dict[int, tuple[StorageWeakRef, int]] = {}  # and those still alive
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        self._hold([], given)
         out = func(*args, **kwargs)
         made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        self._hold(made, [])
         packet = func.overloadpacket
         count = _FORMULAS.get(packet) or flop_registry.get(packet)
         if count is not None and made:
@@ -108,6 +116,20 @@ class _Counting(TorchDispatchMode):
         if not func.is_view and packet not in _FREE:
             self._work.bytes += sum(map(_touched, [*given, *made]))
         return out
+
+    def _hold(self, made: Sequence[Tensor], given: Sequence[Tensor]) -> None:
+        """Count what is alive; a tensor that nobody here made was there before."""
+        self._made = {key: one for key, one in self._made.items() if not one[0].expired()}
+        for tensor in given:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in self._made and storage._cdata not in self._given:
+                self._given[storage._cdata] = StorageWeakRef(storage)
+        for tensor in made:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in self._given:
+                self._made[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
+        alive = sum(nbytes for _, nbytes in self._made.values())
+        self._work.peak_bytes = max(self._work.peak_bytes, alive)
 
 
 def _touched(tensor: Tensor) -> int:

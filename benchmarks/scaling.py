@@ -39,10 +39,9 @@ from cliper_model.demo.scenes import make_scene
 from cliper_model.segmenter import Decision, Segmentation, Vocabulary
 from cliper_model.tiled import Tiled, TilePlan
 
-from . import record
+from . import memory, record
 
 ROOT = Path(__file__).parents[1]
-MIB = 1024 * 1024
 MEGA = 1_000_000
 LABELS = (1, 3, 10, 30, 100, 300, 1000)
 MEGAPIXELS = (0.2, 1, 4, 12, 25, 50, 100)
@@ -178,7 +177,7 @@ def seconds_of(kind: str, points: Sequence[float], profile: str, repeats: int) -
     return [clock.medians() for clock in clocks]
 
 
-def memory_of(kind: str, point: float, profile: str) -> dict[str, int]:
+def memory_of(kind: str, point: float, profile: str) -> dict[str, int | None]:
     """MiB before and at the peak, in a process of its own."""
     command = [
         sys.executable, "-m", "benchmarks.scaling", "--profile", profile,
@@ -190,7 +189,7 @@ def memory_of(kind: str, point: float, profile: str) -> dict[str, int]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def alone(kind: str, point: float, profile: str) -> dict[str, int]:
+def alone(kind: str, point: float, profile: str) -> dict[str, int | None]:
     """In this process: the smallest point to warm up, then the one that is asked for."""
     bench: Any = ByLabels(profile) if kind == "labels" else ByPixels(profile)
     smallest = 1 if kind == "labels" else min(MEGAPIXELS)
@@ -198,17 +197,10 @@ def alone(kind: str, point: float, profile: str) -> dict[str, int]:
         bench.prepare(smallest)
         bench.prepare(point)
     bench.run(smallest, Clock())
-    before = psutil.Process().memory_info().rss / MIB
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is that of loading
+    before = psutil.Process().memory_info().rss / memory.MIB
+    memory.forget_peak()  # so far it is that of loading
     bench.run(point, Clock())
-    return {"mib_before": round(before), "peak_mib": round(_peak_mib())}
-
-
-def _peak_mib() -> float:
-    """Of this process only; `getrusage` begins with what the parent held. Linux only."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    (peak,) = (line for line in lines if line.startswith("VmHWM:"))
-    return int(peak.split()[1]) / 1024
+    return {"mib_before": round(before), "peak_mib": memory.peak_mib()}
 
 
 def line_of(points: Sequence[float], seconds: Sequence[float]) -> dict[str, float]:
@@ -265,8 +257,8 @@ def main() -> int:
     }
     for kind, points in plan.items():
         seconds = seconds_of(kind, points, args.profile, figures["repeats"])
-        memory = [memory_of(kind, point, args.profile) for point in points]
-        rows = [{**one, **other} for one, other in zip(seconds, memory, strict=True)]
+        held = [memory_of(kind, point, args.profile) for point in points]
+        rows = [{**one, **other} for one, other in zip(seconds, held, strict=True)]
         title = "labels" if kind == "labels" else "megapixels"
         print(table(title, points, rows), flush=True)
         figures[kind] = [{title: point, **row} for point, row in zip(points, rows, strict=True)]

@@ -271,49 +271,11 @@ class Ours(Sitting):
 
     def stages(self, picture: str, rows: str) -> dict[str, Any]:
         """Seconds of every stage, its floor, and how far it is above."""
-        import torch
+        from . import stages
 
-        from . import floors
-
-        model, image = self.model, opened(picture)
-        dtypes = tuple(dict.fromkeys((torch.float32, model.clip.dtype)))
-        hardware = floors.peaks(self.device, dtypes)
-        pixels, _ = model._clip_input(image)
-        state = model.observe(image)
-        work: dict[str, Callable[[], Any]] = {
-            "CLIP": lambda: model.look(pixels),
-            "scores": lambda: model.score(state, self.vocabulary),
-        }
-        if model.diffusion is not None:
-            from cliper_model.stages import refine
-
-            square = resized(image, model.diffusion.side)
-            latent = model.diffusion.encode(square)
-            work["VAE encoder"] = lambda: model.diffusion.encode(square)
-            work["U-Net"] = lambda: model.diffusion.taps(latent)
-            work["levels of its maps"] = lambda: refine.levels(state.queries, state.keys)
-        told = {}
-        with torch.no_grad():
-            for name, stage in work.items():
-                done = floors.work_of(stage)
-                seconds = floors.fastest(stage, self.device)
-                floor = hardware.floor(done)
-                told[name] = {
-                    "seconds": round(seconds, 4),
-                    "gflops": {kind: round(n / 1e9, 1) for kind, n in done.flops.items()},
-                    "gigabytes": round(done.bytes / 1e9, 2),
-                    "floor_seconds": round(floor, 4),
-                    "above_floor": round(seconds / floor, 2),
-                }
-        return {
-            "setting": {"dtype": str(model.clip.dtype).removeprefix("torch.")},
-            "peaks": {
-                **{f"{kind}_gflops": round(n / 1e9) for kind, n in hardware.flops.items()},
-                "gigabytes_per_second": round(hardware.bandwidth / 1e9, 1),
-                "threads": torch.get_num_threads(),
-            },
-            "stages": told,
-        }
+        setting = {"dtype": str(self.model.clip.dtype).removeprefix("torch.")}
+        told = stages.measure(self.model, opened(picture), self.vocabulary, self.device)
+        return {"setting": setting, **told}
 
 
 class Theirs(Sitting):
@@ -360,12 +322,6 @@ def loaded(rows: str) -> Any:
     import torch
 
     return torch.from_numpy(np.load(rows))
-
-
-def resized(image: Any, side: int) -> Any:
-    from cliper_model.stages.resize import to_diffusion_square
-
-    return to_diffusion_square(image, side=side)
 
 
 def plain_labels(maps: Any, strength: Any, size_hw: Any) -> Any:
