@@ -34,8 +34,10 @@ check: setup redis ## style, types and the quick tests
 serve: setup ## answer Label Studio on PORT (9090) with PROFILE
 	$(PYTHON) -m backend serve $(ARGS)
 
-bench: setup ## time and memory, written to benchmarks/results
+bench: setup ## what a prediction costs here, and benchmarks/README.md with plots; minutes
 	$(PYTHON) -m benchmarks.bench $(ARGS)
+	$(PYTHON) -m benchmarks.scaling --repeats 3
+	$(PYTHON) -m benchmarks.readme
 
 compare: setup ## every method on held-out drawn scenes, a student included; half an hour
 	$(PYTHON) -m benchmarks.student --keep .cache/student.safetensors

@@ -1,4 +1,4 @@
-"""What predictions of one profile cost on this machine: `make bench`, or
+"""What predictions of one profile cost on this machine: stages, batches, percentiles.
 
     python -m benchmarks.bench [--profile demo] [--device cpu] [--weights-dir DIR]
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from backend.settings import Settings
+from benchmarks import readme, record
 from cliper_model import profiles
 
 from ..docs.commands import (
@@ -51,6 +52,14 @@ def test_the_methods_page_is_what_cards_and_measurements_say() -> None:
 def test_the_speed_page_is_what_was_measured() -> None:
     """Made anew with `python scripts/write_speed_docs.py`."""
     assert (REFERENCE / "speed.md").read_text(encoding="utf-8") == speed_docs().page()
+
+
+def test_the_benchmarks_page_and_its_plots_are_what_was_measured() -> None:
+    """Made anew with `python -m benchmarks.readme`."""
+    assert readme.PAGE.read_text(encoding="utf-8") == readme.page()
+    for plot in readme.all_plots():
+        drawn = (record.RESULTS / plot.file).read_text(encoding="utf-8")
+        assert plot.digest in drawn, plot.name
 
 
 def test_the_operations_on_the_cards_are_the_measured_ones() -> None:

@@ -23,7 +23,8 @@ class Block:
 
 def pages() -> list[Path]:
     """Every page people read; specifications are pages too."""
-    return sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+    own = [*ROOT.glob("*.md"), ROOT / "benchmarks" / "README.md"]
+    return sorted([*own, *(ROOT / "docs").rglob("*.md")])
 
 
 def written_here() -> list[Path]:
