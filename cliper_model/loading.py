@@ -256,7 +256,8 @@ class _Shop:
         """The refiner's network; None where the profile has none, or features take its place."""
         if self.profile.features is not None:
             return None
-        return self._diffusion()
+        backbone = self._diffusion()
+        return None if backbone is None else backbone.settle()
 
     def _diffusion(self) -> DiffusionBackbone | None:
         if self.profile.diffusion is None:

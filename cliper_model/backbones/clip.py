@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -185,14 +186,16 @@ class ClipBackbone:
         queries, keys, values = (
             _per_head(part, layer.num_heads).flatten(0, -3) for part in projected.chunk(3, dim=-1)
         )
+        queries, keys = queries.float().contiguous(), keys.float().contiguous()
         total = accumulated.flatten(0, -3)
         mixed = torch.empty_like(values)
-        step = attend.at_once(total[0].numel(), total.device)
+        step = attend.maps_at_once(total)
         room = torch.empty_like(total[:step])
         for start in range(0, len(values), step):
             part = slice(start, start + step)
-            left, right = queries[part].float(), keys[part].float()
-            weights = attend.self_similarity(left, right, out=room[: len(left)])
+            weights = attend.self_similarity(
+                queries[part], keys[part], out=room[: len(values[part])]
+            )
             total[part].add_(weights)
             mixed[part] = weights.to(values.dtype) @ values[part]
         mixed = mixed.view(*tokens.shape[:-2], layer.num_heads, *mixed.shape[-2:])
@@ -317,29 +320,49 @@ class ClipBackbone:
 
     @torch.no_grad()
     def last_block(
-        self,
-        inputs: Float[Tensor, "layers *pictures n width"],
-        weights: Iterator[Float[Tensor, "*pictures heads n n"]],
-    ) -> tuple[Float[Tensor, "layers *pictures n embed"], Float[Tensor, "*pictures heads n n"]]:
-        """Pass all layers through the last block's value path at once; also its last map.
+        self, seen: Seen, *, attention_type: str, epsilon: float
+    ) -> tuple[Float[Tensor, "layers *pictures n embed"], Float[Tensor, "*pictures n n"]]:
+        """Pass all layers through the last block's value path; also its last map, head mean.
 
-        Only the value third of the input projection is used; no residual, no MLP. `weights`
-        is consumed one map at a time. Source: specification §4.2 steps 5 and 6, §13 form 4.
+        Only the value third of the input projection is used; no residual, no MLP. A few heads
+        go through all layers before the next do, so their maps stay near the processor and
+        never more than these are in memory. Source: specification §4.2 steps 5 and 6, §5
+        step 5, §13 form 4.
         """
         block = self.vision.transformer.resblocks[-1]
-        third = inputs.shape[-1]
-        values = _linear(
-            _layer_norm(block.ln_1, inputs),
-            block.attn.in_proj_weight[2 * third :],
-            block.attn.in_proj_bias[2 * third :],
+        heads, third = block.attn.num_heads, seen.inputs.shape[-1]
+        values = _per_head(
+            _linear(
+                _layer_norm(block.ln_1, seen.inputs),
+                block.attn.in_proj_weight[2 * third :],
+                block.attn.in_proj_bias[2 * third :],
+            ),
+            heads,
         )
-        mixed = []
-        for layer_values, layer_weights in zip(values, weights, strict=True):
-            per_head = _per_head(layer_values, block.attn.num_heads)
-            mixed.append(
-                (layer_weights.to(per_head.dtype) @ per_head).transpose(-3, -2).flatten(-2)
-            )
-        return self.embed(block.attn.out_proj(torch.stack(mixed))), layer_weights
+        mixed = torch.empty_like(values.transpose(-3, -2)).transpose(-3, -2)
+        last_map = torch.zeros_like(seen.accumulated[..., 0, :, :])
+        for picture, part in self._in_turn(seen, attention_type):
+            these: Any = (slice(None), *picture)
+            own = Seen(seen.inputs[these], seen.accumulated[picture][part], seen.grid_hw)
+            maps = self.layer_weights(own, attention_type=attention_type, epsilon=epsilon)
+            for layer, weights in enumerate(maps):
+                here: Any = (layer, *picture, part)
+                mixed[here] = weights.to(values.dtype) @ values[here]
+            last_map[picture].add_(weights.sum(dim=0))
+        tokens = [
+            self.embed(block.attn.out_proj(one.transpose(-3, -2).flatten(-2))) for one in mixed
+        ]
+        return torch.stack(tokens), last_map / heads
+
+    def _in_turn(self, seen: Seen, attention_type: str) -> Iterator[tuple[tuple[int, ...], slice]]:
+        """Picture by picture, heads that are best treated together."""
+        *pictures, heads, _, _ = seen.accumulated.shape
+        step = heads
+        if attention_type == "fused-attn":  # others project whole inputs again
+            step = attend.maps_at_once(seen.accumulated.flatten(0, -3)[:heads])
+        for picture in np.ndindex(*pictures):
+            for start in range(0, heads, step):
+                yield picture, slice(start, start + step)
 
     # -- words ------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ blocks, and the last up block until the queries and keys of its second attention
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +16,16 @@ from torch.nn import functional
 from ..shapes import Image
 from ..stages import refine
 from ..stages.resize import to_diffusion_square
+
+
+@dataclass(frozen=True)
+class Links:
+    """Queries and keys of one picture's tapped heads, second attention first, and their maps'
+    levels."""
+
+    queries: Float[Tensor, "heads n width"]
+    keys: Float[Tensor, "heads n width"]
+    levels: refine.Levels
 
 
 class DiffusionBackbone:
@@ -41,9 +52,6 @@ class DiffusionBackbone:
         """
         self._vae = vae.eval().requires_grad_(False)
         self._unet = unet.eval().requires_grad_(False)
-        if self.dtype == torch.float32:  # half precision moves what comes next further than 1e-6
-            first = self._unet.up_blocks[-1].attentions[0].transformer_blocks[0]
-            first.attn1.set_processor(PlainAttention())
         self._empty_prompt = empty_prompt
         self._side, self._timestep = side, timestep
         self._signal, self._noise = noise_share
@@ -79,6 +87,32 @@ class DiffusionBackbone:
         return self._side
 
     @torch.no_grad()
+    def settle(self) -> "DiffusionBackbone":
+        """Compute now what depends on the time step and the prompt alone, and give up the weights
+        behind it: 50 million of Stable Diffusion's. The network is of use at this step only
+        afterwards, to nobody else. Specification §13 form 3.
+        """
+        embedding = self._embedding()
+        for module in list(self._unet.modules()):
+            if getattr(module, "time_emb_proj", None) is not None:
+                known = module.time_emb_proj(module.nonlinearity(embedding))
+                module.time_emb_proj = _Known(known)
+            attention = getattr(module, "attn2", None)
+            if attention is not None:
+                prompt = self._empty_prompt.to(self.device, self.dtype)
+                attention.to_k = _Known(attention.to_k(prompt))
+                attention.to_v = _Known(attention.to_v(prompt))
+        self._unet.time_embedding = None
+        return self
+
+    def _embedding(self) -> Float[Tensor, "1 channels"]:
+        """Of the time step."""
+        unet = self._unet
+        time = torch.tensor([self._timestep], device=self.device)
+        wave = unet.time_proj(time).to(self.dtype)
+        return wave if unet.time_embedding is None else unet.time_embedding(wave)
+
+    @torch.no_grad()
     def links(
         self, image: Image
     ) -> tuple[Float[Tensor, "heads n width"], Float[Tensor, "heads n width"]]:
@@ -86,19 +120,31 @@ class DiffusionBackbone:
 
         `n` counts latent positions row by row over the square grid.
         """
-        return self.links_of_many([image])[0]
+        told = self.links_of_many([image])[0]
+        return told.queries, told.keys
 
     @torch.no_grad()
-    def links_of_many(
-        self, images: Sequence[Image]
-    ) -> list[tuple[Float[Tensor, "heads n width"], Float[Tensor, "heads n width"]]]:
-        """`links` of pictures of any sizes, which the network sees as equal squares, together."""
+    def links_of_many(self, images: Sequence[Image]) -> list[Links]:
+        """`links` of pictures of any sizes, which the network sees as equal squares, together;
+        and the levels of their maps."""
         squares = [to_diffusion_square(image, side=self._side) for image in images]
         latent = self.encode(torch.cat(squares))
         shape = (1, *latent.shape[1:])
         noise = torch.cat([self.draw_noise(shape) for _ in images])  # seeded: everyone's the same
-        queries, keys = self.taps_of_many(self.add_noise(latent, noise))
-        return list(zip(queries, keys, strict=True))
+        second, first, seen = self._tapped(self.add_noise(latent, noise))
+        return [
+            Links(
+                torch.cat([second.queries[number], first.queries[number]]),
+                torch.cat([second.keys[number], first.keys[number]]),
+                refine.join_levels(
+                    refine.levels(second.queries[number], second.keys[number]),
+                    refine.levels(first.queries[number], first.keys[number])
+                    if seen is None
+                    else seen[number],
+                ),
+            )
+            for number in range(len(images))
+        ]
 
     def encode(self, pixels: Float[Tensor, "b 3 side side"]) -> Float[Tensor, "b 4 h w"]:
         """Mean of the posterior times the scaling factor; nothing is sampled."""
@@ -134,10 +180,18 @@ class DiffusionBackbone:
         self, latent: Float[Tensor, "b 4 h w"]
     ) -> tuple[Float[Tensor, "b heads n width"], Float[Tensor, "b heads n width"]]:
         """`taps` of several pictures in one pass."""
+        second, first, _ = self._tapped(latent)
+        queries = torch.cat([second.queries, first.queries], dim=1)
+        return queries, torch.cat([second.keys, first.keys], dim=1)
+
+    def _tapped(
+        self, latent: Float[Tensor, "b 4 h w"]
+    ) -> tuple["_Heads", "_Heads", list[refine.Levels] | None]:
+        """Of the second attention of the last up block, then of the first, and of the first's
+        maps what is known of them when they are already computed."""
         unet = self._unet
         prompt = self._empty_prompt.to(latent.device, latent.dtype).expand(len(latent), -1, -1)
-        time = torch.tensor([self._timestep], device=latent.device)
-        embedding = unet.time_embedding(unet.time_proj(time).to(latent.dtype))
+        embedding = self._embedding()
 
         hidden = unet.conv_in(latent)
         skips = [hidden]
@@ -156,12 +210,24 @@ class DiffusionBackbone:
 
         last = unet.up_blocks[-1]
         hidden = last.resnets[0](torch.cat([hidden, skips[-1]], dim=1), embedding)
-        first = _queries_and_keys(last.attentions[0], hidden)
-        hidden = last.attentions[0](hidden, encoder_hidden_states=prompt, return_dict=False)[0]
+        hidden, first, seen = _passed(last.attentions[0], hidden, prompt)
         hidden = last.resnets[1](torch.cat([hidden, skips[-2]], dim=1), embedding)
-        second = _queries_and_keys(last.attentions[1], hidden)
-        queries, keys = (torch.cat(pair, dim=1) for pair in zip(second, first, strict=True))
-        return queries, keys
+        transformer = last.attentions[1]
+        block = transformer.transformer_blocks[0]
+        second = _heads(block.attn1, block.norm1(_entered(transformer, hidden)))
+        return second, first, seen
+
+
+class _Known(nn.Module):
+    """Answers every batch with what it was given once."""
+
+    def __init__(self, answer: Float[Tensor, "1 *rest"]) -> None:
+        super().__init__()
+        self.register_buffer("answer", answer, persistent=False)
+
+    def forward(self, asked: Float[Tensor, "b *any"]) -> Float[Tensor, "b *rest"]:
+        answer: Tensor = self.answer  # type: ignore[assignment]
+        return answer.expand(len(asked), *answer.shape[1:])
 
 
 def _encoded(encoder: Any, pixels: Float[Tensor, "b 3 side side"]) -> Float[Tensor, "b m h w"]:
@@ -201,39 +267,64 @@ def _activated(activation: Any, own: Float[Tensor, "*shape"]) -> Float[Tensor, "
     return activated
 
 
-class PlainAttention:
-    """Self-attention the way its maps are computed later, a block of queries at a time.
+@dataclass(frozen=True)
+class _Heads:
+    """What a self-attention compares, head by head."""
 
-    A processor for diffusers' `Attention`. Fused attention would move the second tap's input
-    by 1e-6 and flip links at the threshold.
-    """
-
-    def __call__(
-        self, layer: Any, hidden_states: Float[Tensor, "b n channels"], **_: Any
-    ) -> Float[Tensor, "b n channels"]:
-        queries, keys, values = (
-            project(hidden_states).unflatten(-1, (layer.heads, -1)).transpose(1, 2).flatten(0, 1)
-            for project in (layer.to_q, layer.to_k, layer.to_v)
-        )
-        mixed = torch.stack([refine.mix(*head) for head in zip(queries, keys, values, strict=True)])
-        mixed = mixed.unflatten(0, (-1, layer.heads)).transpose(1, 2).flatten(2)
-        return layer.to_out[1](layer.to_out[0](mixed))
+    queries: Float[Tensor, "b heads n width"]
+    keys: Float[Tensor, "b heads n width"]
 
 
-def _queries_and_keys(
-    transformer: Any, hidden: Float[Tensor, "b channels h w"]
-) -> tuple[Float[Tensor, "b heads n width"], Float[Tensor, "b heads n width"]]:
-    """What the first self-attention of a spatial transformer compares, per head."""
-    block = transformer.transformer_blocks[0]
+def _entered(transformer: Any, hidden: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n channels"]:
+    """Latent positions as a spatial transformer's blocks take them."""
     normed = transformer.norm(hidden)
     if transformer.use_linear_projection:
-        tokens = transformer.proj_in(normed.flatten(2).transpose(1, 2))
+        tokens: Tensor = transformer.proj_in(normed.flatten(2).transpose(1, 2))
     else:
         tokens = transformer.proj_in(normed).flatten(2).transpose(1, 2)
-    tokens = block.norm1(tokens)
-    attention = block.attn1
-    queries, keys = (
-        project(tokens).unflatten(-1, (attention.heads, -1)).transpose(1, 2).contiguous()
-        for project in (attention.to_q, attention.to_k)
+    return tokens
+
+
+def _heads(attention: Any, normed: Float[Tensor, "b n channels"]) -> _Heads:
+    return _Heads(
+        _per_head(attention, attention.to_q(normed)), _per_head(attention, attention.to_k(normed))
     )
-    return queries, keys
+
+
+def _per_head(
+    attention: Any, projected: Float[Tensor, "b n channels"]
+) -> Float[Tensor, "b heads n width"]:
+    return projected.unflatten(-1, (attention.heads, -1)).transpose(1, 2).contiguous()
+
+
+def _passed(
+    transformer: Any, hidden: Float[Tensor, "b c h w"], prompt: Float[Tensor, "b tokens channels"]
+) -> tuple[Float[Tensor, "b c h w"], _Heads, list[refine.Levels] | None]:
+    """A spatial transformer over its own modules; also what its first block compares, and the
+    levels of its maps where these are computed as they are later.
+
+    In float32 they are, a block of queries at a time: fused attention would move the second tap's
+    input by 1e-6 and flip links at the threshold. In half precision rounding moves it further.
+    """
+    first, *others = transformer.transformer_blocks
+    tokens = _entered(transformer, hidden)
+    normed = first.norm1(tokens)
+    heads = _heads(first.attn1, normed)
+    values = _per_head(first.attn1, first.attn1.to_v(normed))
+    known = None
+    if hidden.dtype == torch.float32:
+        mixed, known = refine.mix(heads.queries, heads.keys, values)
+    else:
+        mixed = functional.scaled_dot_product_attention(heads.queries, heads.keys, values)
+    project, drop = first.attn1.to_out
+    tokens = drop(project(mixed.transpose(1, 2).flatten(2))) + tokens
+    tokens = first.attn2(first.norm2(tokens), encoder_hidden_states=prompt) + tokens
+    tokens = first.ff(first.norm3(tokens)) + tokens
+    for block in others:
+        tokens = block(tokens, encoder_hidden_states=prompt)
+    size_hw = hidden.shape[-2:]
+    if transformer.use_linear_projection:
+        left = transformer.proj_out(tokens).transpose(1, 2).unflatten(2, size_hw).contiguous()
+    else:
+        left = transformer.proj_out(tokens.transpose(1, 2).unflatten(2, size_hw).contiguous())
+    return left + hidden, heads, known

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..backbones.base import FeatureSource
 from ..backbones.clip import ATTENTION_TYPES, ClipBackbone, Seen
-from ..backbones.diffusion import DiffusionBackbone
+from ..backbones.diffusion import DiffusionBackbone, Links
 from ..presets import Preset
 from ..profiles import Profile
 from ..segmenter import Identity, ImageState, Scores, Vocabulary
@@ -67,7 +67,6 @@ class CliperConfig:
 
 
 Look = tuple[Float[Tensor, "layers patches embed"], Float[Tensor, "patches patches"]]
-Heads = tuple[Float[Tensor, "heads n width"], Float[Tensor, "heads n width"]]  # queries, keys
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ class Cliper(Method):
         if isinstance(image, PilImage.Image):
             image = np.asarray(image.convert("RGB"))
         return self._state(
-            image, pixels, grid_hw, self.look(pixels), self._diffusion_heads([image])[0]
+            image, pixels, grid_hw, self.look(pixels), self._diffusion_links([image])[0]
         )
 
     def observe_many(self, images: Sequence[Image]) -> list[ImageState]:
@@ -146,10 +145,10 @@ class Cliper(Method):
         if len(grids) != 1:
             return [self.observe(image) for image in images]
         looks = self._look_at_many(torch.cat([pixels for pixels, _ in inputs]))
-        heads = self._diffusion_heads(images)
+        links = self._diffusion_links(images)
         return [
-            self._state(image, *seen, look, pair)
-            for image, seen, look, pair in zip(images, inputs, looks, heads, strict=True)
+            self._state(image, *seen, look, own)
+            for image, seen, look, own in zip(images, inputs, looks, links, strict=True)
         ]
 
     def bucket(self, size_hw: tuple[int, int]) -> Hashable:
@@ -172,7 +171,7 @@ class Cliper(Method):
         pixels: Float[Tensor, "1 3 height width"],
         grid_hw: tuple[int, int],
         look: Look,
-        heads: Heads,
+        links: Links,
     ) -> CliperState:
         """One picture's, with what still has to be looked at for itself."""
         plan = (
@@ -181,20 +180,19 @@ class Cliper(Method):
             else ()
         )
         window_patches, window_links = self._look_through_windows(pixels, plan, grid_hw)
-        (patches, links), (queries, keys) = look, heads
-        levels = refine.levels(queries, keys)
+        patches, patch_links = look
         return CliperState(
             size_hw=(image.shape[0], image.shape[1]),
             guide=edges.guide_of(image, rule=self.config.edge_aware),
             patches=patches,
-            links=links,
+            links=patch_links,
             window_patches=window_patches,
             window_links=window_links,
             window_boxes=tuple((w.top, w.left, w.bottom, w.right) for w in plan),
-            queries=queries,
-            keys=keys,
-            row_levels=levels.rows,
-            strongest=levels.strongest,
+            queries=links.queries,
+            keys=links.keys,
+            row_levels=links.levels.rows,
+            strongest=links.levels.strongest,
             features=self._fine_features(image),
             grid_hw=grid_hw,
             patch=self.clip.patch,
@@ -223,10 +221,9 @@ class Cliper(Method):
         seen = self.clip.look(pixels, half_positions=self.config.half_positions)
         if self.config.only_layer is not None:
             seen = keep_one_layer(seen, self.config.only_layer)
-        weights = self.clip.layer_weights(
+        tokens, last_map = self.clip.last_block(
             seen, attention_type=self.config.attention_type, epsilon=self.config.epsilon
         )
-        tokens, last_map = self.clip.last_block(seen.inputs, weights)
         if len(pixels) == 1:
             tokens, last_map = tokens[:, None], last_map[None]
         return [  # whole in memory: whoever writes them down later has nothing to compute
@@ -248,9 +245,10 @@ class Cliper(Method):
         )
         return torch.stack([patches for patches, _ in looks]), merged
 
-    def _diffusion_heads(self, images: Sequence[Image]) -> list[Heads]:
+    def _diffusion_links(self, images: Sequence[Image]) -> list[Links]:
         if self.diffusion is None or self.config.refinement in ("none", "similarity"):
-            return [(torch.zeros(0, 0, 0), torch.zeros(0, 0, 0)) for _ in images]
+            nothing = refine.Levels(torch.zeros(0, 0), torch.zeros(0, 0))
+            return [Links(torch.zeros(0, 0, 0), torch.zeros(0, 0, 0), nothing) for _ in images]
         return self.diffusion.links_of_many(images)
 
     def _fine_features(self, image: Image) -> Float[Tensor, "channels fine_h fine_w"]:

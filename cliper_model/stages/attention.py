@@ -4,6 +4,7 @@ Every function takes a batch in front (`...`) and leaves its input untouched; `s
 in place, and `out` takes memory that is there already: fresh pages cost more than arithmetic.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -22,15 +23,24 @@ def at_once(values_each: int, device: torch.device) -> int:
     return max(1, room // max(1, values_each))
 
 
-def softmax_(logits: Float[Tensor, "*batch keys"]) -> Float[Tensor, "*batch keys"]:
-    """Softmax over the last axis, in place.
+def maps_at_once(maps: Float[Tensor, "maps n n"]) -> int:
+    """How many of the maps are best treated together: as many for every thread."""
+    step = at_once(maps[0].numel(), maps.device)
+    threads = torch.get_num_threads() if maps.device.type == "cpu" else 1
+    return min(len(maps), math.ceil(step / threads) * threads)
+
+
+def softmax_(
+    logits: Float[Tensor, "*batch keys"], *, most: Float[Tensor, "*batch"] | None = None
+) -> Float[Tensor, "*batch keys"]:
+    """Softmax over the last axis, in place; `most` are the largest of every row, if known.
 
     What is weaker than `FAINTEST` against the strongest key is raised to it. Peaked attention
     is full of numbers below 1e-38 otherwise, and a processor takes a hundred times as long
     for each of them, here and in every product that follows.
     """
-    faintest = logits.amax(dim=-1, keepdim=True) + FAINTEST
-    torch.maximum(logits, faintest, out=logits)
+    most = logits.amax(dim=-1) if most is None else most
+    torch.maximum(logits, (most + FAINTEST)[..., None], out=logits)
     return torch.softmax(logits, dim=-1, out=logits)
 
 
@@ -77,13 +87,13 @@ def fuse(
     accumulated: Float[Tensor, "*batch heads n n"], *, rounds: int, epsilon: float = 0.0
 ) -> list[Float[Tensor, "*batch heads n n"]]:
     """The map each layer is mixed with in the last block: layer `k` after `k + 1` rounds."""
-    return list(fused_in_turn(accumulated, rounds=rounds, epsilon=epsilon))
+    return [one.clone() for one in fused_in_turn(accumulated, rounds=rounds, epsilon=epsilon)]
 
 
 def fused_in_turn(
     accumulated: Float[Tensor, "*batch heads n n"], *, rounds: int, epsilon: float = 0.0
 ) -> Iterator[Float[Tensor, "*batch heads n n"]]:
-    """The maps of `fuse`, made one after the other.
+    """The maps of `fuse`, made one after the other in the same memory: each ends the one before.
 
     A column-row step only multiplies rows and columns, so what it does is kept as one factor
     per row and one per column, and only what leaves is ever written down. Equals `sharpen` of
@@ -91,14 +101,13 @@ def fused_in_turn(
     """
     maps = accumulated.flatten(0, -3)
     turned = maps.mT.contiguous()  # products and sums along columns want them side by side
-    step = at_once(maps[0].numel(), maps.device)
+    step = maps_at_once(maps)
     rows, columns = maps.new_ones(maps.shape[:-1]), maps.new_ones(maps.shape[:-1])
     sums = _along(rows, maps)
-    scratch = torch.empty_like(maps[:step])
+    fused, scratch = torch.empty_like(maps), torch.empty_like(maps[:step])
     for _ in range(rounds):
         rows, columns = balance(turned, rows, columns, sums, epsilon=epsilon)
         sums = _along(rows, maps)
-        fused = torch.empty_like(maps)
         for start in range(0, len(maps), step):
             part = slice(start, start + step)
             symmetric = torch.mul(maps[part], columns[part, None, :], out=fused[part])
@@ -153,9 +162,9 @@ def self_similarity(
     return softmax_(torch.matmul(queries * scale, keys.mT, out=out))
 
 
-def patch_links(weights: Float[Tensor, "heads n n"]) -> Float[Tensor, "patches patches"]:
+def patch_links(last_map: Float[Tensor, "n n"]) -> Float[Tensor, "patches patches"]:
     """Head mean of the last layer's map without the class token, not renormalised.
 
     Source: specification §5 step 5, `R`.
     """
-    return weights.mean(dim=0)[1:, 1:]
+    return last_map[1:, 1:]

@@ -7,7 +7,9 @@ multiplying all maps first, and a block of one `n x n` matrix in memory instead 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -47,19 +49,6 @@ def attention_map(
     return softmax_(products(queries, keys, out=out))
 
 
-def mix(
-    queries: Float[Tensor, "n width"],
-    keys: Float[Tensor, "n width"],
-    values: Float[Tensor, "n width"],
-) -> Float[Tensor, "n width"]:
-    """What one head gives: its `attention_map` times the values, a block of queries at a time."""
-    blocks = queries.split(at_once(len(keys), keys.device))
-    room = torch.empty(len(blocks[0]), len(keys), device=keys.device)
-    return torch.cat(
-        [attention_map(block, keys, out=room[: len(block)]) @ values.float() for block in blocks]
-    )
-
-
 @dataclass(frozen=True)
 class Levels:
     """What relates an entry of a head's map to its row and to its column; of the picture alone.
@@ -73,6 +62,31 @@ class Levels:
 
     rows: Float[Tensor, "heads n"]
     strongest: Float[Tensor, "heads n"]
+
+
+def mix(
+    queries: Float[Tensor, "b heads n width"],
+    keys: Float[Tensor, "b heads n width"],
+    values: Float[Tensor, "b heads n width"],
+) -> tuple[Float[Tensor, "b heads n width"], list[Levels]]:
+    """What every head gives, its `attention_map` times the values, and every picture's `levels`.
+
+    A block of queries at a time, in float32.
+    """
+    mixed = torch.empty_like(values, dtype=torch.float32)
+    rows, strongest = (mixed.new_zeros(keys.shape[:-1]) for _ in range(2))
+    step = at_once(keys.shape[-2], keys.device)
+    room = mixed.new_empty(min(step, keys.shape[-2]), keys.shape[-2])
+    for one in np.ndindex(*keys.shape[:2]):
+        for start in range(0, keys.shape[-2], step):
+            part: Any = (*one, slice(start, start + step))
+            logits = products(queries[part], keys[one], out=room[: len(queries[part])])
+            most = logits.amax(dim=-1)
+            weights = softmax_(logits, most=most)
+            rows[part] = most - weights.amax(dim=-1).log()
+            torch.maximum(strongest[one], weights.amax(dim=0), out=strongest[one])
+            mixed[part] = weights @ values[one].float()
+    return mixed.to(values.dtype), [Levels(*pair) for pair in zip(rows, strongest, strict=True)]
 
 
 def levels(queries: Float[Tensor, "heads n width"], keys: Float[Tensor, "heads n width"]) -> Levels:
@@ -91,6 +105,13 @@ def levels(queries: Float[Tensor, "heads n width"], keys: Float[Tensor, "heads n
             rows[head, start : start + step] = first - logits[:, 0]
             torch.maximum(strongest[head], logits.amax(dim=0), out=strongest[head])
     return Levels(rows, strongest.exp_())
+
+
+def join_levels(*several: Levels) -> Levels:
+    """Of more heads, one after the other."""
+    return Levels(
+        torch.cat([one.rows for one in several]), torch.cat([one.strongest for one in several])
+    )
 
 
 def keep_strong_links(

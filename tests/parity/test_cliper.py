@@ -174,11 +174,16 @@ def _published_path(
     used = (
         seen if method.config.only_layer is None else keep_one_layer(seen, method.config.only_layer)
     )
-    weights = list(
-        clip.layer_weights(used, attention_type=config["attn_type"], epsilon=method.config.epsilon)
-    )
+    weights = [
+        one.clone()
+        for one in clip.layer_weights(
+            used, attention_type=config["attn_type"], epsilon=method.config.epsilon
+        )
+    ]
     near("last_block_weights_each_layer", torch.stack(weights), t("attention_weights"))
-    tokens, last = clip.last_block(used.inputs, iter(weights))
+    tokens, last = clip.last_block(
+        used, attention_type=config["attn_type"], epsilon=method.config.epsilon
+    )
     near("layer_features", tokens, t("layer_features"))
     links = attend.patch_links(last)
     near("propagation_matrix", links, t("attention_weights"))

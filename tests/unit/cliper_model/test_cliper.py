@@ -233,6 +233,21 @@ def test_pictures_of_other_buckets_are_looked_at_one_after_the_other(picture: An
         assert torch.equal(one.patches, method.observe(image).patches)
 
 
+def test_what_depends_on_step_and_prompt_alone_is_computed_once(picture: Any) -> None:
+    images = [picture(50, 70), picture(60, 40)]
+    plain, settled = tiny_diffusion(), tiny_diffusion()
+    before = sum(weight.numel() for weight in settled.unet.parameters())
+
+    settled.settle()
+
+    for own, other in zip(settled.links_of_many(images), plain.links_of_many(images), strict=True):
+        torch.testing.assert_close(own.queries, other.queries, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(own.keys, other.keys, atol=1e-6, rtol=1e-5)
+    assert sum(weight.numel() for weight in settled.unet.parameters()) < before
+    names = {name for name, _ in settled.unet.named_parameters()}
+    assert not any("time_emb" in name or "attn2.to_k" in name for name in names)
+
+
 def test_without_a_seed_every_picture_of_a_batch_has_its_own_noise(picture: Any) -> None:
     diffusion = tiny_diffusion()
     image = picture(50, 70)
@@ -240,8 +255,8 @@ def test_without_a_seed_every_picture_of_a_batch_has_its_own_noise(picture: Any)
     diffusion._noise_seed = None
     fresh = diffusion.links_of_many([image, image])
 
-    assert torch.equal(seeded[0][0], seeded[1][0])
-    assert not torch.equal(fresh[0][0], fresh[1][0])
+    assert torch.equal(seeded[0].queries, seeded[1].queries)
+    assert not torch.equal(fresh[0].queries, fresh[1].queries)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -3,7 +3,7 @@
 The formulas follow from the architecture (cliper §13); 2 operations per multiply-add.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -83,29 +83,18 @@ def convolution(places: int, before: int, after: int, side: int = 3) -> int:
     return 2 * places * side * side * before * after
 
 
-def residual(places: int, before: int, after: int, time: int = 0) -> int:
-    """Two convolutions, a third where the width changes, and the time embedding's share."""
+def residual(places: int, before: int, after: int) -> int:
+    """Two convolutions, and a third where the width changes; the time step's share is known."""
     shortcut = convolution(places, before, after, side=1) if before != after else 0
     inside = convolution(places, before, after) + convolution(places, after, after)
-    return inside + shortcut + linear(1, time, after)
+    return inside + shortcut
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """The empty prompt's size."""
-
-    tokens: int
-    width: int
-
-
-def transformer(n: int, width: int, prompt: Prompt) -> int:
-    """In, self-attention, cross-attention, a gated MLP of four times the width, out."""
+def transformer(n: int, width: int, tokens: int) -> int:
+    """In, self-attention, cross-attention with the prompt's `tokens`, whose keys and values are
+    known, a gated MLP of four times the width, out."""
     own = 4 * linear(n, width, width) + 2 * linear(n, width, n)
-    cross = (
-        2 * linear(n, width, width)
-        + 2 * linear(prompt.tokens, prompt.width, width)
-        + 2 * linear(n, width, prompt.tokens)
-    )
+    cross = 2 * linear(n, width, width) + 2 * linear(n, width, tokens)
     mlp = linear(n, width, 8 * width) + linear(n, 4 * width, width)
     return 2 * linear(n, width, width) + own + cross + mlp
 
@@ -145,30 +134,28 @@ def vae_flops(method: Any) -> int:
 def unet_flops(method: Any, positions: int) -> int:
     """Three levels, the lower two with attention on the way down, to the taps of the last block."""
     a, b, c = method.diffusion.unet.config.block_out_channels
-    prompt = Prompt(*method.diffusion.empty_prompt.shape[1:])
+    prompt = method.diffusion.empty_prompt.shape[1]
     n, half, quarter = positions, positions // 4, positions // 16
-    time = 4 * a
     down = (
-        (convolution(n, 4, a) + residual(n, a, a, time) + transformer(n, a, prompt))
-        + (convolution(half, a, a) + residual(half, a, b, time) + transformer(half, b, prompt))
-        + (convolution(quarter, b, b) + residual(quarter, b, c, time))
+        (convolution(n, 4, a) + residual(n, a, a) + transformer(n, a, prompt))
+        + (convolution(half, a, a) + residual(half, a, b) + transformer(half, b, prompt))
+        + (convolution(quarter, b, b) + residual(quarter, b, c))
     )
-    middle = 2 * residual(quarter, c, c, time) + transformer(quarter, c, prompt)
+    middle = 2 * residual(quarter, c, c) + transformer(quarter, c, prompt)
     up = (
-        residual(quarter, c + c, c, time) + residual(quarter, c + b, c, time)
+        residual(quarter, c + c, c) + residual(quarter, c + b, c)
         + convolution(half, c, c)
-        + residual(half, c + b, b, time) + residual(half, b + a, b, time)
+        + residual(half, c + b, b) + residual(half, b + a, b)
         + 2 * transformer(half, b, prompt)
         + convolution(n, b, b)
     )  # fmt: skip
     taps = (
-        residual(n, b + a, a, time)
-        + 3 * linear(n, a, a)  # in, queries and keys of the first tap
+        residual(n, b + a, a)
         + transformer(n, a, prompt)
-        + residual(n, a + a, a, time)
-        + 3 * linear(n, a, a)  # of the second
+        + residual(n, a + a, a)
+        + 3 * linear(n, a, a)  # in, queries and keys of the second
     )
-    return linear(1, a, time) + linear(1, time, time) + down + middle + up + taps
+    return down + middle + up + taps
 
 
 def score_flops(state: CliperState, rows: int, labels: int) -> int:
@@ -184,8 +171,7 @@ def score_flops(state: CliperState, rows: int, labels: int) -> int:
 
 
 def maps_flops(state: CliperState, *, more: int = 0) -> int:
-    """Every map once: while looking, for its levels, and with every score, where the levels are
-    two more channels."""
+    """Every map once: with every score, where its levels are two more channels."""
     heads, n, width = state.queries.shape
     return heads * linear(n, width + more, n)
 
@@ -201,20 +187,18 @@ def test_a_look_runs_every_network_once_and_none_of_what_is_not_needed() -> None
     assert calls["vae.encoder.conv_in"] == calls["unet.conv_in"] == calls["vision.conv1"] == 1
     assert calls["unet.mid_block"] == 1
     last = "unet.up_blocks.1"
-    assert calls[f"{last}.attentions.0"] == 1  # the second tap's input needs it
     second = f"{last}.attentions.1.transformer_blocks.0.attn1"
     assert of(calls, second) == {f"{second}.to_k": 1, f"{second}.to_q": 1}
     assert not of(calls, f"{last}.attentions.1.transformer_blocks.0.attn2", "unet.conv_out")
     assert not of(calls, "unet.conv_norm_out", "vae.decoder", "vae.post_quant_conv", "text")
-    tapped = f"{last}.attentions.0"  # its queries and keys are made once more on the way through
+    first = f"{last}.attentions.0.transformer_blocks.0.attn1"  # the second tap's input needs it
+    assert of(calls, first) == {
+        f"{first}.{name}": 1 for name in ("to_q", "to_k", "to_v", "to_out.0", "to_out.1")
+    }
     repeated = {name for name, times in calls.items() if times > 1}
     assert {name for name in repeated if not name.endswith(".nonlinearity")} == {
-        f"{tapped}.norm",
-        f"{tapped}.proj_in",
-        *(
-            f"{tapped}.transformer_blocks.0.{name}"
-            for name in ("norm1", "attn1.to_q", "attn1.to_k")
-        ),
+        f"vision.transformer.resblocks.{method.clip.layers - 1}.attn.out_proj",  # layer by layer
+        "vision.ln_post",
     }
     assert state.queries.shape[1] == 256
 
@@ -229,7 +213,8 @@ def test_every_block_of_the_vision_tower_runs_once_and_the_last_never_plainly(wh
     for block in plain:
         once = (f"{block}.ln_1", f"{block}.ln_2", f"{block}.mlp", f"{block}.attn.out_proj")
         assert [calls[name] for name in once] == [1, 1, 1, 1]
-    assert of(calls, last) == {f"{last}.ln_1": 1, f"{last}.attn.out_proj": 1}
+    layers = method.clip.layers  # every layer's values pass it
+    assert of(calls, last) == {f"{last}.ln_1": 1, f"{last}.attn.out_proj": layers}
 
 
 def test_a_look_costs_what_the_architecture_says() -> None:
@@ -241,7 +226,7 @@ def test_a_look_costs_what_the_architecture_says() -> None:
         clip_flops(demo(), state.patches.shape[1]),
         vae_flops(demo()),
         unet_flops(demo(), positions),
-        maps_flops(state),
+        maps_flops(state) // 2,  # the first tap's levels come with its attention, in float32
     )
     assert count.flops == sum(parts)
     assert count.cubes(positions) == {}

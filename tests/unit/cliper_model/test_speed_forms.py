@@ -139,13 +139,17 @@ def test_softmax_without_subnormal_numbers_equals_the_ordinary_one(strength: flo
 
 
 def test_attention_output_in_blocks_equals_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    queries, keys, values = random(37, 8), random(37, 8, seed=1), random(37, 8, seed=2)
+    queries, keys, values = (random(2, 3, 37, 8, seed=seed) for seed in range(3))
 
     monkeypatch.setattr(attention, "CACHE_VALUES", 5 * 37)
-    found = refine.mix(queries, keys, values)
+    found, levels = refine.mix(queries, keys, values)
 
-    wanted = torch.softmax(queries @ keys.T / 8**0.5, dim=-1) @ values
+    wanted = torch.softmax(queries @ keys.mT / 8**0.5, dim=-1) @ values
     torch.testing.assert_close(found, wanted)
+    for picture, of in enumerate(levels):
+        alone = refine.levels(queries[picture], keys[picture])
+        torch.testing.assert_close(of.rows, alone.rows)
+        torch.testing.assert_close(of.strongest, alone.strongest)
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1e-12])

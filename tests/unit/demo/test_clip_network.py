@@ -51,8 +51,7 @@ def test_every_layer_equals_the_inference_path(small_clip, pixels):
 
     for picture in range(2):
         told = backbone.look(pixels[picture : picture + 1])
-        weights = backbone.layer_weights(told, attention_type="fused-attn", epsilon=1e-12)
-        wanted, _ = backbone.last_block(told.inputs, weights)
+        wanted, _ = backbone.last_block(told, attention_type="fused-attn", epsilon=1e-12)
         wanted = torch.nn.functional.normalize(wanted[:, 1:], dim=-1)
         for layer in range(layers):
             fused = fused_map(seen.accumulated, rounds=layer + 1)
