@@ -18,9 +18,11 @@ from backend.errors import BadSetting
 from backend.model_pool import ModelChoice
 from backend.settings import VAES, Settings
 from backend.wiring import build, check_choice, real_model
+from benchmarks import agreement
 from cliper_model import loading, profiles
 from cliper_model.backbones import diffusion_weights, taesd, weights
 from cliper_model.backbones.diffusion import DiffusionBackbone
+from cliper_model.demo.scene_folder import write_scene_folder
 from cliper_model.errors import UnknownVae, UnneededVae, WeightsMismatch, WeightsMissing
 
 from . import synthesise
@@ -459,3 +461,47 @@ def test_a_label_config_may_still_name_a_model_without_stable_diffusion(root: Pa
         assert host.status.details["vae"] is None
     finally:
         services.close()
+
+
+# -- its agreement --------------------------------------------------------------------
+
+
+def test_the_measurement_tells_both_encoders_and_strange_weights_apart(root: Path):
+    told = agreement.measure(
+        agreement.drawn(2), profile="standard", weights_dir=root, device="cpu", dtype="float32"
+    )
+
+    assert (told["pictures"], told["dtype"]) == (2, "float32")
+    assert told["published_weights"] is False
+    assert 0 <= told["equal_pixels_of_the_worst_picture"] <= told["equal_pixels"] <= 1
+    assert told["latents_apart"] > 0.1  # two random networks have little in common
+    assert set(told["miou"]) == set(told["encoder_seconds"]) == {"own", "taesd"}
+    assert told["miou_difference"] == pytest.approx(
+        told["miou"]["taesd"] - told["miou"]["own"], abs=0.002
+    )
+
+
+def test_pictures_of_ones_own_come_with_their_masks(tmp_path: Path):
+    write_scene_folder(tmp_path, count=2, seed=0)
+
+    mine = agreement.own(tmp_path, 5)
+
+    image, truth = mine.read(1)
+    assert mine.count == 2
+    assert image.shape[:2] == truth.shape
+    assert truth.max() <= len(mine.classes)
+
+
+def test_an_encoder_agrees_with_itself(root: Path, monkeypatch: pytest.MonkeyPatch):
+    load = loading.load
+    monkeypatch.setattr(
+        loading, "load", lambda profile, **told: load(profile, **told | {"vae": None})
+    )
+
+    told = agreement.measure(
+        agreement.drawn(2), profile="standard", weights_dir=root, device="cpu", dtype="float32"
+    )
+
+    assert told["equal_pixels"] == 1
+    assert told["latents_apart"] == 0
+    assert told["miou_difference"] == 0
