@@ -61,7 +61,7 @@ ENCODER = """\
 
 ## A smaller encoder
 
-Before the U-Net sees a picture, Stable Diffusion's VAE encodes it: more than half of the operations of the diffusion half, and on a processor the longest stage of `standard` (above). `VAE=taesd` puts TAESD in its place,
+Before the U-Net sees a picture, Stable Diffusion's VAE encodes it: on a processor the longest stage of `standard` (above). `VAE=taesd` puts TAESD in its place,
 a small encoder distilled into the same latent space (`madebyollin/taesd`, MIT, 9 MiB, of which the encoder half is loaded); `cliper weights fetch standard --vae taesd` gets it. One picture of 512 x 512, random weights:
 
 """  # noqa: E501 - a page
@@ -198,9 +198,10 @@ def encoders(told: Mapping[str, Any]) -> str:
     """Operations and seconds of both, by number format."""
     names = {"own": "Stable Diffusion's own", "taesd": "TAESD"}
     kinds = told["encoders"]
-    (threads, first) = told["threads"], next(iter(kinds.values()))
+    first = next(iter(kinds.values()))
+    threads = "1 thread" if told["threads"] == 1 else f"{told['threads']} threads"
     return table(
-        ("encoder", "operations", *(f"{kind}, {threads} thread(s)" for kind in kinds)),
+        ("encoder", "operations", *(f"{kind}, {threads}" for kind in kinds)),
         [
             (
                 title,

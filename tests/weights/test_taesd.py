@@ -482,7 +482,7 @@ def test_the_measurement_tells_both_encoders_and_strange_weights_apart(root: Pat
 
 
 def test_pictures_of_ones_own_come_with_their_masks(tmp_path: Path):
-    write_scene_folder(tmp_path, count=2, seed=0)
+    write_scene_folder(2, 0, tmp_path)
 
     mine = agreement.own(tmp_path, 5)
 
