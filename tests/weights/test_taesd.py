@@ -371,6 +371,16 @@ def test_segment_runs_the_whole_chain_with_it(
     assert OWN not in report["model"]["weights"]
 
 
+def test_published_tables_are_not_measured_through_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    command = ["evaluate", "--dataset", "voc21", "--root", str(tmp_path), "--published"]
+
+    assert main([*command, "--profile", "standard", "--vae", "taesd"]) == 2
+
+    assert "cliper: leave the VAE 'taesd' out: what is published" in capsys.readouterr().err
+
+
 def test_its_files_are_verified_where_they_are(root: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["weights", "verify", "--dir", str(root)]) == 1  # none is the published one
     told = capsys.readouterr()
