@@ -18,6 +18,7 @@ Value = TypeVar("Value")
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 DTYPES = ("float32", "float16", "bfloat16")
+VAES = ("taesd",)
 DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
 OWN_VARIABLES = ("model_method", "model_profile")  # METHOD and PROFILE, for the whole service
 SPARE_THREADS = 2  # stay free of predictions, so that /health and /setup always answer
@@ -46,6 +47,7 @@ class Settings:
     method: str | None = None  # such as "proxyclip"; None: the profile's own, CLIPer
     features: str | None = None  # feature source, NAME or NAME:FILE
     student: Path | None = None  # checkpoint of a trained student, for "maskclip+"
+    vae: str | None = None  # encoder in place of Stable Diffusion's own
     device: str | None = None
     dtype: str | None = None
     model_dir: Path | None = None
@@ -86,6 +88,7 @@ class Settings:
             method=read.text("METHOD"),
             features=read.text("FEATURES"),
             student=read.path("STUDENT"),
+            vae=read.choice("VAE", VAES),
             device=read.device("DEVICE"),
             dtype=read.choice("DTYPE", DTYPES),
             model_dir=read.path("MODEL_DIR"),

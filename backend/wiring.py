@@ -83,8 +83,8 @@ def build(
             features=settings.features if choice.method is None else None,
             student=settings.student if choice.method is None else None,
         )
-        check_choice(chosen)
-        return ModelHost(source or real_model(chosen, download=False, shelf=rows))
+        check_choice(replace(chosen, vae=None))  # it is for those alone that have a use for it
+        return ModelHost(source or real_model(chosen, own=False, shelf=rows))
 
     def name() -> ModelChoice:
         profile = settings.profile or own.status.profile
@@ -210,12 +210,15 @@ def limits(settings: Settings) -> Limits:
 
 
 def check_choice(settings: Settings) -> None:
-    """Raises UnknownProfile, UnknownMethod, UnknownSource, UnneededSource or UnneededStudent at
-    the start."""
+    """Raises UnknownProfile, UnknownMethod, UnknownSource, UnneededSource, UnneededStudent or
+    UnneededVae at the start; whether a profile that the hardware suggests has a use for the VAE is
+    known when it is loaded."""
     chosen = profiles.get(
         settings.profile or "fast", method=settings.method, features=settings.features
     )
     profiles.check_student(chosen.method, settings.student)
+    if settings.vae is not None and settings.profile is not None:
+        profiles.with_vae(chosen, settings.vae)
 
 
 def pictures(settings: Settings) -> ImageFetcher:
@@ -239,18 +242,19 @@ def pictures(settings: Settings) -> ImageFetcher:
 
 
 def real_model(
-    settings: Settings, *, download: bool = True, shelf: KeptRows | None = None
+    settings: Settings, *, own: bool = True, shelf: KeptRows | None = None
 ) -> ModelSource:
     """The method on the profile the settings name, or the one the hardware suggests.
 
-    Without `download` weights that are not here are an error: a label config must not make the
-    service fetch gigabytes. `shelf` remembers text rows.
+    `own`: the service's own, and not one that a label config names. Of those, weights that are not
+    here are an error, as a label config must not make the service fetch gigabytes; and the VAE is
+    for those that run Stable Diffusion. `shelf` remembers text rows.
     """
-    choice: dict[str, Any] = {
-        "method": settings.method,
-        "features": settings.features,
-        "student": settings.student,
-    }
+    looks = {"method": settings.method, "features": settings.features}
+
+    def choice(name: str) -> dict[str, Any]:
+        has_use = own or profiles.runs_stable_diffusion(profiles.get(name, **looks))
+        return {**looks, "vae": settings.vae if has_use else None}
 
     tiles = settings.tile_above_megapixels
 
@@ -262,24 +266,32 @@ def real_model(
         return best_profile(settings.device)
 
     def fetch(name: str, progress: Progress) -> None:
-        if not download:
+        if not own:
             return
         from cliper_model.backbones import weights
 
-        wanted = profiles.get(name, method=settings.method, features=settings.features)
-        weights.fetch(wanted, settings.model_dir, lambda told: progress(told.share))
+        weights.fetch(
+            profiles.get(name, **choice(name)),
+            settings.model_dir,
+            lambda told: progress(told.share),
+        )
 
     def identify(name: str) -> Identity:
         import cliper_model
 
         return _tiled_identity(
-            cliper_model.identity(name, settings.model_dir, **choice), above=tiles
+            cliper_model.identity(
+                name, settings.model_dir, student=settings.student, **choice(name)
+            ),
+            above=tiles,
         )
 
     def foresee(name: str) -> Identity | None:
         from cliper_model import loading
 
-        known = loading.identity_after_fetch(name, settings.model_dir, **choice)
+        known = loading.identity_after_fetch(
+            name, settings.model_dir, student=settings.student, **choice(name)
+        )
         return None if known is None else _tiled_identity(known, above=tiles)
 
     def load(name: str, progress: Progress) -> Segmenter:
@@ -292,7 +304,8 @@ def real_model(
             weights_dir=settings.model_dir,
             progress=progress,
             shelf=shelf,
-            **choice,
+            student=settings.student,
+            **choice(name),
         )
         return _tiled(method, above=tiles)
 
@@ -343,6 +356,7 @@ def _describe(segmenter: Segmenter, settings: Settings) -> Mapping[str, Any]:
     return {
         "method": segmenter.identity.method,
         "features": source.name if source is not None else None,
+        "vae": _vae_of(segmenter, settings),
         "device": str(backbone.device) if backbone else None,
         "large_pictures": _large_pictures(segmenter),
         "dtype": str(backbone.dtype).removeprefix("torch.") if backbone else None,
@@ -357,9 +371,20 @@ def _why_this_precision(backbone: Any, segmenter: Segmenter, settings: Settings)
 
     if settings.dtype is not None:
         return "DTYPE says so"
-    known = segmenter.identity
-    chosen = profiles.get(known.profile, method=known.method, features=settings.features)
+    chosen = _profile_of(segmenter, settings)
     return best_precision(str(backbone.device), chosen).because
+
+
+def _vae_of(segmenter: Segmenter, settings: Settings) -> str | None:
+    """Which encoder is in front of a diffusion model; None where none runs."""
+    if _profile_of(segmenter, settings).diffusion is None:
+        return None
+    return str(segmenter.identity.settings.get("vae", "own"))
+
+
+def _profile_of(segmenter: Segmenter, settings: Settings) -> profiles.Profile:
+    known = segmenter.identity
+    return profiles.get(known.profile, method=known.method, features=settings.features)
 
 
 def _large_pictures(segmenter: Segmenter) -> str:

@@ -10,6 +10,8 @@ CliperError
 ├── UnknownSource          a feature source that does not exist
 ├── UnneededSource         a feature source for a method that has no use for one
 ├── UnneededStudent        a trained student for a method that has no use for one
+├── UnknownVae             an image encoder that does not exist
+├── UnneededVae            an image encoder where none of its kind is to stand in for another
 ├── EmptyVocabulary        nothing to look for
 ├── UntrainedWords         a word outside the demo text tower's training
 ├── NoSuchDevice           a device this machine does not have
@@ -91,6 +93,24 @@ class UnneededStudent(CliperError):
             f"leave the student out, or choose METHOD=maskclip+: {method} has no use for it"
         )
         self.method = method
+
+
+class UnknownVae(CliperError):
+    """The caller asked for an encoder in front of Stable Diffusion that is not in the table."""
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        super().__init__(
+            f"unknown VAE {name!r}; leave it out, or choose one of: {', '.join(known)}"
+        )
+        self.name, self.known = name, tuple(known)
+
+
+class UnneededVae(CliperError):
+    """Nothing runs whose encoder another may stand in for."""
+
+    def __init__(self, vae: str, because: str) -> None:
+        super().__init__(f"leave the VAE {vae!r} out: {because}")
+        self.vae, self.because = vae, because
 
 
 class EmptyVocabulary(CliperError):

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from . import presets, profiles, registry
-from .backbones import clip_weights, diffusion_weights, weights
+from .backbones import clip_weights, diffusion_weights, taesd, weights
 from .backbones.base import FeatureSource
 from .backbones.clip import ClipBackbone
-from .backbones.diffusion import DiffusionBackbone
+from .backbones.diffusion import DiffusionBackbone, posterior_mean
 from .backbones.row_shelf import RowShelf
 from .errors import NoSuchDevice, WeightsMissing
 from .methods.frame import Parts
@@ -90,6 +91,7 @@ def load(
     method: str | None = None,
     features: str | None = None,
     student: str | Path | None = None,
+    vae: str | None = None,
     device: str | None = None,
     dtype: str | torch.dtype | None = None,
     weights_dir: str | Path | None = None,
@@ -103,6 +105,7 @@ def load(
     method     such as "proxyclip"; None is the profile's own, CLIPer
     features   feature source of methods that use one, NAME or NAME:FILE; None picks
     student    checkpoint of a trained student, for "maskclip+"
+    vae        "taesd": the small encoder in place of Stable Diffusion's own; None is its own
     device     such as "cpu", "cuda:1" or "mps"; None picks the best
     dtype      "float32", "float16" or "bfloat16"; None picks by device (`best_precision`)
     published  restore what the method's specification lists as unsafe; for CLIPer: unseeded
@@ -111,9 +114,11 @@ def load(
     shelf      remembers text rows, so that a word is encoded once; None: every time
 
     Raises UnknownProfile, UnknownMethod, UnknownSource, UnneededSource, UnneededStudent,
-    NoSuchDevice, WeightsMissing, WeightsMismatch.
+    UnknownVae, UnneededVae, NoSuchDevice, WeightsMissing, WeightsMismatch.
     """
-    chosen = profiles.get(profile, method=method, features=features)
+    chosen = profiles.get(profile, method=method, features=features, vae=vae)
+    if published:
+        profiles.check_published(vae)
     where = best_device() if device is None else known_device(device)
     given = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     precision = given or best_precision(where, chosen, published=published).dtype
@@ -154,12 +159,14 @@ def identity(
     method: str | None = None,
     features: str | None = None,
     student: str | Path | None = None,
+    vae: str | None = None,
 ) -> Identity:
     """What a profile's masks depend on besides words and decisions; loads no network.
 
-    Raises UnknownProfile, UnknownMethod, UnknownSource, UnneededSource, WeightsMissing.
+    Raises UnknownProfile, UnknownMethod, UnknownSource, UnneededSource, UnknownVae, UnneededVae,
+    WeightsMissing.
     """
-    chosen = profiles.get(profile, method=method, features=features)
+    chosen = profiles.get(profile, method=method, features=features, vae=vae)
     return _identity(chosen, _digests(chosen, weights_dir, student))
 
 
@@ -170,13 +177,14 @@ def identity_after_fetch(
     method: str | None = None,
     features: str | None = None,
     student: str | Path | None = None,
+    vae: str | None = None,
 ) -> Identity | None:
     """What `identity` will return once all weights are here; None where that is not certain.
 
     Raises as `identity`, but WeightsMissing only where the demo model was left out or a local
     file is not there.
     """
-    chosen = profiles.get(profile, method=method, features=features)
+    chosen = profiles.get(profile, method=method, features=features, vae=vae)
     digests = weights.checksums_after_fetch(chosen, weights_dir)
     return None if digests is None else _identity(chosen, {**digests, **_local(chosen, student)})
 
@@ -269,7 +277,9 @@ class _Shop:
             )
             timestep = int(profiles.demo_card()["diffusion"]["timestep"])
         else:
-            loaded = diffusion_weights.load_diffusion(place, dtype=self.dtype, device=self.device)
+            loaded = diffusion_weights.load_diffusion(
+                place, dtype=self.dtype, device=self.device, vae=self._vae()
+            )
             timestep = diffusion_weights.TIMESTEP
         self.progress(0.9)
         return DiffusionBackbone(
@@ -280,8 +290,21 @@ class _Shop:
             timestep=timestep,
             noise_share=loaded.noise_share(timestep),
             noise_seed=None if self.published else NOISE_SEED,
-            differences=loaded.differences,
+            differences=(*loaded.differences, *self._doubts_about_vae()),
+            latent=posterior_mean if self.profile.vae is None else taesd.latent,
         )
+
+    def _vae(self) -> nn.Module | None:
+        """What stands in for Stable Diffusion's own VAE; None where nothing does."""
+        if self.profile.vae is None:
+            return None
+        return taesd.load_taesd(self.places["vae"], dtype=self.dtype, device=self.device)
+
+    def _doubts_about_vae(self) -> tuple[str, ...]:
+        """Files for other latent spaces have the same layout; only the checksum tells them."""
+        if self.profile.vae is None or weights.is_published(self.profile, "vae", self.digests):
+            return ()
+        return (f"the file of {self.profile.vae} is not the published one",)
 
     def features(self) -> FeatureSource | None:
         """The profile's feature source, from its component or the user's file."""
@@ -323,6 +346,8 @@ def _identity(profile: Profile, digests: Mapping[str, str], *, published: bool =
     }
     if profile.features is not None:
         settings["features"] = profile.features.partition(":")[0]
+    if profile.vae is not None:
+        settings["vae"] = profile.vae
     return Identity(
         method=profile.method,
         revision=module.REVISION,

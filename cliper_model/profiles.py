@@ -18,8 +18,10 @@ from .errors import (
     UnknownMethod,
     UnknownProfile,
     UnknownSource,
+    UnknownVae,
     UnneededSource,
     UnneededStudent,
+    UnneededVae,
     UntrainedWords,
     WeightsMissing,
 )
@@ -81,7 +83,8 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True)
 class Component:
-    """A network's weights: `part` says which half of a method they are (`clip`, `diffusion`)."""
+    """A network's weights: `part` says what they are in a method: `clip`, `diffusion`, `features`,
+    `vae`."""
 
     name: str
     part: str
@@ -114,6 +117,7 @@ class Profile:
     published_miou: Mapping[str, float] | None
     known_words: frozenset[str] | None = None
     features: str | None = None  # feature source, NAME or NAME:FILE, for methods that use one
+    vae: str | None = None  # encoder in front of Stable Diffusion's U-Net; None is its own
 
     @property
     def shipped(self) -> bool:
@@ -136,7 +140,8 @@ class Profile:
         """How a command line names it: the profile, and what differs from it as it is written."""
         written = _as_written(self.name) if self.name in ORDER else self
         method = f" --method {self.method}" if self.method != written.method else ""
-        return f"{self.name}{method}" + (f" --features {self.features}" if self.features else "")
+        features = f" --features {self.features}" if self.features else ""
+        return f"{self.name}{method}{features}" + (f" --vae {self.vae}" if self.vae else "")
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -156,19 +161,25 @@ def names() -> tuple[str, ...]:
     return ORDER
 
 
-def get(name: str, *, method: str | None = None, features: str | None = None) -> Profile:
-    """Read one profile, as it is or for another method and feature source.
+def get(
+    name: str,
+    *,
+    method: str | None = None,
+    features: str | None = None,
+    vae: str | None = None,
+) -> Profile:
+    """Read one profile, as it is or for another method, feature source and VAE.
 
-    Raises UnknownProfile, UnknownMethod or UnknownSource.
+    Raises UnknownProfile, UnknownMethod, UnknownSource, UnneededSource, UnknownVae, UnneededVae.
     """
     if name not in ORDER:
         raise UnknownProfile(name, ORDER)
     profile = _as_written(name)
     if features is not None:
         check_source(features)
-    if (method is None or method == profile.method) and features is None:
-        return profile
-    return for_method(profile, method or profile.method, features)
+    if (method is not None and method != profile.method) or features is not None:
+        profile = for_method(profile, method or profile.method, features)
+    return profile if vae is None else with_vae(profile, vae)
 
 
 def check_student(method: str, student: object) -> None:
@@ -216,6 +227,64 @@ def for_method(profile: Profile, method: str, features: str | None = None) -> Pr
         vram_mib=None,
         published_miou=None,
     )
+
+
+VAES: Final = MappingProxyType({"taesd": "taesd"})  # name -> component with its weights
+
+
+def runs_stable_diffusion(profile: Profile) -> bool:
+    """Whether Stable Diffusion's encoder sees every picture, so that another may stand in."""
+    return profile.diffusion is not None and profile.diffusion != "demo"
+
+
+def with_vae(profile: Profile, vae: str) -> Profile:
+    """The same profile with another encoder in front of Stable Diffusion's U-Net.
+
+    The tensors of its own VAE are not needed then, and masks do not depend on them.
+    Raises UnknownVae, UnneededVae.
+    """
+    if vae not in VAES:
+        raise UnknownVae(vae, tuple(VAES))
+    if profile.diffusion == "demo":
+        raise UnneededVae(vae, "the demo weights have a VAE and a latent space of their own")
+    if not runs_stable_diffusion(profile):
+        raise UnneededVae(
+            vae,
+            f"{profile.choice!r} runs no Stable Diffusion, CLIPer with PROFILE=standard or "
+            "PROFILE=best does",
+        )
+    other = component(VAES[vae])
+    return replace(
+        profile,
+        vae=vae,
+        components=(*map(_without_vae, profile.components), other),
+        licence=f"{profile.licence}, {other.licence} ({other.title})",
+        ram_mib=None,
+        vram_mib=None,
+        published_miou=None,
+    )
+
+
+def check_published(vae: str | None) -> None:
+    """Raises UnneededVae where published figures are to be repeated with another VAE."""
+    if vae is not None:
+        raise UnneededVae(vae, "what is published was computed with Stable Diffusion's own")
+
+
+def _without_vae(component: Component) -> Component:
+    """Configuration stays: it says how large latents are."""
+    variants = tuple(
+        replace(
+            variant,
+            files=tuple(
+                file
+                for file in variant.files
+                if not (file.path.startswith("vae/") and file.path.endswith(".safetensors"))
+            ),
+        )
+        for variant in component.variants
+    )
+    return replace(component, variants=variants)
 
 
 def _as_written(name: str) -> Profile:

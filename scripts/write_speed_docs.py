@@ -57,6 +57,28 @@ tells, with `DTYPE` set to one and to the other:
 
 """  # noqa: E501 - a page
 
+ENCODER = """\
+
+## A smaller encoder
+
+Before the U-Net sees a picture, Stable Diffusion's VAE encodes it: on a processor the longest stage of `standard` (above). `VAE=taesd` puts TAESD in its place,
+a small encoder distilled into the same latent space (`madebyollin/taesd`, MIT, 9 MiB, of which the encoder half is loaded); `cliper weights fetch standard --vae taesd` gets it. One picture of 512 x 512, random weights:
+
+"""  # noqa: E501 - a page
+
+AGREEMENT = """\
+
+**How well masks agree was not measured by us on real weights**, which is why it is off unless asked for: TAESD's latents are an estimate of the VAE's. The demo weights cannot tell, their latent space is another. With the weights in
+a folder, one command tells, on drawn scenes or with `--root` on your own pictures (a folder as for `cliper evaluate --dataset folder`): the share of equal pixels, mIoU of both, how far latents lie apart, and seconds:
+
+```
+python -m benchmarks.agreement --weights-dir DIR
+```
+
+Masks made through it are another model version, and `/health` says which encoder is used (`vae`: `own`, `taesd`, or null where none runs). It is refused with the demo weights, which have a VAE of their own, where no Stable Diffusion
+runs, and for published figures. `DTYPE` is chosen as without it.
+"""  # noqa: E501 - a page
+
 MANY = """\
 
 ## People beside large batches
@@ -108,6 +130,10 @@ def page() -> str:
             [bits(name, one) for name, one in read("proof-precision")["figures"].items()],
         ),
         source("proof-precision"),
+        ENCODER,
+        encoders(read("proof-encoders")),
+        source("proof-encoders"),
+        AGREEMENT,
         MANY,
         lanes(read("proof-lanes")),
         source("proof-lanes"),
@@ -166,6 +192,25 @@ def bits(name: str, one: Mapping[str, Any]) -> tuple[str, ...]:
     worst = percent(one["equal_pixels_of_the_worst_scene"])
     miou = (f"{one[key]:.2f}" for key in ("miou", "miou_float32"))
     return (name, percent(one["equal_pixels"]), worst, *miou)
+
+
+def encoders(told: Mapping[str, Any]) -> str:
+    """Operations and seconds of both, by number format."""
+    names = {"own": "Stable Diffusion's own", "taesd": "TAESD"}
+    kinds = told["encoders"]
+    first = next(iter(kinds.values()))
+    threads = "1 thread" if told["threads"] == 1 else f"{told['threads']} threads"
+    return table(
+        ("encoder", "operations", *(f"{kind}, {threads}" for kind in kinds)),
+        [
+            (
+                title,
+                f"{first[name]['gflops']:.0f} GFLOP",
+                *(f"{one[name]['seconds']:.2f} s" for one in kinds.values()),
+            )
+            for name, title in names.items()
+        ],
+    )
 
 
 def percent(share: float) -> str:

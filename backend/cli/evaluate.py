@@ -58,6 +58,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--student", type=Path, metavar="FILE", help="trained student of maskclip+; like STUDENT"
     )
+    parser.add_argument(
+        "--vae", metavar="NAME", help="taesd: encode pictures with the small TAESD; like VAE"
+    )
     parser.add_argument("--device", metavar="D", help="like DEVICE")
     parser.add_argument(
         "--published",
@@ -245,6 +248,7 @@ def _load(args: argparse.Namespace, settings: Settings, profile: str) -> "Segmen
         method=args.method or settings.method,
         features=args.features or settings.features,
         student=args.student or settings.student,
+        vae=args.vae or settings.vae,
         device=args.device or settings.device,
         dtype=settings.dtype,
         weights_dir=settings.model_dir,
@@ -283,7 +287,7 @@ def _choice(args: argparse.Namespace) -> "Choice":
 
 def refuse_what_does_nothing(args: argparse.Namespace, settings: Settings, profile: str) -> None:
     """Options that this data or this method would not follow. Raises BadRequest, NotApplicable,
-    UnneededStudent, and what an unknown profile or method raises.
+    UnneededStudent, UnneededVae, and what an unknown profile or method raises.
     """
     from cliper_model import profiles
     from cliper_model.evaluation.settings import PUBLISHED_IS_FOR_BENCHMARKS
@@ -300,7 +304,10 @@ def refuse_what_does_nothing(args: argparse.Namespace, settings: Settings, profi
         profile,
         method=args.method or settings.method,
         features=args.features or settings.features,
+        vae=args.vae or settings.vae,
     ).method
+    if args.published:
+        profiles.check_published(args.vae or settings.vae)
     profiles.check_student(method, args.student or settings.student)
     _choice(args).check(method, own_data=own_data)
 

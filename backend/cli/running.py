@@ -28,6 +28,7 @@ MODEL = {  # option -> environment variable
     "method": "METHOD",
     "features": "FEATURES",
     "student": "STUDENT",
+    "vae": "VAE",
     "device": "DEVICE",
 }
 

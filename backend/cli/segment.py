@@ -62,6 +62,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--student", type=Path, metavar="FILE", help="trained student of maskclip+; like STUDENT"
     )
     parser.add_argument(
+        "--vae", metavar="NAME", help="taesd: encode pictures with the small TAESD; like VAE"
+    )
+    parser.add_argument(
         "--background",
         metavar="WORDS",
         help="words for everything else; '' labels every pixel; default: the preset's words",
@@ -195,6 +198,7 @@ def _load(args: argparse.Namespace, settings: Settings) -> tuple[Segmenter, str]
         method=args.method or settings.method,
         features=args.features or settings.features,
         student=args.student or settings.student,
+        vae=args.vae or settings.vae,
         device=device,
         dtype=settings.dtype,
         weights_dir=settings.model_dir,

@@ -20,6 +20,7 @@ OPTIONS = {  # option -> environment variable
     "method": "METHOD",
     "features": "FEATURES",
     "student": "STUDENT",
+    "vae": "VAE",
     "device": "DEVICE",
     "dtype": "DTYPE",
     "threads": "THREADS",

@@ -50,6 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     teacher.add_argument("--teacher", default="maskclip", metavar="METHOD", help="default maskclip")
     teacher.add_argument("--profile", help="demo, fast, standard or best; like PROFILE")
     teacher.add_argument("--features", metavar="SOURCE", help="of METHOD, where it has one")
+    teacher.add_argument("--vae", metavar="NAME", help="taesd: in front of Stable Diffusion")
     teacher.add_argument(
         "--no-refinement", action="store_true", help="coarse maps of a cliper teacher: faster"
     )
@@ -271,6 +272,7 @@ def _teacher(
         profile,
         method=args.teacher,
         features=args.features,
+        vae=args.vae,
         device=device,
         dtype=settings.dtype,
         weights_dir=settings.model_dir,

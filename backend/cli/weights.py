@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm import tqdm
@@ -30,6 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for action in (fetching, verifying, showing):
         action.add_argument("--method", help="another method than the profile's")
         action.add_argument("--features", metavar="SOURCE", help="feature source of that method")
+        action.add_argument("--vae", metavar="NAME", help="taesd: with the small encoder TAESD")
     for action in (listing, fetching, verifying, showing):
         action.add_argument("--dir", type=Path, metavar="DIR", help="like MODEL_DIR")
 
@@ -49,7 +51,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _chosen(args: argparse.Namespace) -> Profile:
-    return profiles.get(args.profile, method=args.method, features=args.features)
+    return _profile(args.profile, args)
+
+
+def _profile(name: str, args: argparse.Namespace) -> Profile:
+    return profiles.get(name, method=args.method, features=args.features, vae=args.vae)
 
 
 def _list(folder: Path | None) -> int:
@@ -99,11 +105,9 @@ def _fetch(profile: Profile, folder: Path | None) -> int:
 def _verify(args: argparse.Namespace, folder: Path | None) -> int:
     from cliper_model.backbones import weights
 
-    chosen = [
-        profiles.get(name, method=args.method, features=args.features) for name in args.profile
-    ]
+    chosen = [_profile(name, args) for name in args.profile]
     if not chosen:
-        everything = (profiles.get(name) for name in profiles.names())
+        everything = _every_profile()
         chosen = [profile for profile in everything if _is_here(profile, folder)]
     if not chosen:
         print("no weights here; get some with 'cliper weights fetch PROFILE'")
@@ -124,6 +128,15 @@ def _verify(args: argparse.Namespace, folder: Path | None) -> int:
             file=sys.stderr,
         )
     return 1 if wrong else 0
+
+
+def _every_profile() -> Iterator[Profile]:
+    """As they are, and with every VAE that may stand in for Stable Diffusion's."""
+    for name in profiles.names():
+        profile = profiles.get(name)
+        yield profile
+        if profiles.runs_stable_diffusion(profile):
+            yield from (profiles.with_vae(profile, vae) for vae in profiles.VAES)
 
 
 def _path(profile: Profile | None, folder: Path | None) -> int:

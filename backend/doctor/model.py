@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cliper_model import profiles
-from cliper_model.errors import CliperError, WeightsMissing
+from cliper_model.errors import CliperError, UnneededVae, WeightsMissing
 from cliper_model.profiles import Profile
 
 from ..settings import Settings
@@ -13,7 +13,11 @@ from .findings import Finding, fail, ok, warn
 
 
 def profile_of(case: Case, *, named: str | None = None) -> Profile:
-    """The profile set here, else the running service's, else the hardware's."""
+    """The profile set here, else the running service's, else the hardware's; or the one `named` by
+    a label config, for which VAE says nothing unless it runs Stable Diffusion.
+
+    Raises UnneededVae.
+    """
     chosen = known(case.settings)
     told = (case.health or {}).get("profile")
     name = named or chosen.profile or (told if told in profiles.names() else None)
@@ -21,7 +25,10 @@ def profile_of(case: Case, *, named: str | None = None) -> Profile:
         from cliper_model.loading import best_profile
 
         name = best_profile(chosen.device)
-    return profiles.get(name, method=chosen.method, features=chosen.features)
+    profile = profiles.get(name, method=chosen.method, features=chosen.features)
+    if chosen.vae is None or (named and not profiles.runs_stable_diffusion(profile)):
+        return profile
+    return profiles.with_vae(profile, chosen.vae)
 
 
 def weights(case: Case) -> Iterator[Finding]:
@@ -29,7 +36,11 @@ def weights(case: Case) -> Iterator[Finding]:
     from cliper_model.backbones import weights as files
 
     chosen = known(case.settings)
-    profile = profile_of(case)
+    try:
+        profile = profile_of(case)
+    except UnneededVae as error:
+        yield fail(str(error), "unset VAE, or set PROFILE")
+        return
     missing = f"run 'cliper weights fetch {profile.choice}' ({profile.download_mib} MiB)"
     try:
         places = files.locate(profile, chosen.model_dir)

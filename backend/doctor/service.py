@@ -8,6 +8,7 @@ from .case import Case, known
 from .findings import Finding, brief, fail, ok, warn
 
 LOG = "the log of the service says more"
+FACTS = ("profile", "method", "features", "vae", "device", "dtype")
 
 
 def service(case: Case) -> Iterator[Finding]:
@@ -53,7 +54,7 @@ def service(case: Case) -> Iterator[Finding]:
 def _of_model(url: str, told: Mapping[str, Any]) -> Finding:
     model = told.get("model") or {}
     state = model.get("state")
-    facts = {name: told.get(name) for name in ("profile", "method", "features", "device", "dtype")}
+    facts = {name: told.get(name) for name in FACTS}
     what = f"{url} with profile {told.get('profile')}"
     details = {"url": url, "model": state, **{k: v for k, v in facts.items() if v is not None}}
     if state == "failed":

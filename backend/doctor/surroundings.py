@@ -24,13 +24,14 @@ def settings(case: Case) -> Iterator[Finding]:
     try:
         check_choice(read)
     except CliperError as error:
-        yield fail(str(error), f"correct PROFILE, METHOD, FEATURES or STUDENT; {PAGE}")
+        yield fail(str(error), f"correct PROFILE, METHOD, FEATURES, STUDENT or VAE; {PAGE}")
         return
     case.settings = read
     chosen = {
         "PROFILE": read.profile,
         "METHOD": read.method,
         "FEATURES": read.features,
+        "VAE": read.vae,
         "DEVICE": read.device,
         "MODEL_DIR": str(read.model_dir) if read.model_dir else None,
         **{name.upper(): value for name, value in read.options.items()},

@@ -1,8 +1,10 @@
-"""A weight file as tensors by name: safetensors, or a torch file that holds nothing but tensors.
+"""A weight file as tensors by name: safetensors, or a torch file that holds nothing but tensors;
+and the configuration beside it.
 
 Nothing is unpickled beyond tensors and plain containers, whatever a file claims to be.
 """
 
+import json
 import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -117,6 +119,21 @@ def fill(
         state[name] = tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
     module.load_state_dict(state, strict=True, assign=True)
     return module.eval().requires_grad_(False)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A configuration file. Raises WeightsMissing, and WeightsMismatch where it is none."""
+    if not path.is_file():
+        raise WeightsMissing(
+            path.name, [path.parent], "run 'cliper weights fetch PROFILE', or copy it there"
+        )
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WeightsMismatch(f"{path} is not readable as JSON ({error})") from error
+    if not isinstance(told, dict):
+        raise WeightsMismatch(f"{path} is not a JSON object")
+    return told
 
 
 def _looks_like(names: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ Only what the two tapped layers need is run: VAE encoder, down blocks, middle bl
 blocks, and the last up block until the queries and keys of its second attention.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,16 @@ from torch.nn import functional
 from ..shapes import Image
 from ..stages import refine
 from ..stages.resize import to_diffusion_square
+
+Latent = Callable[[Any, Tensor], Tensor]  # (VAE, pixels in [-1, 1]) -> what the U-Net takes
+
+
+def posterior_mean(vae: Any, pixels: Float[Tensor, "b 3 side side"]) -> Float[Tensor, "b 4 h w"]:
+    """Mean of the posterior times the scaling factor; nothing is sampled."""
+    moments = _encoded(vae.encoder, pixels)
+    if getattr(vae, "quant_conv", None) is not None:
+        moments = vae.quant_conv(moments)
+    return moments.chunk(2, dim=1)[0] * vae.config.scaling_factor
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,7 @@ class DiffusionBackbone:
         noise_share: tuple[float, float],
         noise_seed: int | None = 0,
         differences: tuple[str, ...] = (),
+        latent: Latent = posterior_mean,
     ) -> None:
         """`vae` and `unet` follow diffusers' modules; decoder and output layers may be missing.
 
@@ -49,6 +60,7 @@ class DiffusionBackbone:
         noise_share  (√ᾱ, √(1 - ᾱ)) at `timestep`
         noise_seed   None draws fresh noise for every image, as published
         differences  sentences about a checkpoint configured otherwise than SD 2.1-base
+        latent       how `vae` encodes a picture
         """
         self._vae = vae.eval().requires_grad_(False)
         self._unet = unet.eval().requires_grad_(False)
@@ -57,6 +69,7 @@ class DiffusionBackbone:
         self._signal, self._noise = noise_share
         self._noise_seed = noise_seed
         self.differences = differences
+        self._latent = latent
 
     @property
     def device(self) -> torch.device:
@@ -147,12 +160,8 @@ class DiffusionBackbone:
         ]
 
     def encode(self, pixels: Float[Tensor, "b 3 side side"]) -> Float[Tensor, "b 4 h w"]:
-        """Mean of the posterior times the scaling factor; nothing is sampled."""
-        vae = self._vae
-        moments = _encoded(vae.encoder, pixels.to(self.device, self.dtype))
-        if getattr(vae, "quant_conv", None) is not None:
-            moments = vae.quant_conv(moments)
-        return moments.chunk(2, dim=1)[0] * vae.config.scaling_factor
+        """What the U-Net takes, before noise; `pixels` are in [-1, 1]."""
+        return self._latent(self._vae, pixels.to(self.device, self.dtype))
 
     def draw_noise(self, shape: tuple[int, ...]) -> Float[Tensor, "1 4 h w"]:
         generator = torch.Generator()

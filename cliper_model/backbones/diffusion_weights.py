@@ -6,7 +6,6 @@ read once, layer by layer, for the constant embedding of the empty prompt, which
 beside the weights (specification §7, §13 form 3).
 """
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from torch.nn import functional
 
 from ..errors import WeightsMismatch, WeightsMissing
 from . import weights
+from .checkpoints import read_json as _json
 from .weights import EMPTY_PROMPT
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ EXPECTED_TEXT: Final[tuple[tuple[str, str, Any, Any], ...]] = (
 class DiffusionWeights:
     """The needed half of a diffusion model.
 
-    vae           diffusers' AutoencoderKL without decoder
+    vae           diffusers' AutoencoderKL without decoder, or what stands in for it
     unet          diffusers' UNet2DConditionModel without what follows the tapped layers
     empty_prompt  embedding of the empty prompt
     side          pixels of the square picture the VAE encoder takes
@@ -94,11 +94,13 @@ def load_diffusion(
     *,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
+    vae: nn.Module | None = None,
 ) -> DiffusionWeights:
     """Load from a folder in diffusers' layout, or from the first of several that exists.
 
     `source` is a folder, a hub repository (owner/name), or an ordered list of these. Hub
     repositories are taken from the hub's cache, else downloaded unless HF_HUB_OFFLINE is set.
+    `vae`, already loaded, stands in for the checkpoint's own, of which only config.json is read.
 
     Raises WeightsMissing, and WeightsMismatch where files are no such model. A checkpoint that
     could work but is configured otherwise is reported: a warning, and `differences`.
@@ -113,7 +115,8 @@ def load_diffusion(
         )
     }
     differences = [*_compare(configs, EXPECTED), *_compare_schedule(configs["scheduler"])]
-    vae = _vae(configs["vae"], _tensors_of(folder / "vae"), dtype=dtype, device=device)
+    if vae is None:
+        vae = _vae(configs["vae"], _tensors_of(folder / "vae"), dtype=dtype, device=device)
     unet = _unet(configs["unet"], _tensors_of(folder / "unet"), dtype=dtype, device=device)
     prompt, told = empty_prompt(folder, width=int(configs["unet"]["cross_attention_dim"]))
     differences += told
@@ -243,20 +246,6 @@ def _tensors_of(folder: Path, *, stem: str = "diffusion_pytorch_model") -> Path:
         if pickled
         else "run 'cliper weights fetch PROFILE', or copy the file there",
     )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise WeightsMissing(
-            path.name, [path.parent], "run 'cliper weights fetch PROFILE', or copy it there"
-        )
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise WeightsMismatch(f"{path} is not readable as JSON ({error})") from error
-    if not isinstance(told, dict):
-        raise WeightsMismatch(f"{path} is not a JSON object")
-    return told
 
 
 # --- configuration ---------------------------------------------------------------------------

@@ -84,7 +84,7 @@ def is_offline() -> bool:
 
 
 def locate(profile: str | Profile, weights_dir: str | Path | None = None) -> dict[str, Path]:
-    """Find a profile's weights: part (`clip`, `diffusion`, `features`) -> file or folder to load.
+    """Find a profile's weights: part (`clip`, `diffusion`, `features`, `vae`) -> file or folder.
 
     Looks into `weights_dir/<component>` first, then into the hub's cache. The shipped demo
     model is one folder for both parts. Raises WeightsMissing, which says what to do.

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import open_clip
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -79,6 +79,24 @@ VAE: Final[dict[str, Any]] = {
     "up_block_types": ["UpDecoderBlock2D"] * 4,
 }
 
+TAESD: Final[dict[str, Any]] = {
+    "_class_name": "AutoencoderTiny",
+    "_diffusers_version": "0.20.0.dev0",
+    "act_fn": "relu",
+    "decoder_block_out_channels": [64, 64, 64, 64],
+    "encoder_block_out_channels": [64, 64, 64, 64],
+    "force_upcast": False,
+    "in_channels": 3,
+    "latent_channels": 4,
+    "latent_magnitude": 3,
+    "latent_shift": 0.5,
+    "num_decoder_blocks": [3, 3, 3, 1],
+    "num_encoder_blocks": [1, 3, 3, 3],
+    "out_channels": 3,
+    "scaling_factor": 1.0,
+    "upsampling_scaling_factor": 2,
+}
+
 TEXT: Final[dict[str, Any]] = {
     "architectures": ["CLIPTextModel"],
     "hidden_act": "gelu",
@@ -101,6 +119,10 @@ SMALL_UNET = UNET | {
     "sample_size": 16,
 }
 SMALL_VAE = VAE | {"block_out_channels": [8, 8, 16, 16], "norm_num_groups": 8}
+SMALL_TAESD = TAESD | {
+    "decoder_block_out_channels": [8, 8, 8, 8],
+    "encoder_block_out_channels": [8, 8, 8, 8],
+}
 SMALL_TEXT = TEXT | {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -188,6 +210,18 @@ def write_stable_diffusion(folder: Path, *, small: bool = True, seed: int = 0) -
         folder / "text_encoder" / "model.fp16.safetensors",
         _random(_text_shapes(text), seed=seed + 2),
     )
+    return folder
+
+
+def write_taesd(folder: Path, *, small: bool = True, seed: int = 0) -> Path:
+    """A TAESD in float32, encoder and decoder, as its repository has it."""
+    config = SMALL_TAESD if small else TAESD
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config, indent=2))
+    with torch.device("meta"):
+        shapes = AutoencoderTiny.from_config(config).state_dict()
+    stem = "diffusion_pytorch_model.safetensors"
+    save_file(_random(shapes, seed=seed), str(folder / stem), {"format": "pt"})
     return folder
 
 

@@ -18,7 +18,7 @@ def test_an_empty_environment_is_fine():
 
 
 def test_blank_values_count_as_unset():
-    blank = {"PORT": " ", "BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": "", "DEVICE": "", "DTYPE": ""}
+    blank = {"PORT": " ", "BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": "", "DEVICE": "", "VAE": ""}
 
     assert Settings.from_environ({**blank, "STORAGE": "memory:"}) == Settings()
     assert Settings.from_environ({"STORAGE": " "}) == Settings.from_environ({})
@@ -76,6 +76,7 @@ def test_every_known_variable_is_read(tmp_path: Path):
             "METHOD": "proxyclip",
             "FEATURES": "dino-vits8",
             "STUDENT": "/models/student.safetensors",
+            "VAE": "TAESD",
             "DEVICE": "cuda:1",
             "DTYPE": "float16",
             "MODEL_DIR": "/models",
@@ -112,6 +113,7 @@ def test_every_known_variable_is_read(tmp_path: Path):
         method="proxyclip",
         features="dino-vits8",
         student=Path("/models/student.safetensors"),
+        vae="taesd",
         device="cuda:1",
         dtype="float16",
         model_dir=Path("/models"),
@@ -171,6 +173,7 @@ def test_the_start_script_s_names_for_the_password_serve_too():
             "DEVICE must be auto, cpu, cuda, cuda:<number> or mps, got 'gpu'",
         ),
         ("DTYPE", "int8", "DTYPE must be one of float32, float16, bfloat16, got 'int8'"),
+        ("VAE", "taef1", "VAE must be one of taesd, got 'taef1'"),
         (
             "LABEL_STUDIO_URL",
             "localhost:8080",

@@ -106,3 +106,16 @@ def test_the_profile_is_the_one_set_here_else_the_service_s(
     assert profile_of(set_here).name == "demo"
     assert profile_of(set_there).name == "best"
     assert profile_of(set_there, named="fast").name == "fast"
+
+
+def test_an_encoder_that_nothing_has_a_use_for_fails(make_case: MakeCase, environ: dict[str, str]):
+    environ["VAE"] = "taesd"
+    del environ["PROFILE"]
+    fast, best = (make_case(health={"profile": name}) for name in ("fast", "best"))
+
+    (finding,) = check(fast)
+
+    assert finding.state == FAIL
+    assert "'fast' runs no Stable Diffusion" in finding.finding
+    assert profile_of(best).choice == "best --vae taesd"
+    assert profile_of(best, named="fast").choice == "fast"
