@@ -6,9 +6,12 @@ Each offers `HELP: str`, `configure(parser) -> None` and `run(args) -> int`.
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Protocol, cast
+
+from cliper_model.allocator import keep_freed_memory
 
 from .errors import ServiceError
 
@@ -67,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     parsed = parser.parse_args(arguments)
     assert command is not None  # the parser refuses unknown and missing names
+    keep_freed_memory(os.environ)
     try:
         return command.run(parsed)
     except KeyboardInterrupt:

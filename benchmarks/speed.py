@@ -229,7 +229,9 @@ class Ours(Sitting):
 
     def __init__(self, weights: Path, row: Row, device: str) -> None:
         import cliper_model
+        from cliper_model.allocator import keep_freed_memory
 
+        keep_freed_memory(os.environ)  # as every command does
         self.device = device
         model = cast(Any, cliper_model.load(row.profile, device=device, weights_dir=weights))
         self.model = model.with_numbers(crop=0)

@@ -4,6 +4,7 @@ The forward passes are written out over the model's own modules, so nothing is h
 changed and one instance serves any number of threads.
 """
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -20,6 +21,8 @@ from .row_shelf import NoShelf, RowKey, RowShelf, model_digest
 
 ATTENTION_TYPES = ("fused-attn", "q-q", "k-k", "v-v", "vanilla", "identity")
 TEXT_BATCH = 256  # prompts encoded at once
+TEXT_BATCHES = 4  # of them go through a block before the next does
+WORDS_AT_ONCE = 16  # the same for words and their sentences
 
 
 @runtime_checkable
@@ -92,6 +95,21 @@ def _per_head(
     tokens: Float[Tensor, "*batch n width"], heads: int
 ) -> Float[Tensor, "*batch heads n d"]:
     return tokens.unflatten(-1, (heads, -1)).transpose(-3, -2)
+
+
+def _causal(hidden: Float[Tensor, "prompts length width"]) -> Float[Tensor, "length length"]:
+    """Nobody attends to what comes later."""
+    length = hidden.shape[1]
+    return torch.full((length, length), -torch.inf, device=hidden.device, dtype=hidden.dtype).triu(
+        1
+    )
+
+
+def _as_precise(block: Any, dtype: torch.dtype) -> Any:
+    """A block of the text tower, or its copy where its matrices are kept in fewer bits."""
+    if all(weight.dtype == dtype for weight in block.parameters()):
+        return block
+    return copy.deepcopy(block).to(dtype)
 
 
 class ClipBackbone:
@@ -375,23 +393,38 @@ class ClipBackbone:
 
         Prompts are cut to the longest of their batch, which is exact under the causal mask.
         """
+        batches = tokens.split(TEXT_BATCH)
+        return torch.cat(
+            [
+                rows
+                for start in range(0, len(batches), TEXT_BATCHES)
+                for rows in self._encode_batches(batches[start : start + TEXT_BATCHES])
+            ]
+        )
+
+    def _encode_batches(
+        self, batches: Sequence[Int[Tensor, "prompts context"]]
+    ) -> list[Float[Tensor, "prompts embed"]]:
+        """Each batch by itself, so a row depends on no other; all through a block before the
+        next, since matrices kept in fewer bits are widened for it."""
         model = self._model
-        parts = []
-        for batch in tokens.split(TEXT_BATCH):
-            ends = batch.argmax(dim=-1)
-            length = int(ends.max()) + 1
-            ids = batch[:, :length].to(self.device)
-            hidden = model.token_embedding(ids) + model.positional_embedding[:length]
-            mask = torch.full((length, length), -torch.inf, device=self.device, dtype=hidden.dtype)
-            mask = mask.triu(1)
-            for block in model.transformer.resblocks:
-                hidden = block(hidden, attn_mask=mask)
-            hidden = model.ln_final(hidden)
-            last = hidden[torch.arange(len(ids), device=self.device), ends.to(self.device)]
+        ends = [batch.argmax(dim=-1) for batch in batches]
+        hidden = []
+        for batch, last in zip(batches, ends, strict=True):
+            positions = model.positional_embedding[: int(last.max()) + 1]
+            ids = batch[:, : len(positions)].to(self.device)
+            hidden.append(model.token_embedding(ids).to(positions.dtype) + positions)
+        for block in model.transformer.resblocks:
+            precise = _as_precise(block, model.positional_embedding.dtype)
+            hidden = [precise(one, attn_mask=_causal(one)) for one in hidden]
+        rows = []
+        for one, last in zip(hidden, ends, strict=True):
+            normed = model.ln_final(one)
+            told = normed[torch.arange(len(last), device=self.device), last.to(self.device)]
             projection = model.text_projection
-            embedded = projection(last) if callable(projection) else last @ projection
-            parts.append(functional.normalize(embedded.float(), dim=-1))
-        return torch.cat(parts)
+            embedded = projection(told) if callable(projection) else told @ projection
+            rows.append(functional.normalize(embedded.float(), dim=-1))
+        return rows
 
     def encode_words(
         self, words: Sequence[str], templates: Sequence[str]
@@ -401,17 +434,23 @@ class ClipBackbone:
         keys = [RowKey(model, tuple(templates), word) for word in words]
         found = self._shelf.get(list(dict.fromkeys(keys)))
         known = dict(found)
-        for key in dict.fromkeys(keys):
-            if key not in known:
-                known[key] = self._encoded(key.word, key.templates).cpu()
-                self._shelf.put({key: known[key]})  # whatever ends us here, it stays
+        missing = [key for key in dict.fromkeys(keys) if key not in known]
+        for start in range(0, len(missing), WORDS_AT_ONCE):
+            some = missing[start : start + WORDS_AT_ONCE]
+            encoded = dict(zip(some, self._encoded(some), strict=True))
+            self._shelf.put(encoded)  # whatever ends us here, it stays
+            known |= encoded
         return torch.stack([known[key] for key in keys]).to(self.device)
 
-    def _encoded(self, word: str, templates: Sequence[str]) -> Float[Tensor, " embed"]:
-        """Embeddings of all filled templates, averaged, L2-normalised again.
+    @torch.no_grad()
+    def _encoded(self, keys: Sequence[RowKey]) -> list[Float[Tensor, " embed"]]:
+        """Embeddings of all filled templates, averaged, L2-normalised again; on the CPU.
 
-        The word's sentences are a batch of their own: in larger ones the last bits of a row would
+        A word's sentences are a batch of their own: in larger ones the last bits of a row would
         depend on the other words, and on a CPU they are no faster. Source: specification §3.
         """
-        embedded = self.encode_text(self.tokenize([one.format(word) for one in templates]))
-        return functional.normalize(embedded.mean(dim=0), dim=-1)
+        batches = [self.tokenize([one.format(key.word) for one in key.templates]) for key in keys]
+        return [
+            functional.normalize(sentences.mean(dim=0), dim=-1).cpu()
+            for sentences in self._encode_batches(batches)
+        ]

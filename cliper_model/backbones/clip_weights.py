@@ -415,7 +415,10 @@ def _build(
             )
         # a file stays in memory as long as one tensor of it is used as it lies there
         copied = dtype == torch.bfloat16
-        state[key] = tensor.to(device=device, dtype=_precision(key, dtype), copy=copied)
+        kept = _precision(key, dtype)
+        if copied and _is_a_text_product(key) and _fits_half(tensor):
+            kept = torch.float16  # as the published files were; see `ClipBackbone.encode_text`
+        state[key] = tensor.to(device=device, dtype=kept, copy=copied)
     model.load_state_dict(state, strict=True, assign=True)
     model.requires_grad_(False).eval()
     length = int(config["text_cfg"]["context_length"])  # the causal mask is no weight: made anew
@@ -434,6 +437,16 @@ def _precision(key: str, dtype: torch.dtype) -> torch.dtype:
         return dtype
     product = key.startswith("visual.") and re.search(r"(conv1|attn|mlp)\.|\.proj$", key)
     return dtype if product else torch.float32
+
+
+def _is_a_text_product(key: str) -> bool:
+    """A matrix of a block of the text tower, or the table of its tokens."""
+    return bool(re.match(r"transformer\..*weight$|token_embedding\.", key)) and ".ln_" not in key
+
+
+def _fits_half(tensor: Tensor) -> bool:
+    """Whether float16 holds every number exactly."""
+    return tensor.dtype == torch.float16 or torch.equal(tensor.half().to(tensor.dtype), tensor)
 
 
 def _check_names(checkpoint: Checkpoint, wanted: set[str], name: str) -> None:

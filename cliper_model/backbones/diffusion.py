@@ -261,7 +261,8 @@ def _encoded(encoder: Any, pixels: Float[Tensor, "b 3 side side"]) -> Float[Tens
 def _residual(resnet: Any, hidden: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
     """A residual block without time."""
     inner = resnet.conv1(_activated(resnet.nonlinearity, resnet.norm1(hidden)))
-    inner = resnet.conv2(_activated(resnet.nonlinearity, resnet.norm2(inner)))
+    inner = resnet.norm2(inner)  # nobody holds what it was made of while the next is made
+    inner = resnet.conv2(_activated(resnet.nonlinearity, inner))
     if resnet.conv_shortcut is not None:
         hidden = resnet.conv_shortcut(hidden)
     result: Tensor = inner.add_(hidden)

@@ -7,6 +7,7 @@ from .source import Module, modules
 
 # Who may read the environment, and why.
 READERS = {
+    "backend.__main__": "an entry point: whether it says how freed memory is treated",
     "backend.adapter._wsgi": "an entry point: hands it to Settings",
     "backend.cli": "entry points: hand it to Settings",
     "backend.demo.processes": "what a child process inherits",

@@ -1,0 +1,54 @@
+import ctypes
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[3]
+GLIBC = hasattr(ctypes.CDLL(None), "gnu_get_libc_version")
+FAULTS = """
+import resource, sys
+import os
+from cliper_model.allocator import keep_freed_memory
+kept = keep_freed_memory(os.environ) if sys.argv[1] == "keep" else False
+size = 16 * 2**20
+def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+bytearray(size), bytearray(size + 1)
+before = faults()
+for _ in range(20):
+    one, other = bytearray(size), bytearray(size + 1)
+    del one, other
+print(kept, faults() - before)
+"""
+
+
+def run(how: str, **more: str) -> tuple[bool, int]:
+    """Whether freed memory is kept, and pages asked for anew by 40 arrays of 4096 pages."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC")}
+    plain.pop("GLIBC_TUNABLES", None)
+    told = subprocess.run(
+        [sys.executable, "-c", FAULTS, how],
+        cwd=CHECKOUT,
+        env={**plain, **more},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    return told[0] == "True", int(told[1])
+
+
+def test_freed_memory_is_kept_for_the_next_picture_where_the_c_library_can() -> None:
+    kept, faults = run("keep")
+    assert kept == GLIBC
+    if kept:
+        assert faults < 5000 < run("leave", MALLOC_MMAP_THRESHOLD_="131072")[1]
+
+
+@pytest.mark.parametrize(
+    "name", ["MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"]
+)
+def test_whoever_says_otherwise_in_the_environment_is_heard(name: str) -> None:
+    value = "glibc.malloc.trim_threshold=131072" if name == "GLIBC_TUNABLES" else "131072"
+    assert not run("keep", **{name: value})[0]
