@@ -31,11 +31,14 @@ empty prompt and the whole U-Net for every picture, in float32. Both load the sa
 
 STAGES = """\
 
-What ours spends its time on (the fastest of five runs of every stage; above are medians), against a floor: the larger of its operations at the measured peak of their number format and the bytes they move, unfused, at the measured bandwidth.
+What ours spends its time on (the fastest of five runs of every stage, in the best of as many rounds; above are medians), against a floor: the larger of its operations at the measured peak of their number format and the bytes they move, unfused, at the measured bandwidth.
 
 """  # noqa: E501 - a page
 
 AGAIN = """\
+
+Every command keeps up to 256 MB of freed memory ready for the next picture instead of asking the system for it again; `MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_` or `GLIBC_TUNABLES` in the environment
+say otherwise. A program that imports `cliper_model` decides for itself (`cliper_model.allocator`).
 
 **A picture seen before** costs only what has changed: other words the scores, other thresholds and a click the decision. Looks at pictures are kept in memory (`STATE_CACHE_MB`) and in the
 [store](storage.md).

@@ -91,6 +91,13 @@ def _linear(
     return functional.linear(tokens.to(weight.dtype), weight, bias)
 
 
+def _rounded(
+    weights: Float[Tensor, "heads n n"], room: Float[Tensor, "atleast_heads n n"]
+) -> Float[Tensor, "heads n n"]:
+    """In the number format of `room`, and there unless that is theirs already."""
+    return weights if weights.dtype == room.dtype else room[: len(weights)].copy_(weights)
+
+
 def _per_head(
     tokens: Float[Tensor, "*batch n width"], heads: int
 ) -> Float[Tensor, "*batch heads n d"]:
@@ -209,13 +216,14 @@ class ClipBackbone:
         mixed = torch.empty_like(values)
         step = attend.maps_at_once(total)
         room = torch.empty_like(total[:step])
+        rounded = torch.empty_like(room, dtype=values.dtype)
         for start in range(0, len(values), step):
             part = slice(start, start + step)
             weights = attend.self_similarity(
                 queries[part], keys[part], out=room[: len(values[part])]
             )
             total[part].add_(weights)
-            mixed[part] = weights.to(values.dtype) @ values[part]
+            mixed[part] = _rounded(weights, rounded) @ values[part]
         mixed = mixed.view(*tokens.shape[:-2], layer.num_heads, *mixed.shape[-2:])
         return layer.out_proj(mixed.transpose(-3, -2).flatten(-2))
 
@@ -363,9 +371,10 @@ class ClipBackbone:
             these: Any = (slice(None), *picture)
             own = Seen(seen.inputs[these], seen.accumulated[picture][part], seen.grid_hw)
             maps = self.layer_weights(own, attention_type=attention_type, epsilon=epsilon)
+            rounded = torch.empty_like(own.accumulated, dtype=values.dtype)
             for layer, weights in enumerate(maps):
                 here: Any = (layer, *picture, part)
-                mixed[here] = weights.to(values.dtype) @ values[here]
+                mixed[here] = _rounded(weights, rounded) @ values[here]
             last_map[picture].add_(weights.sum(dim=0))
         tokens = [
             self.embed(block.attn.out_proj(one.transpose(-3, -2).flatten(-2))) for one in mixed
