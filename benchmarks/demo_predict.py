@@ -19,11 +19,13 @@ import os
 import statistics
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 import requests
+import torch
 from PIL import Image
 
 import cliper_model
@@ -72,6 +74,7 @@ def main() -> int:
             opened += [bench.ask(number)[0] for number in numbers]
             model += [alone.milliseconds(number) for number in numbers]
         many = per_second(url, config, args.opened)
+        threads = {"service": bench.health()["model"]["threads"], "model_alone": alone.threads}
     batches = throughput.measure(
         alone.model,
         [alone.picture(number) for number in range(max(BATCHES))],
@@ -91,6 +94,7 @@ def main() -> int:
         "opened": summarise(opened),
         "model_alone": summarise(model),
         "share_outside": round(outside, 3),
+        "threads": threads,
         "one_request_of_many_per_second": round(many, 2),
         "batches": batches,
         "limits": {
@@ -100,7 +104,7 @@ def main() -> int:
         },
         "bounds": {
             "median": median <= LIMIT_MS,
-            "outside": outside <= MOST_OUTSIDE,
+            "outside": 0 <= outside <= MOST_OUTSIDE,
             "bulk": best >= LEAST_PER_SECOND,
         },
     }
@@ -119,12 +123,16 @@ class Alone:
         self.labels: list[str] = profiles.demo_card()["labels"]
         self.vocabulary = self.model.read(self.labels)
         self.decision = self.model.decision(self.vocabulary.preset)
+        self._thread = ThreadPoolExecutor(1)  # as in the service
+        self.threads = self._thread.submit(torch.get_num_threads).result()
 
     def picture(self, number: int) -> Any:
         return np.asarray(Image.open(BytesIO(picture(number, self.side))).convert("RGB"))
 
     def milliseconds(self, number: int) -> float:
-        image = self.picture(number)
+        return self._thread.submit(self._predict, self.picture(number)).result()
+
+    def _predict(self, image: Any) -> float:
         begun = time.perf_counter()
         scores = self.model.score(self.model.observe(image), self.vocabulary)
         cliper_model.decide(scores, self.decision)

@@ -122,7 +122,7 @@ def page() -> str:
         THROUGHPUT,
         show(drawn["throughput"]),
         table(
-            ("", "", "together", "per second", "from - to, s", "peak memory, MiB"),
+            ("", "", "together", "per second", "from - to, s"),
             [
                 row
                 for name in benches()
@@ -308,7 +308,6 @@ def paces(name: str, how: str, rows: Iterable[Mapping[str, Any]]) -> list[tuple[
             row["batch"],
             number(row["images_per_second"], 2),
             f"{row['seconds']['min']:.3f} - {row['seconds']['max']:.3f}",
-            "–" if row["peak_mib"] is None else row["peak_mib"],
         )
         for row in rows
     ]

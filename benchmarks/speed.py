@@ -28,7 +28,7 @@ from typing import IO, Any, cast
 import numpy as np
 from PIL import Image
 
-from . import record, true_size
+from . import floors, record, true_size
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -157,18 +157,36 @@ def compare(weights: Path, name: str, picture: Path, rounds: int, device: str) -
 
 
 def nearest(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Of every stage the round that came nearest to its floor; of the peaks the first round's.
+    """Every stage's fastest round against the floor of the highest peaks.
 
     A neighbour on the same machine takes caches and memory away for seconds at a time, so some
     rounds tell of it more than of the program.
     """
-    first, *_ = rounds
+    peaks = {name: max(told["peaks"][name] for told in rounds) for name in rounds[0]["peaks"]}
+    stages = {
+        name: stages_at(
+            min((told["stages"][name] for told in rounds), key=lambda one: one["seconds"]), peaks
+        )
+        for name in rounds[0]["stages"]
+    }
+    return {**rounds[0], "peaks": peaks, "stages": stages}
+
+
+def stages_at(stage: dict[str, Any], peaks: dict[str, Any]) -> dict[str, Any]:
+    """The stage against the floor of these peaks."""
+    hardware = floors.Peaks(
+        flops={kind: 1e9 * peaks[f"{kind}_gflops"] for kind in stage["gflops"]},
+        bandwidth=1e9 * peaks["gigabytes_per_second"],
+    )
+    work = floors.Work(
+        flops={kind: 1e9 * count for kind, count in stage["gflops"].items()},
+        bytes=1e9 * stage["gigabytes"],
+    )
+    floor = hardware.floor(work)
     return {
-        **first,
-        "stages": {
-            name: min((told["stages"][name] for told in rounds), key=lambda one: one["above_floor"])
-            for name in first["stages"]
-        },
+        **stage,
+        "floor_seconds": round(floor, 4),
+        "above_floor": round(stage["seconds"] / floor, 2),
     }
 
 
@@ -248,7 +266,7 @@ class Ours(Sitting):
         import cliper_model
         from cliper_model.allocator import keep_freed_memory
 
-        keep_freed_memory(os.environ)  # as every command does
+        keep_freed_memory(os.environ)  # as every command does; so does the other side
         self.device = device
         model = cast(Any, cliper_model.load(row.profile, device=device, weights_dir=weights))
         self.model = model.with_numbers(crop=0)
@@ -304,9 +322,11 @@ class Theirs(Sitting):
         import torch
 
         from cliper_model import presets
+        from cliper_model.allocator import keep_freed_memory
 
         from .published import Published
 
+        keep_freed_memory(os.environ)
         self.device = device
         self.preset = presets.get("objects", row.clip, "cliper")
         self.model = Published(

@@ -52,7 +52,10 @@ def stages_of(
         latent = diffusion.encode(square)
         work["VAE encoder"] = lambda: diffusion.encode(square)
         work["U-Net"] = lambda: diffusion.taps(latent)
-        work["levels of its maps"] = lambda: refine.levels(state.queries, state.keys)
+        queries, keys = state.queries, state.keys
+        if queries.dtype == torch.float32:  # the first tap's come with its attention
+            queries, keys = (heads[: len(heads) // 2] for heads in (queries, keys))
+        work["levels of its maps"] = lambda: refine.levels(queries, keys)
     return work
 
 
@@ -62,8 +65,8 @@ def _told(stage: Callable[[], object], hardware: floors.Peaks, device: str) -> d
     floor = hardware.floor(done)
     return {
         "seconds": round(seconds, 4),
-        "gflops": {kind: round(n / 1e9, 1) for kind, n in done.flops.items()},
-        "gigabytes": round(done.bytes / 1e9, 2),
+        "gflops": {kind: round(n / 1e9, 4) for kind, n in done.flops.items()},
+        "gigabytes": round(done.bytes / 1e9, 4),
         "peak_mib": round(done.peak_bytes / memory.MIB, 1),
         "floor_seconds": round(floor, 4),
         "above_floor": round(seconds / floor, 2),

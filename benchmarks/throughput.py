@@ -12,7 +12,7 @@ from cliper_model.methods.cliper import Cliper
 from cliper_model.segmenter import Decision, Segmentation
 from cliper_model.shapes import Image
 
-from . import floors, memory
+from . import floors
 
 
 def measure(
@@ -53,26 +53,22 @@ def _rows(
 ) -> list[dict[str, Any]]:
     predict = predicting(model, words)
     seconds: dict[int, list[float]] = {size: [] for size in batches}
-    peaks = {}
     for size in batches:
-        memory.forget_peak(device)
         predict(pictures[:size])
-        peaks[size] = memory.peak_mib(device)
     for number in range(rounds):
         for size in batches if number % 2 == 0 else reversed(batches):
             part = pictures[:size]
             seconds[size].append(floors.once(lambda part=part: predict(part), device)[0])  # type: ignore[misc]
-    return [_row(size, seconds[size], peaks[size]) for size in batches]
+    return [_row(size, seconds[size]) for size in batches]
 
 
-def _row(size: int, seconds: Sequence[float], peak_mib: int | None) -> dict[str, Any]:
+def _row(size: int, seconds: Sequence[float]) -> dict[str, Any]:
     middle = statistics.median(seconds)
     spread = {"min": min(seconds), "median": middle, "max": max(seconds)}
     return {
         "batch": size,
         "images_per_second": round(size / middle, 2),
         "seconds": {name: round(value, 4) for name, value in spread.items()},
-        "peak_mib": peak_mib,
     }
 
 

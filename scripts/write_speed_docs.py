@@ -31,14 +31,14 @@ empty prompt and the whole U-Net for every picture, in float32. Both load the sa
 
 STAGES = """\
 
-What ours spends its time on (the fastest of five runs of every stage, in the best of as many rounds; above are medians), against a floor: the larger of its operations at the measured peak of their number format and the bytes they move, unfused, at the measured bandwidth.
+What ours spends its time on (the fastest of five runs of every stage in each of the rounds; above are medians), against a floor: the larger of its operations at the measured peak of their number format and the bytes they move, unfused, at the measured bandwidth.
 
 """  # noqa: E501 - a page
 
 AGAIN = """\
 
-Every command keeps up to 256 MB of freed memory ready for the next picture instead of asking the system for it again; `MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_` or `GLIBC_TUNABLES` in the environment
-say otherwise. A program that imports `cliper_model` decides for itself (`cliper_model.allocator`).
+Both sides keep up to 256 MB of freed memory for the next picture instead of asking the system for it again, as every `cliper` command does on its main thread (`cliper_model.allocator`); the service, whose
+networks have a thread of their own, gains less from it. `MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_` or `GLIBC_TUNABLES` in the environment say otherwise.
 
 **A picture seen before** costs only what has changed: other words the scores, other thresholds and a click the decision. Looks at pictures are kept in memory (`STATE_CACHE_MB`) and in the
 [store](storage.md).
@@ -55,7 +55,7 @@ BITS = """\
 
 `DTYPE` unset means float16 on a CUDA card, as the authors ran it; for CLIPer bfloat16 on a processor with units for it (`amx_bf16`, `avx512_bf16`), except for the demo weights, which gain little;
 float32 elsewhere, so for all other methods and feature sources. `/health` says which, and why (`dtype_because`). In bfloat16 only the products of CLIP's vision tower and the diffusion networks are rough: LayerNorms, what flows between CLIP's blocks, the
-text tower and everything behind the networks stay in float32. What that costs was measured with the demo weights alone, on drawn scenes with all labels asked; on your own pictures `cliper evaluate`
+text tower and everything behind the networks compute in float32 (matrices of the text tower are kept in float16 where it holds them exactly). What that costs was measured with the demo weights alone, on drawn scenes with all labels asked; on your own pictures `cliper evaluate`
 tells, with `DTYPE` set to one and to the other:
 
 """  # noqa: E501 - a page

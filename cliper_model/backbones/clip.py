@@ -91,11 +91,18 @@ def _linear(
     return functional.linear(tokens.to(weight.dtype), weight, bias)
 
 
+def _room_for(
+    maps: Float[Tensor, "heads n n"], dtype: torch.dtype
+) -> Float[Tensor, "heads n n"] | None:
+    """Memory for these maps in another number format; None where it is theirs already."""
+    return None if maps.dtype == dtype else torch.empty_like(maps, dtype=dtype)
+
+
 def _rounded(
-    weights: Float[Tensor, "heads n n"], room: Float[Tensor, "atleast_heads n n"]
+    weights: Float[Tensor, "heads n n"], room: Float[Tensor, "atleast_heads n n"] | None
 ) -> Float[Tensor, "heads n n"]:
-    """In the number format of `room`, and there unless that is theirs already."""
-    return weights if weights.dtype == room.dtype else room[: len(weights)].copy_(weights)
+    """In the number format of `room`, and there, if there is any."""
+    return weights if room is None else room[: len(weights)].copy_(weights)
 
 
 def _per_head(
@@ -216,7 +223,7 @@ class ClipBackbone:
         mixed = torch.empty_like(values)
         step = attend.maps_at_once(total)
         room = torch.empty_like(total[:step])
-        rounded = torch.empty_like(room, dtype=values.dtype)
+        rounded = _room_for(room, values.dtype)
         for start in range(0, len(values), step):
             part = slice(start, start + step)
             weights = attend.self_similarity(
@@ -316,7 +323,10 @@ class ClipBackbone:
     def layer_weights(
         self, seen: Seen, *, attention_type: str, epsilon: float
     ) -> Iterator[Float[Tensor, "*pictures heads n n"]]:
-        """For every layer the map that mixes its values in the last block (§4.2, §4.3)."""
+        """For every layer the map that mixes its values in the last block (§4.2, §4.3).
+
+        Use each before you ask for the next: "fused-attn" writes it into the same memory.
+        """
         if attention_type == "fused-attn":
             rounds = len(seen.inputs)
             yield from attend.fused_in_turn(seen.accumulated, rounds=rounds, epsilon=epsilon)
@@ -371,7 +381,7 @@ class ClipBackbone:
             these: Any = (slice(None), *picture)
             own = Seen(seen.inputs[these], seen.accumulated[picture][part], seen.grid_hw)
             maps = self.layer_weights(own, attention_type=attention_type, epsilon=epsilon)
-            rounded = torch.empty_like(own.accumulated, dtype=values.dtype)
+            rounded = _room_for(own.accumulated, values.dtype)
             for layer, weights in enumerate(maps):
                 here: Any = (layer, *picture, part)
                 mixed[here] = _rounded(weights, rounded) @ values[here]

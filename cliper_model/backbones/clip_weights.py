@@ -431,7 +431,7 @@ def _build(
 def _precision(key: str, dtype: torch.dtype) -> torch.dtype:
     """What a tensor is kept in. bfloat16 has eight bits: only the products of the vision tower
     take it. LayerNorms, and so what flows between blocks, and the text tower, whose rows are
-    remembered, stay in float32.
+    remembered, compute in float32.
     """
     if dtype != torch.bfloat16:
         return dtype

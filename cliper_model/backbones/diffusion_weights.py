@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from ..errors import WeightsMismatch, WeightsMissing
 from . import weights
-from .checkpoints import read_json as _json
+from .checkpoints import read_json
 from .weights import EMPTY_PROMPT
 
 logger = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ def load_diffusion(
     """
     folder = _resolve([source] if isinstance(source, str | Path) else list(source))
     configs = {
-        part: _json(folder / part / name)
+        part: read_json(folder / part / name)
         for part, name in (
             ("scheduler", "scheduler_config.json"),
             ("unet", "config.json"),
@@ -151,7 +151,7 @@ def load_demo_diffusion(
                 [folder],
                 "reinstall the package, or train the demo model with 'cliper train-demo'",
             )
-    card = _json(folder / "demo.json")
+    card = read_json(folder / "demo.json")
     told = card["diffusion"]
     constants = folder / "constants.safetensors"
     return DiffusionWeights(
@@ -416,7 +416,7 @@ def empty_prompt(folder: Path, *, width: int) -> tuple[Float[Tensor, "1 tokens w
             )
         return embedding, differences
 
-    config = _json(folder / "text_encoder" / "config.json")
+    config = read_json(folder / "text_encoder" / "config.json")
     path = _tensors_of(folder / "text_encoder", stem="model")
     embedding = encode_empty_prompt(config, path)
     if embedding.shape[2] != width:
@@ -484,7 +484,7 @@ def _compare_text(folder: Path) -> list[str]:
     if not config.is_file():
         return []
     return [
-        *_compare({"text_encoder": _json(config)}, EXPECTED_TEXT),
+        *_compare({"text_encoder": read_json(config)}, EXPECTED_TEXT),
         *_compare_tokenizer(folder / "tokenizer"),
     ]
 
@@ -494,11 +494,11 @@ def _compare_tokenizer(folder: Path) -> list[str]:
     vocabulary = folder / "vocab.json"
     if not vocabulary.is_file():
         return [f"there is no {vocabulary}: the empty prompt's padding id 0 is assumed"]
-    ids = _json(vocabulary)
+    ids = read_json(vocabulary)
     told: dict[str, Any] = {}
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if (folder / name).is_file():
-            told |= _json(folder / name)
+            told |= read_json(folder / name)
     sentences = []
     for key, wanted in (("bos_token", 49406), ("eos_token", 49407), ("pad_token", 0)):
         token = told.get(key)

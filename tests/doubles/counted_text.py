@@ -10,14 +10,14 @@ from cliper_model.backbones.clip import ClipBackbone
 
 @contextmanager
 def counted_sentences() -> Iterator[list[int]]:
-    """One number per call of `encode_text`, of any CLIP, as long as the context lasts."""
+    """One number per batch, of any CLIP, as long as the context lasts."""
     calls: list[int] = []
-    encode_text = ClipBackbone.encode_text
+    encode = ClipBackbone._encode_batches
 
-    def counting(clip, tokens):
-        calls.append(len(tokens))
-        return encode_text(clip, tokens)
+    def counting(clip, batches):
+        calls.extend(len(batch) for batch in batches)
+        return encode(clip, batches)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(ClipBackbone, "encode_text", counting)
+        patched.setattr(ClipBackbone, "_encode_batches", counting)
         yield calls

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cliper_model.backbones import clip_weights
+from cliper_model.backbones.clip import ClipBackbone
 from cliper_model.errors import WeightsMismatch, WeightsMissing
 
 from . import synthesise
@@ -113,11 +114,49 @@ def test_in_bfloat16_only_products_of_the_vision_tower_are_rough(tmp_path: Path)
         *(f"transformer.attn.{name}" for name in products),
         *(f"transformer.mlp.{name}" for name in parts),
     }
+    halved = {
+        re.sub(r"resblocks\.\d+\.", "", name)
+        for name, tensor in model.state_dict().items()
+        if tensor.dtype == torch.float16
+    }
+    matrices = (
+        "attn.in_proj_weight",
+        "attn.out_proj.weight",
+        "mlp.c_fc.weight",
+        "mlp.c_proj.weight",
+    )
+    assert halved == {"token_embedding.weight", *(f"transformer.{name}" for name in matrices)}
     assert {tensor.dtype for tensor in model.state_dict().values()} == {
         torch.bfloat16,
+        torch.float16,
         torch.float32,
     }
     assert model.attn_mask.dtype == torch.float32  # type: ignore[union-attr]
+
+
+def test_text_kept_in_half_gives_the_rows_of_float32_to_the_bit(tmp_path: Path):
+    path = synthesise.write_clip(tmp_path / "clip.safetensors", metadata={"quick_gelu": "true"})
+    words, sentences = ["sky", "a red car", "grass"], ["{}.", "a photo of a {}."]
+
+    rows = []
+    for dtype in (torch.float32, torch.bfloat16):
+        model, tokenizer = clip_weights.load_clip(path, NAME, dtype=dtype)
+        rows.append(ClipBackbone(model, tokenizer).encode_words(words, sentences))
+
+    assert torch.equal(*rows)
+
+
+def test_a_text_matrix_that_half_cannot_hold_stays_as_it_is(tmp_path: Path):
+    state = synthesise.clip_state(synthesise.SMALL_CLIP)
+    name = "transformer.resblocks.0.mlp.c_fc.weight"
+    state[name] = state[name].float() + 2**-20
+    path = tmp_path / "clip.safetensors"
+    save_file({key: tensor.float() for key, tensor in state.items()}, path, {"quick_gelu": "true"})
+
+    model, _ = clip_weights.load_clip(path, NAME, dtype=torch.bfloat16)
+
+    assert torch.equal(model.state_dict()[name], state[name])
+    assert model.state_dict()["token_embedding.weight"].dtype == torch.float16
 
 
 def test_an_archive_of_openai_is_refused_under_a_name_without_quickgelu(tmp_path: Path):

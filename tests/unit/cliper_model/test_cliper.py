@@ -13,6 +13,7 @@ from cliper_model.backbones.tiny import tiny_clip, tiny_diffusion
 from cliper_model.errors import BadImage
 from cliper_model.methods.cliper import Cliper, CliperConfig
 from cliper_model.segmenter import Identity, Label
+from cliper_model.stages import attention
 
 IDENTITY = Identity(method="cliper", revision=1, profile="tiny")
 
@@ -233,6 +234,23 @@ def test_pictures_of_other_buckets_are_looked_at_one_after_the_other(picture: An
         assert torch.equal(one.patches, method.observe(image).patches)
 
 
+def test_a_few_heads_at_a_time_give_what_all_at_once_give(
+    picture: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = tiny_clip()
+    pixels = torch.randn(3, 3, 64, 80, generator=torch.Generator().manual_seed(0))
+    seen = clip.look(pixels)
+    whole, whole_map = clip.last_block(seen, attention_type="fused-attn", epsilon=1e-12)
+
+    monkeypatch.setattr(attention, "CACHE_VALUES", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert attention.maps_at_once(seen.accumulated[0]) == 1 < seen.accumulated.shape[1]
+    tokens, last_map = clip.last_block(seen, attention_type="fused-attn", epsilon=1e-12)
+
+    torch.testing.assert_close(tokens, whole, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(last_map, whole_map, atol=1e-6, rtol=1e-5)
+
+
 def test_what_depends_on_step_and_prompt_alone_is_computed_once(picture: Any) -> None:
     images = [picture(50, 70), picture(60, 40)]
     plain, settled = tiny_diffusion(), tiny_diffusion()
@@ -244,6 +262,8 @@ def test_what_depends_on_step_and_prompt_alone_is_computed_once(picture: Any) ->
         torch.testing.assert_close(own.queries, other.queries, atol=1e-6, rtol=1e-5)
         torch.testing.assert_close(own.keys, other.keys, atol=1e-6, rtol=1e-5)
     assert sum(weight.numel() for weight in settled.unet.parameters()) < before
+    again = settled.settle().links_of_many(images[:1])[0]
+    torch.testing.assert_close(again.queries, settled.links_of_many(images[:1])[0].queries)
     names = {name for name, _ in settled.unet.named_parameters()}
     assert not any("time_emb" in name or "attn2.to_k" in name for name in names)
 
