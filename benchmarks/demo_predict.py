@@ -74,7 +74,7 @@ def main() -> int:
             opened += [bench.ask(number)[0] for number in numbers]
             model += [alone.milliseconds(number) for number in numbers]
         many = per_second(url, config, args.opened)
-        threads = {"service": bench.health()["model"]["threads"], "model_alone": alone.threads}
+        threads = {"service": bench.health()["threads"], "model_alone": alone.threads}
     batches = throughput.measure(
         alone.model,
         [alone.picture(number) for number in range(max(BATCHES))],
