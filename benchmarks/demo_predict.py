@@ -119,12 +119,12 @@ class Alone:
 
     def __init__(self, side: int) -> None:
         self.side = side
-        self.model: Any = cliper_model.load("demo", device="cpu")
         self.labels: list[str] = profiles.demo_card()["labels"]
-        self.vocabulary = self.model.read(self.labels)
-        self.decision = self.model.decision(self.vocabulary.preset)
-        self._thread = ThreadPoolExecutor(1)  # as in the service
+        self._thread = ThreadPoolExecutor(1)  # one for everything, as in the service
+        self.model: Any = self._thread.submit(cliper_model.load, "demo", device="cpu").result()
         self.threads = self._thread.submit(torch.get_num_threads).result()
+        self.vocabulary = self._thread.submit(self.model.read, self.labels).result()
+        self.decision = self.model.decision(self.vocabulary.preset)
 
     def picture(self, number: int) -> Any:
         return np.asarray(Image.open(BytesIO(picture(number, self.side))).convert("RGB"))
