@@ -15,7 +15,6 @@ missed.
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -244,14 +243,10 @@ class Sitting:
     device: str
 
     def peak(self) -> dict[str, float]:
-        import torch
+        """Of this process alone, or of the card."""
+        from . import memory
 
-        used = (
-            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            if self.device == "cpu"
-            else torch.cuda.max_memory_allocated()
-        )
-        return {"megabytes": round(used / 1e6)}
+        return {"megabytes": round((memory.peak_mib(self.device) or 0) * memory.MIB / 1e6)}
 
     def timed(self, work: Callable[[], Any]) -> tuple[float, Any]:
         from .floors import once
