@@ -246,7 +246,10 @@ class Sitting:
         """Of this process alone, or of the card."""
         from . import memory
 
-        return {"megabytes": round((memory.peak_mib(self.device) or 0) * memory.MIB / 1e6)}
+        mib = memory.peak_mib(self.device)
+        if mib is None:
+            raise SystemExit("peak memory of a process is counted on Linux only: run this there")
+        return {"megabytes": round(mib * memory.MIB / 1e6)}
 
     def timed(self, work: Callable[[], Any]) -> tuple[float, Any]:
         from .floors import once
