@@ -2,7 +2,20 @@
 
 from flask import Flask
 
-from .api import auth, errors, health, jobs, predict, setup, versions, webhook
+from .api import (
+    auth,
+    counting,
+    errors,
+    health,
+    jobs,
+    metrics,
+    predict,
+    ready,
+    request_id,
+    setup,
+    versions,
+    webhook,
+)
 from .services import Services
 
 MOST_REQUEST_BYTES = 1 << 29  # tasks arrive with all their annotations: many MB are normal
@@ -13,8 +26,11 @@ def create_app(services: Services) -> Flask:
     app = Flask("cliper", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MOST_REQUEST_BYTES
     app.extensions["services"] = services
-    for part in (health, setup, predict, webhook, versions, jobs):
+    for part in (health, ready, setup, predict, webhook, versions, jobs):
         app.register_blueprint(part.bp)
+    app.register_blueprint(metrics.bp, name=metrics.name(open_to_all=services.open_metrics))
+    request_id.register(app)
+    counting.register(app)
     app.before_request(auth.require_basic_auth)
     errors.register(app)
     return app

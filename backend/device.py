@@ -20,6 +20,8 @@ from typing import Any, Generic, TypeVar, cast
 
 import torch
 
+from .trail import Trail, common, followed, here
+
 logger = logging.getLogger(__name__)
 
 MOST_IN_A_ROW = 8  # jobs of faster lanes while one of a slower lane waits, or is at work
@@ -90,6 +92,7 @@ class _Job:
     flight: _Flight
     run: Callable[[], Any]
     shared: Shared | None
+    trail: Trail = field(default_factory=here)  # of whoever asked first
 
 
 class Ticket(Generic[Result]):
@@ -126,7 +129,9 @@ class DeviceQueue:
     """
 
     def __init__(self, *, linger: float = LINGER) -> None:
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
+        self._worker = ThreadPoolExecutor(
+            max_workers=1, thread_name_prefix="device", initializer=self._begins
+        )
         self._linger = linger
         self._changed = threading.Condition()  # of what follows
         self._flights: dict[Hashable, _Flight] = {}
@@ -134,6 +139,8 @@ class DeviceQueue:
         self._passed_by = dict.fromkeys(Lane, 0)  # jobs of faster lanes, in a row
         self._at_work: _Flight | None = None  # this and the next are the device's thread's own
         self._usual_threads = 1
+        self._thread: threading.Thread | None = None  # it begins with the first job
+        self._closed = False
 
     def submit(
         self,
@@ -186,9 +193,16 @@ class DeviceQueue:
         with self._changed:
             return {lane.name.lower(): len(jobs) for lane, jobs in self._lanes.items()}
 
+    @property
+    def takes_work(self) -> bool:
+        """Whether a job would be done; waits for nobody."""
+        thread = self._thread
+        return not self._closed and (thread is None or thread.is_alive())
+
     def close(self) -> None:
         """Take no more jobs and drop those that have not begun."""
         with self._changed:
+            self._closed = True
             self._worker.shutdown(wait=False, cancel_futures=True)
             for jobs in self._lanes.values():
                 jobs.clear()
@@ -219,6 +233,9 @@ class DeviceQueue:
             del self._flights[key]
 
     # -- the device's thread ----------------------------------------------------------
+
+    def _begins(self) -> None:
+        self._thread = threading.current_thread()
 
     def _next(self) -> None:
         """Whatever is in turn: one job, or several that begin together."""
@@ -285,10 +302,11 @@ class DeviceQueue:
     def _begin_together(self, jobs: Sequence[_Job]) -> None:
         self._at_work = jobs[0].flight
         shared = [job.shared for job in jobs if job.shared is not None]
-        try:
-            shared[0].begin([one.subject for one in shared])
-        except Exception as error:  # whose fault it is comes out when each is alone
-            logger.info("%d jobs could not begin together: %r", len(jobs), error)
+        with followed(common(job.trail for job in jobs)):
+            try:
+                shared[0].begin([one.subject for one in shared])
+            except Exception as error:  # whose fault it is comes out when each is alone
+                logger.info("%d jobs could not begin together: %r", len(jobs), error)
 
     def _do(self, job: _Job) -> None:
         key, flight, run = job.key, job.flight, job.run
@@ -297,7 +315,8 @@ class DeviceQueue:
                 return
         self._at_work = flight
         try:
-            result = run()
+            with followed(job.trail):
+                result = run()
         except BaseException as error:
             with self._changed:
                 self._forget(key, flight)

@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from .errors import BudgetSpent, ImageError, Unreachable
 from .images.hanging import HangingServers
 from .labelstudio.tasks import Task
+from .metrics.meters import Meters
 
 NEARLY_ALL = 0.95  # of the time for a fetch: who takes so long without an answer hangs
 
@@ -53,9 +54,11 @@ class Fetching:
         pictures: Pictures,
         *,
         timeout: float,
+        meters: Meters | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`timeout`: seconds per picture. `clock` gives seconds."""
+        self._meters = meters or Meters()
         self._pictures, self._timeout, self._clock = pictures, timeout, clock
         self._hanging = HangingServers(clock=clock)
 
@@ -78,14 +81,18 @@ class Fetching:
         """
         server = self._pictures.server(address)
         if server is not None and server in hurry.hung:
-            raise Unreachable(f"{server} did not answer in time for an earlier task")
+            hung = Unreachable(f"{server} did not answer in time for an earlier task")
+            self._meters.image_failed(hung)
+            raise hung
         began = self._clock()
         timeout = min(self._timeout, self.left(hurry))
         number = task.id if isinstance(task.id, int) else None
         try:
-            data = self._pictures.fetch(address, timeout=timeout, task_id=number)
-        except ImageError:
+            with self._meters.stage("fetch"):
+                data = self._pictures.fetch(address, timeout=timeout, task_id=number)
+        except ImageError as error:
             self.left(hurry)  # cut short by our own hurry, not by the server's fault
+            self._meters.image_failed(error)
             if server is not None and self._clock() - began >= NEARLY_ALL * timeout:
                 hurry.hung.add(server)
                 self._hanging.hung(server)
@@ -93,3 +100,12 @@ class Fetching:
         if server is not None:
             self._hanging.answered(server)
         return data
+
+    def decode(self, data: bytes, *, page: int = 1) -> UInt8[np.ndarray, "height width 3"]:
+        """See Pictures. Raises ImageError."""
+        try:
+            with self._meters.stage("decode"):
+                return self._pictures.decode(data, page=page)
+        except ImageError as error:
+            self._meters.image_failed(error)
+            raise

@@ -30,6 +30,7 @@ from cliper_model.segmenter import read_state
 from .errors import StorageError
 from .outcomes import ImageResult
 from .storage.base import Json, Key, Scope, Storage, change
+from .trail import carried
 
 logger = logging.getLogger(__name__)
 
@@ -201,7 +202,7 @@ class Keeping:
                     self._waiting_bytes -= nbytes
 
         try:
-            self._writer.submit(done)
+            self._writer.submit(carried(done))
         except RuntimeError:  # we are going down
             with self._lock:
                 self._waiting_bytes -= nbytes

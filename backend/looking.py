@@ -33,6 +33,7 @@ from .errors import (
 )
 from .keeping import Keeping
 from .lessons import expected_quality, model_of
+from .metrics.meters import Meters
 from .model_pool import ModelChoice
 from .outcomes import ImageResult
 from .painting import NO_NUMBERS, Painted, image_result, write
@@ -141,12 +142,14 @@ class Looking:
         keeping: Keeping | None = None,
         batches: Batches | None = None,
         let_by: LetBy = let_nobody_by,
+        meters: Meters | None = None,
     ) -> None:
         """`brush_megapixels`: the largest picture that gets brush masks. `keeping`: where looks
         outlive the process. `let_by` is called between steps; it may call other methods of this.
         """
         self._brush_megapixels, self._keeping = brush_megapixels, keeping
         self._batches, self._let_by = batches or Batches(), let_by
+        self._meters = meters or Meters()
         self.looks = 0  # pictures a model looked at so far
         self._seen: ResultCache[Look | Scored] = ResultCache(max_bytes=state_bytes)
         self._keeps_newest = state_bytes > 0
@@ -203,10 +206,12 @@ class Looking:
                 decision = for_masks(
                     one.decision(segmenter.decision(one.preset)), scores, look.size_hw
                 )
+                with self._meters.stage("decide"):
+                    segmentation = decide(scores, decision)
                 painted.append(
                     Painted(
                         one=one,
-                        segmentation=decide(scores, decision),
+                        segmentation=segmentation,
                         decision=decision,
                         quality=self._quality(look, one, scores, segmenter),
                     )
@@ -214,7 +219,8 @@ class Looking:
             begun += self._let_by()
             thought = time.perf_counter()
             spend("model", thought - begun + earlier)
-            result = image_result(painted, size_hw=look.size_hw, index=view.index, seed=seed)
+            with self._meters.stage("write"):
+                result = image_result(painted, size_hw=look.size_hw, index=view.index, seed=seed)
             spend("encode", time.perf_counter() - thought)
             return result
 
@@ -287,15 +293,19 @@ class Looking:
         segmenter = pictures[0][0].segmenters[choice]
         assert is_batching(segmenter)
         pixels = [alike[0].picture.unpack() for alike in pictures]
+        looked = time.perf_counter()
         try:
             states = segmenter.observe_many(pixels)
         except Exception as error:
             if is_out_of_memory(error):
                 return False
             raise
+        share = (time.perf_counter() - looked) / len(pictures)
         self.looks += len(pictures)
+        self._meters.looked(len(pictures))
         for alike, image, state in zip(pictures, pixels, states, strict=True):
             size_hw = (image.shape[0], image.shape[1])
+            self._meters.stage_took("look", share)
             for one in alike:
                 look = Look((one.picture.digest, one.picture.page, choice), state, size_hw)
                 one.looks[choice] = look
@@ -326,16 +336,19 @@ class Looking:
             if not np.isfinite(scores.presence).all():
                 raise CouldNotPredict(NO_NUMBERS)
             presence = round(float(np.clip(scores.presence[number], 0.0, 1.0)), 4)
-            regions = write(
-                prompting.selected(scores, number, prompt, decision),
-                one,
-                one.sought[number],
-                region_id=hashlib.sha256(seed.encode()).hexdigest()[:12],
-                score=presence,
-                size_hw=look.size_hw,
-                index=view.index,
-            )
-            return json.dumps(regions, separators=(",", ":")).encode(), presence
+            with self._meters.stage("decide"):
+                mask = prompting.selected(scores, number, prompt, decision)
+            with self._meters.stage("write"):
+                regions = write(
+                    mask,
+                    one,
+                    one.sought[number],
+                    region_id=hashlib.sha256(seed.encode()).hexdigest()[:12],
+                    score=presence,
+                    size_hw=look.size_hw,
+                    index=view.index,
+                )
+                return json.dumps(regions, separators=(",", ":")).encode(), presence
 
     def studied(self, picture: Picture, view: View, segmenters: Segmenters) -> StudiedPicture:
         """What learning needs to know of a picture. Raises CouldNotPredict, ConfigError,
@@ -462,8 +475,11 @@ class Looking:
         if look is None:
             pixels = picture.unpack()
             key = (picture.digest, picture.page, choice)
-            look = Look(key, segmenter.observe(pixels), (pixels.shape[0], pixels.shape[1]))
+            with self._meters.stage("look"):
+                state = segmenter.observe(pixels)
+            look = Look(key, state, (pixels.shape[0], pixels.shape[1]))
             self.looks += 1
+            self._meters.looked(1)
             self._note(picture, look, segmenter, keep=keep, fresh=True)
         else:
             self._note(picture, look, segmenter, keep=keep, fresh=False)
@@ -473,9 +489,10 @@ class Looking:
         self, picture: Picture, choice: ModelChoice, segmenter: Segmenter, keep: bool
     ) -> Look | None:
         key = (picture.digest, picture.page, choice)
-        look = self._remembered(key)
+        look, found = self._remembered(key), "memory"
         if look is None and keep:
-            look = self._from_store(key, picture, segmenter)
+            look, found = self._from_store(key, picture, segmenter), "store"
+        self._meters.asked_cache("looks", found if look is not None else "nowhere")
         return look
 
     def _note(
@@ -508,7 +525,9 @@ class Looking:
         key = (look.key, one.reading)
         known = self._seen.get(key)
         if not isinstance(known, Scored):
-            known = Scored(segmenter.score(look.state, self._vocabulary(one, segmenter)))
+            vocabulary = self._vocabulary(one, segmenter)
+            with self._meters.stage("score"):
+                known = Scored(segmenter.score(look.state, vocabulary))
             if keep:
                 self._seen.put(key, known)
         return known.scores
@@ -522,7 +541,7 @@ class Looking:
         vocabulary = self._vocabularies.get(one.reading)
         if vocabulary is None:
             try:
-                with model_errors_as_ours():
+                with model_errors_as_ours(), self._meters.stage("read"):
                     vocabulary = segmenter.read(
                         one.labels, background=one.background, preset=one.preset
                     )

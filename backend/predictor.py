@@ -53,6 +53,7 @@ from .looking import (
     model_errors_as_ours,
     spend_nothing,
 )
+from .metrics.meters import Meters
 from .model_host import READY, ModelHost
 from .model_pool import ModelChoice, ModelPool
 from .outcomes import ImageResult, NotPredicted, Outcome, Predicted, combined
@@ -61,6 +62,7 @@ from .result_cache import ResultCache
 from .storage.base import Scope
 from .storage.memory import MemoryStorage
 from .studying import Course, StudiedPicture
+from .trail import carried, of_task
 from .vocabulary import ControlVocabulary
 
 logger = logging.getLogger(__name__)
@@ -131,6 +133,7 @@ class _Unpacked:
     """A picture fetched and unpacked, whose result nobody knows yet."""
 
     key: tuple[str, str, str]
+    task: int | str | None
     picture: Picture
     size_hw: tuple[int, int]
     nbytes: int
@@ -163,15 +166,19 @@ class Predictor:
         keeping: Keeping | None = None,
         unfinished: Unfinished | None = None,
         teaching: Teaching | None = None,
+        meters: Meters | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`defaults`: values of `model_*` options for configs that name none. `keeping`: what
         outlives the process; without it nothing does. `unfinished` takes over what a request had
         no time for; it must answer at once. `teaching`: what corrections taught, by project."""
-        self._models, self._pictures, self._limits = models, pictures, limits
+        self._models, self._limits = models, limits
         self._defaults, self._clock = dict(defaults or {}), clock
         self._seats = threading.BoundedSemaphore(limits.waiting)
-        self._fetching = Fetching(pictures, timeout=limits.fetch_timeout, clock=clock)
+        self._meters = meters or Meters()
+        self._fetching = Fetching(
+            pictures, timeout=limits.fetch_timeout, meters=self._meters, clock=clock
+        )
         self._device = DeviceQueue()
         self._unfinished = unfinished
         self._teaching = teaching or NothingLearnt()
@@ -183,6 +190,7 @@ class Predictor:
             keeping=keeping,
             batches=self._batches,
             let_by=self._device.let_by,
+            meters=self._meters,
         )
         self._results: ResultCache[ImageResult] = ResultCache(max_bytes=limits.result_bytes)
         self._versions: deque[str] = deque(maxlen=REMEMBERED_VERSIONS)
@@ -226,6 +234,11 @@ class Predictor:
             "batch": self._batches.facts(segmenter),
         }
 
+    @property
+    def device_takes_work(self) -> bool:
+        """Whether the thread that owns the device is there; waits for nobody."""
+        return self._device.takes_work
+
     def look_at_store(self) -> None:
         """Find out, some time soon, whether there is anything wrong with it."""
         self._keeping.look_at_store()
@@ -243,13 +256,12 @@ class Predictor:
             extra = self._extra_of(request.project)
             desk = self._desk(request.label_config, extra, request.project)
             scope = self._keeping.scope(request.project)
-            alone = len(request.tasks) == 1 or request.context is not None
             work = _Work(
                 plan=desk.plan,
                 segmenters=desk.segmenters,
                 hurry=hurry,
                 scope=scope,
-                lane=Lane.PEOPLE if alone else Lane.BULK,  # somebody opens a page, or clicks
+                lane=lane_of(request),
             )
             outcomes = (
                 self._in_a_good_order(request.tasks, work)
@@ -273,7 +285,8 @@ class Predictor:
 
         Raises CouldNotPredict, ConfigError, ModelFailed.
         """
-        return [self._studied(task, view, desk) for view in desk.plan.views(task)[:most]]
+        with of_task(task.id):
+            return [self._studied(task, view, desk) for view in desk.plan.views(task)[:most]]
 
     def _studied(self, task: Task, view: View, desk: Desk) -> StudiedPicture:
         picture = self._picture(task, view, desk)
@@ -291,7 +304,7 @@ class Predictor:
         data = self._fetching.fetch(task, view.address, hurry)
         digest = hashlib.sha256(data).hexdigest()
         return Picture(
-            digest, view.page, lambda: self._pictures.decode(data, page=view.page), desk.scope
+            digest, view.page, lambda: self._fetching.decode(data, page=view.page), desk.scope
         )
 
     def doubts(self, task: Task, desk: Desk) -> dict[tuple[str, str], float]:
@@ -361,7 +374,7 @@ class Predictor:
         )
         with closing(streaming.stream(tasks, steps, batch=self._batch_of(desk))) as done:
             for task, results in done:
-                yield task, _told(task, results, desk)
+                yield task, self._told(task, results, desk)
 
     def close(self) -> None:
         """Let the device finish what runs, and nothing more."""
@@ -433,7 +446,7 @@ class Predictor:
         if version not in self._advised:
             self._advised.append(version)
             ahead = threading.Thread(
-                target=self._read_ahead, args=(plan, hosts), name="words", daemon=True
+                target=carried(self._read_ahead), args=(plan, hosts), name="words", daemon=True
             )
             ahead.start()
         return plan, hosts
@@ -523,7 +536,7 @@ class Predictor:
         finally:
             for one in begun:
                 _leave(one.found)
-        return [_told(task, results, work) for task, results in zip(tasks, done, strict=True)]
+        return [self._told(task, found, work) for task, found in zip(tasks, done, strict=True)]
 
     def _begin(
         self, task: Task, view: View, work: _Work, *, follows: bool
@@ -553,18 +566,19 @@ class Predictor:
 
         Raises ConfigError and ModelFailed, which are everybody's.
         """
-        try:
-            return step()
-        except CouldNotPredict as error:
-            return error
-        except (ConfigError, ModelFailed):
-            raise
-        except Exception as error:
-            if is_out_of_memory(error):
-                return OutOfMemory()
-            logger.exception("the picture of task %s could not be had", task.id)
-            kind = type(error).__name__
-            return CouldNotPredict(f"the picture could not be had ({kind})")
+        with of_task(task.id):
+            try:
+                return step()
+            except CouldNotPredict as error:
+                return error
+            except (ConfigError, ModelFailed):
+                raise
+            except Exception as error:
+                if is_out_of_memory(error):
+                    return OutOfMemory()
+                logger.exception("the picture of task %s could not be had", task.id)
+                kind = type(error).__name__
+                return CouldNotPredict(f"the picture could not be had ({kind})")
 
     def _unpack(
         self,
@@ -586,13 +600,14 @@ class Predictor:
         if work.keep:
             self._note(view, digest)
         key = (digest, view.place, work.plan.version)
-        known = self._results.get(key)
+        known, found = self._results.get(key), "memory"
         if known is None and work.keep:
-            known = self._keeping.result(work.scope, key)
+            known, found = self._keeping.result(work.scope, key), "store"
+        self._meters.asked_cache("results", found if known is not None else "nowhere")
         if known is not None and sees is None:
             return known
         begun = time.perf_counter()
-        pixels = self._pictures.decode(data, page=view.page)
+        pixels = self._fetching.decode(data, page=view.page)
         spend("decode", time.perf_counter() - begun)
         if sees is not None:
             sees(task, view, pixels)
@@ -601,7 +616,9 @@ class Predictor:
         self._looking.refuse_brush((pixels.shape[0], pixels.shape[1]), view.wanted)
         picture = Picture(digest, view.page, lambda: pixels, work.scope)
         size_hw = (pixels.shape[0], pixels.shape[1])
-        return _Unpacked(key=key, picture=picture, size_hw=size_hw, nbytes=pixels.nbytes)
+        return _Unpacked(
+            key=key, task=task.id, picture=picture, size_hw=size_hw, nbytes=pixels.nbytes
+        )
 
     def _queue(
         self,
@@ -642,7 +659,8 @@ class Predictor:
             return result
 
         shared = None if ahead is None else self._shared(ahead, follows=follows)
-        return self._device.submit(key, job, lane, shared=shared)
+        with of_task(unpacked.task):
+            return self._device.submit(key, job, lane, shared=shared)
 
     def _shared(self, ahead: Ahead, *, follows: bool) -> Shared:
         models = {choice: id(ahead.segmenters[choice]) for choice in ahead.buckets}
@@ -680,6 +698,26 @@ class Predictor:
         logger.warning("%s: a job goes on with them in the background", what)
         self._unfinished(request.project, numbers)
 
+    def _told(
+        self, task: Task, results: list[ImageResult] | CouldNotPredict, desk: Desk
+    ) -> Outcome:
+        """A task's outcome; why it has none is on the log."""
+        if not isinstance(results, CouldNotPredict):
+            self._meters.task(None)
+            return combined(results, desk.plan.version)
+        self._meters.task(results)
+        late = isinstance(results, BudgetSpent)
+        level = logging.DEBUG if late else logging.WARNING
+        with of_task(task.id):
+            logger.log(level, "task %s not predicted: %s", task.id, results)
+        return NotPredicted(
+            reason=str(results),
+            later=late,
+            refused=isinstance(results, MaskTooLarge),
+            passing=is_passing(results),
+            kind=" ".join(WORDS.findall(type(results).__name__)).lower(),
+        )
+
     def _wait(self, ticket: Ticket[Waited], hurry: Hurry) -> Waited:
         """What the device says, in time. Raises BudgetSpent, and as the job."""
         try:
@@ -696,16 +734,24 @@ class Predictor:
         nothing = Predicted(regions=(), score=None, model_version=version)
         if prompt is None:
             return nothing
-        try:
-            for view in work.plan.views(task):
-                found = prompting.target(prompt, view.wanted)
-                if found is not None and view.index in (prompt.index, None):
-                    regions, score = self._select(task, view, prompt, *found, work)
-                    return Predicted(regions=(regions,), score=score, model_version=version)
-        except CouldNotPredict as error:
-            logger.warning("task %s: the click was not answered: %s", task.id, error)
-            return NotPredicted(reason=str(error), refused=isinstance(error, MaskTooLarge))
-        return nothing
+        with of_task(task.id):
+            try:
+                answer = self._clicked(task, prompt, work) or nothing
+            except CouldNotPredict as error:
+                logger.warning("task %s: the click was not answered: %s", task.id, error)
+                self._meters.task(error)
+                return NotPredicted(reason=str(error), refused=isinstance(error, MaskTooLarge))
+        self._meters.task(None)
+        return answer
+
+    def _clicked(self, task: Task, prompt: prompting.Prompt, work: _Work) -> Predicted | None:
+        """None where no control can hold the answer. Raises CouldNotPredict."""
+        for view in work.plan.views(task):
+            found = prompting.target(prompt, view.wanted)
+            if found is not None and view.index in (prompt.index, None):
+                regions, score = self._select(task, view, prompt, *found, work)
+                return Predicted(regions=(regions,), score=score, model_version=work.plan.version)
+        return None
 
     def _select(
         self,
@@ -738,14 +784,21 @@ class Predictor:
         if self._clock() - since < FRESH:
             known = self._looking.known(digest, view.page, choice)
             if known is not None:
+                self._meters.asked_cache("looks", "memory")
                 return known, digest
         data = self._fetching.fetch(task, view.address, work.hurry)
         digest = hashlib.sha256(data).hexdigest()
         self._note(view, digest)
         picture = Picture(
-            digest, view.page, lambda: self._pictures.decode(data, page=view.page), work.scope
+            digest, view.page, lambda: self._fetching.decode(data, page=view.page), work.scope
         )
         return picture, digest
+
+
+def lane_of(request: PredictRequest) -> Lane:
+    """Who waits for a request: of one task somebody who opens a page, or clicks."""
+    alone = len(request.tasks) == 1 or request.context is not None
+    return Lane.PEOPLE if alone else Lane.BULK
 
 
 def _refuse_if_all_are(outcomes: Sequence[Outcome]) -> None:
@@ -777,22 +830,6 @@ class _Hurries:
                 self._begun = self._clock()
                 self._hurry = Hurry(deadline=math.inf, budget=math.inf)
             return self._hurry
-
-
-def _told(task: Task, results: list[ImageResult] | CouldNotPredict, desk: Desk) -> Outcome:
-    """A task's outcome; why it has none is on the log."""
-    if not isinstance(results, CouldNotPredict):
-        return combined(results, desk.plan.version)
-    late = isinstance(results, BudgetSpent)
-    level = logging.DEBUG if late else logging.WARNING
-    logger.log(level, "task %s not predicted: %s", task.id, results)
-    return NotPredicted(
-        reason=str(results),
-        later=late,
-        refused=isinstance(results, MaskTooLarge),
-        passing=is_passing(results),
-        kind=" ".join(WORDS.findall(type(results).__name__)).lower(),
-    )
 
 
 def _leave(found: _Found | CouldNotPredict) -> None:

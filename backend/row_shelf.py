@@ -11,6 +11,7 @@ from torch import Tensor
 from cliper_model.backbones.row_shelf import RowKey
 
 from .keeping import Keeping
+from .metrics.meters import Meters
 from .result_cache import ResultCache
 
 MEMORY_BYTES = 16 * 1_000_000  # some 6,000 rows of ViT-B/16
@@ -29,8 +30,14 @@ class _Row:
 class KeptRows:
     """The RowShelf of a process; rows belong to models, not to projects. For many threads."""
 
-    def __init__(self, keeping: Keeping, *, memory_bytes: int = MEMORY_BYTES) -> None:
-        self._keeping = keeping
+    def __init__(
+        self,
+        keeping: Keeping,
+        *,
+        memory_bytes: int = MEMORY_BYTES,
+        meters: Meters | None = None,
+    ) -> None:
+        self._keeping, self._meters = keeping, meters or Meters()
         self._near: ResultCache[_Row] = ResultCache(max_bytes=memory_bytes)
         self._lock = threading.Lock()  # of what follows
         self._counts = {"memory": 0, "store": 0, "computed": 0}
@@ -45,6 +52,9 @@ class KeptRows:
                 self._near.put(key, _Row(values))
         self._count("memory", len(near))
         self._count("store", len(far))
+        for found, rows in (("memory", near), ("store", far)):
+            self._meters.asked_cache("rows", found, len(rows))
+        self._meters.asked_cache("rows", "nowhere", len(set(keys)) - len(near) - len(far))
         return {**near, **far}
 
     def put(self, rows: Mapping[RowKey, Float[Tensor, " embed"]]) -> None:

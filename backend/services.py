@@ -1,13 +1,17 @@
 """What the routes work with; `wiring` builds it, `app` hands it to Flask."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from . import condition
+from .errors import ModelFailed, ModelLoading
 from .jobs.desk import JobDesk
 from .learning.intake import Intake
 from .learning.teaching import StoredTeaching
-from .model_host import ModelHost
+from .metrics.meters import Meters
+from .metrics.scrape import Now
+from .model_host import READY, ModelHost
 from .model_pool import ModelPool
 from .predictor import Predictor
 from .prelabel.unfinished import Unfinished
@@ -27,6 +31,9 @@ class Services:
     teaching    what was learnt; None likewise
     rows        text rows of all models of the process
     missing     settings without which nothing is learnt
+    meters      what is counted for `/metrics`
+    open_metrics  `/metrics` asks for no password
+    version     of the program
     """
 
     models: ModelPool
@@ -39,6 +46,9 @@ class Services:
     teaching: StoredTeaching | None = None
     missing: tuple[str, ...] = ()
     rows: KeptRows | None = None
+    meters: Meters = field(default_factory=Meters)
+    open_metrics: bool = False
+    version: str = "unknown"
 
     @property
     def model(self) -> ModelHost:
@@ -56,6 +66,7 @@ class Services:
 
     def take_in(self, event: bytes) -> None:
         """An event of Label Studio's, as it came; at once."""
+        self.meters.event()
         if self.intake is not None:
             self.intake(event)
 
@@ -79,6 +90,60 @@ class Services:
             return {"on": False, "missing": list(self.missing)}
         events, taught = self.intake.facts(), self.teaching.facts()
         return {"on": True, **events, **taught, "trouble": events["trouble"] or taught["trouble"]}
+
+    def degraded(self, facts: Mapping[str, Any]) -> list[str]:
+        """One sentence per reason why not all is as it should be; `facts` as above. Asks nobody."""
+        return condition.degraded(
+            self.model.status,
+            [(choice, host.status) for choice, host in self.models.others],
+            facts,
+            device=self.predictor.device_takes_work,
+        )
+
+    def not_ready(self) -> str | None:
+        """Why predictions do not work, in words that anybody may read; None: they do.
+
+        A model that failed is tried again from here too: where a proxy sends requests only to who
+        is ready, nobody else would ask for it.
+        """
+        try:
+            self.model.segmenter()
+        except ModelLoading as loading:
+            return str(loading)
+        except ModelFailed:
+            return "the model could not be loaded"
+        return None if self.predictor.device_takes_work else "the device takes no more work"
+
+    def now(self) -> Now:
+        """How things are, for `/metrics`. Asks nobody but what `/health` asks."""
+        facts, status = self.facts(), self.model.status
+        learning, jobs = facts["learning"], facts.get("jobs")
+        model = None
+        if status.state == READY:
+            identity = self.model.segmenter().identity
+            model = {
+                "profile": identity.profile,
+                "method": identity.method,
+                "revision": str(identity.revision),
+                "device": str(status.details.get("device") or "unknown"),
+                "dtype": str(status.details.get("dtype") or "unknown"),
+            }
+        return Now(
+            version=self.version,
+            ready=status.state == READY and self.predictor.device_takes_work,
+            degraded=len(self.degraded(facts)),
+            waiting=facts["queue"]["waiting"],
+            model_state=status.state,
+            model=model,
+            other_models=len(self.models.others),
+            fallbacks=len(condition.fallbacks(status, facts)),
+            storage_up=facts["storage"]["trouble"] is None,
+            learning=learning["on"],
+            pending=learning.get("pending", 0),
+            unsettled=len(learning.get("unsettled", ())),
+            trouble=learning.get("trouble") is not None,
+            jobs=None if jobs is None else jobs["open"],
+        )
 
     def close(self) -> None:
         """Hand back the job at work, let go of the device, and of the store last."""

@@ -17,6 +17,7 @@ from .storage.address import scheme_of
 Value = TypeVar("Value")
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+LOG_FORMATS = ("text", "json")
 DTYPES = ("float32", "float16", "bfloat16")
 VAES = ("taesd",)
 DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
@@ -35,7 +36,9 @@ class Settings:
     port: int = 9090  # 0: any free port
     threads: int = 8
     log_level: str = "INFO"
+    log_format: str = "text"
     basic_auth: tuple[str, str] | None = None  # user, password
+    metrics_open: bool = False  # /metrics asks for no password
 
     label_studio_url: str | None = None
     label_studio_api_key: str | None = None  # legacy token or personal access token
@@ -78,7 +81,9 @@ class Settings:
             port=read.number("PORT", cls.port, lowest=0, highest=65535, kind=int),
             threads=read.number("THREADS", cls.threads, lowest=3, highest=256, kind=int),
             log_level=read.choice("LOG_LEVEL", LOG_LEVELS) or cls.log_level,
+            log_format=read.choice("LOG_FORMAT", LOG_FORMATS) or cls.log_format,
             basic_auth=read.basic_auth(),
+            metrics_open=read.switch("METRICS_OPEN", cls.metrics_open),
             label_studio_url=read.url("LABEL_STUDIO_URL", "LABEL_STUDIO_HOST"),
             label_studio_api_key=read.text("LABEL_STUDIO_API_KEY", "LABEL_STUDIO_ACCESS_TOKEN"),
             verify_ssl=read.switch("VERIFY_SSL", cls.verify_ssl),

@@ -18,6 +18,7 @@ from .errors import CouldNotPredict
 from .labelstudio.tasks import Task
 from .outcomes import ImageResult
 from .plan import View
+from .trail import carried
 
 AHEAD = 8  # pictures being fetched or waiting for the device; two batches, if that is more
 AHEAD_BYTES = 256 * 1_000_000  # of pictures that wait
@@ -119,7 +120,7 @@ def stream(
             while room():
                 if open_places:
                     place = open_places.popleft()
-                    unpacking = workers.submit(steps.unpack, place.given.task, place.view)
+                    unpacking = workers.submit(carried(steps.unpack), place.given.task, place.view)
                     fetching[unpacking] = place
                     continue
                 if (task := next(source, None)) is None:

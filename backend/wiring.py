@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from cliper_model import profiles
@@ -11,7 +12,7 @@ from cliper_model.segmenter import Identity, Label, Segmenter
 from .images.fetch import ImageFetcher, Reach
 from .images.guarded import GuardedHttp
 from .images.label_studio import LabelStudioFiles
-from .jobs.base import Runner, Works
+from .jobs.base import Handle, Runner, Stopped, Work, Works
 from .jobs.book import JobBook
 from .jobs.desk import JobDesk
 from .jobs.embedded import EmbeddedRunner
@@ -25,6 +26,7 @@ from .learning.making import AnnotationReading
 from .learning.teaching import StoredTeaching
 from .learning.works import LEARN, LearningWorks, Watch, opening
 from .learning.works import kinds as learning_kinds
+from .metrics.meters import Meters
 from .model_host import ModelHost, ModelSource, Progress
 from .model_pool import ModelChoice, ModelPool
 from .predictor import Limits, Predictor
@@ -34,7 +36,7 @@ from .row_shelf import KeptRows
 from .services import Services
 from .settings import Settings
 from .storage.address import scheme_of
-from .storage.base import Scope, Storage
+from .storage.base import Json, Scope, Storage
 from .storage.open import open_storage
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ __all__ = [
     "Services",
     "build",
     "check_choice",
+    "counted",
     "label_studio",
     "learning",
     "limits",
@@ -53,11 +56,13 @@ __all__ = [
     "runner",
     "store",
     "tile_plan",
+    "version",
 ]
 
 MEGA = 1_000_000
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 DEFAULT_METHOD = "cliper"  # of every profile
+DISTRIBUTION = "cliper-label-studio"
 
 
 def build(
@@ -70,9 +75,10 @@ def build(
     shipped, and StorageError for a store that cannot be used.
     """
     check_choice(settings)
+    meters = Meters()
     storage = store(settings)
     keeping = Keeping(storage, label_studio_url=settings.label_studio_url)
-    rows = KeptRows(keeping)
+    rows = KeptRows(keeping, meters=meters)
     own = ModelHost(source or real_model(settings, shelf=rows))
 
     def other(choice: ModelChoice) -> ModelHost:
@@ -104,11 +110,13 @@ def build(
         keeping=keeping,
         unfinished=unfinished,
         teaching=teaching,
+        meters=meters,
     )
     jobs = intake = None
     if studio is not None:
-        prelabel = ProjectWorks(studio, predictor, storage).works()
-        learn = learning(settings, studio, predictor, storage).works()
+        prelabel = counted(ProjectWorks(studio, predictor, storage).works(), meters)
+        taught = learning(settings, studio, predictor, storage, meters=meters)
+        learn = counted(taught.works(), meters)
         runners = SeveralRunners(
             runner(settings, book, prelabel), {LEARN: runner(settings, book, learn, name=LEARN)}
         )
@@ -125,7 +133,39 @@ def build(
         teaching=teaching,
         missing=missing(settings),
         rows=rows,
+        meters=meters,
+        open_metrics=settings.metrics_open,
+        version=version(),
     )
+
+
+def version() -> str:
+    """Of this program, as it is installed."""
+    try:
+        return metadata.version(DISTRIBUTION)
+    except metadata.PackageNotFoundError:  # it runs from a folder
+        return "unknown"
+
+
+def counted(works: Works, meters: Meters) -> Works:
+    """The same works, whose ends are counted."""
+
+    def of(kind: str, work: Work) -> Work:
+        def done(handle: Handle) -> Json:
+            end = "failed"
+            try:
+                result = work(handle)
+                end = "done"
+            except Stopped:
+                end = "stopped"
+                raise
+            finally:
+                meters.job_ended(kind, end)
+            return result
+
+        return done
+
+    return {kind: of(kind, work) for kind, work in works.items()}
 
 
 def missing(settings: Settings) -> tuple[str, ...]:
@@ -144,6 +184,7 @@ def learning(
     storage: Storage,
     *,
     watch: Watch | None = None,
+    meters: Meters | None = None,
 ) -> LearningWorks:
     """Who learns from corrections; `watch` hears of every step."""
     return LearningWorks(
@@ -153,6 +194,7 @@ def learning(
         learn=FitApart(),
         most_whole=settings.learning_most_tasks,
         watch=watch,
+        meters=meters,
     )
 
 

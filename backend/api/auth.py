@@ -21,7 +21,7 @@ PROXIES = (  # what a proxy adds, unless it was told to hide
     "X-Forwarded-Proto",
     "X-Real-Ip",
 )
-OPEN_ENDPOINTS = frozenset({"webhook.webhook"})
+OPEN_ENDPOINTS = frozenset({"webhook.webhook", "ready.ready", "open_metrics.metrics"})
 
 
 def require_basic_auth() -> Response | None:

@@ -9,8 +9,11 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .. import logs
 from ..errors import CannotListen
 from ..settings import Settings
+
+logger = logging.getLogger(__name__)
 
 HELP = "Answer Label Studio over HTTP. Options go before environment variables of the same name."
 OPTIONS = {  # option -> environment variable
@@ -25,6 +28,7 @@ OPTIONS = {  # option -> environment variable
     "dtype": "DTYPE",
     "threads": "THREADS",
     "log-level": "LOG_LEVEL",
+    "log-format": "LOG_FORMAT",
 }
 GRACE = 8  # seconds a running request has after SIGTERM; Docker waits 10
 
@@ -44,7 +48,11 @@ def run(args: argparse.Namespace) -> int:
     store(settings).close()  # what is wrong with it is said here, and not in a worker
     with listen(settings.host, settings.port) as listener:
         host, port = listener.getsockname()[:2]
-        print(f"cliper: listening on http://{host}:{port}", flush=True)
+        if settings.log_format == "text":
+            print(f"cliper: listening on http://{host}:{port}", flush=True)
+        else:  # whoever reads objects reads nothing else
+            logs.to_standard_error(level=settings.log_level, style=settings.log_format)
+            logger.info("listening on http://%s:%d", host, port)
         serve(settings, listener)
     return 0
 
@@ -105,9 +113,7 @@ def serve(
                     self.cfg.set(name, value)
 
         def load(self) -> Any:
-            logging.basicConfig(
-                level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-            )
+            logs.to_standard_error(level=settings.log_level, style=settings.log_format)
             return build(settings)
 
     try:
@@ -155,6 +161,21 @@ class Ending:
             app.extensions["services"].close()
 
 
+def gunicorn_logger(style: str) -> type:
+    """Gunicorn's own lines in the same form as ours. `style`: see `logs.formatter`."""
+    from gunicorn.glogging import Logger
+
+    class Log(Logger):  # type: ignore[misc]
+        """Its handlers, our formatter."""
+
+        def setup(self, cfg: Any) -> None:
+            super().setup(cfg)
+            for handler in self.error_log.handlers:
+                handler.setFormatter(logs.formatter(style))
+
+    return Log
+
+
 def gunicorn_options(settings: Settings, fd: int) -> Mapping[str, Any]:
     """What gunicorn is told; `fd` is the listening socket."""
     ending = Ending()
@@ -167,6 +188,7 @@ def gunicorn_options(settings: Settings, fd: int) -> Mapping[str, Any]:
         "graceful_timeout": GRACE,
         "preload_app": False,  # CUDA does not survive a fork
         "loglevel": settings.log_level.lower(),
+        "logger_class": gunicorn_logger(settings.log_format),
         "control_socket_disable": True,
         "post_worker_init": ending.begin,
         "worker_exit": ending.end,

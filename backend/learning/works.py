@@ -31,6 +31,7 @@ from ..jobs.base import Handle, Hopeless, Works
 from ..jobs.desk import JobKind
 from ..labelstudio.tasks import Task
 from ..lessons import Learned
+from ..metrics.meters import Meters
 from ..prelabel.run import our_own
 from ..prelabel.works import LOOK_AGAIN, LabelStudio, hopeless, say_waiting
 from ..storage.base import Json, Key, Scope, Storage, to_text
@@ -169,6 +170,7 @@ class LearningWorks:
         learn: Learns,
         most_whole: int,
         watch: Watch | None = None,
+        meters: Meters | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`most_whole`: tasks whose evidence is kept whole. `watch` hears of every step. `clock`:
@@ -176,6 +178,7 @@ class LearningWorks:
         self._opens, self._examiner, self._storage = opens, examiner, storage
         self._learn, self._most_whole = learn, most_whole
         self._watch, self._clock = watch, clock
+        self._meters = meters or Meters()
 
     def works(self) -> Works:
         """By kind of job."""
@@ -195,6 +198,7 @@ class LearningWorks:
                 learn=self._learn,
                 most_whole=self._most_whole,
                 watch=self._watch,
+                meters=self._meters,
                 clock=self._clock,
             )
             return run.to_end(asked)
@@ -229,11 +233,13 @@ class _Run:
         learn: Learns,
         most_whole: int,
         watch: Watch | None,
+        meters: Meters,
         clock: Callable[[], float],
     ) -> None:
         self._handle, self._source, self._examiner = handle, source, examiner
         self._records, self._storage, self._learn = records, storage, learn
         self._most_whole, self._watch, self._clock = most_whole, watch, clock
+        self._meters = meters
         self._renewed: set[int] = set()  # made anew for what is there: once is enough
         self._told: dict[str, Json] = {}
 
@@ -312,6 +318,7 @@ class _Run:
             listed = self._source.tasks(page)
             for task in page:
                 self._settle_one(task, listed.get(task), examination, anew=anew)
+                self._meters.task_settled()
                 done += 1
                 self._tell(done=done)
 
@@ -386,7 +393,7 @@ class _Run:
             pinned = apply_pinned(self._records)
             if pinned is not None:
                 return pinned, {}
-            _, revision = self._records.active()
+            before, revision = self._records.active()
             wishes = self._records.wishes()
             states = list(self._records.states())
             kept = {one.task: one for one in states if isinstance(one, Kept)}
@@ -406,6 +413,8 @@ class _Run:
                 digest = version.digest if version.used else None
                 active = replace(active, digest=digest, tasks=version.tasks)
             if self._records.activate(active, expected=revision) and self._is_there(active):
+                if active.digest != before.digest:
+                    self._meters.version_activated()
                 self._records.name_states()
                 self._clear(states)
                 left_out = sum(isinstance(one, LeftOut) for one in states)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import ServiceError
 from ..jobs.base import Jobs
+from ..trail import carried
 from .wanted import Wanted
 from .works import PRELABEL, LabelStudio
 
@@ -29,7 +30,7 @@ class Unfinished:
         """`project`: number and birth, as in the request; these tasks were asked for by hand, so
         annotated ones are predicted too."""
         try:
-            self._asking.submit(self._place, project, tuple(tasks))
+            self._asking.submit(carried(self._place), project, tuple(tasks))
         except RuntimeError:  # we are going down; Label Studio can ask again
             logger.warning("%d tasks of project %s are left", len(tasks), project)
 

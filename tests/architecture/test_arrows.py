@@ -20,6 +20,7 @@ CORE = {  # the use case and what it is made of
     "backend.studying",
     "backend.outcomes",
     "backend.advice",
+    "backend.condition",
     "backend.batching",
     "backend.model_host",
     "backend.model_pool",
@@ -29,6 +30,7 @@ CORE = {  # the use case and what it is made of
     "backend.vocabulary",
     "backend.services",
 }
+WATCHED = {"backend.metrics", "backend.trail"}  # what is counted and told of whoever works
 LEAVES = {"backend.labelstudio", "backend.images", "backend.storage"}
 EVERYTHING = {  # may lean on anything
     "backend.__main__",
@@ -43,9 +45,10 @@ ALLOWED: dict[str, set[str]] = {
     "cliper_model": set(),
     ERRORS: set(),
     "backend.settings": {ERRORS, "backend.labelstudio", "backend.storage"},
-    **{leaf: {ERRORS} for leaf in LEAVES},
+    **{leaf: {ERRORS} for leaf in LEAVES | WATCHED},
+    "backend.logs": {"backend.trail"},
     "backend.jobs": {ERRORS, "backend.storage"},
-    **{part: {ERRORS, "cliper_model", *LEAVES, *CORE} for part in CORE},
+    **{part: {ERRORS, "cliper_model", *LEAVES, *WATCHED, *CORE} for part in CORE},
     "backend.services": {
         ERRORS,
         "cliper_model",
@@ -53,6 +56,7 @@ ALLOWED: dict[str, set[str]] = {
         "backend.learning",
         "backend.prelabel",
         *LEAVES,
+        *WATCHED,
         *CORE,
     },
     "backend.learning": {
@@ -63,9 +67,17 @@ ALLOWED: dict[str, set[str]] = {
         "backend.prelabel",
         "backend.storage",
         "backend.studio",
+        *WATCHED,
         *CORE,
     },
-    "backend.api": {ERRORS, "backend.jobs", "backend.learning", "backend.labelstudio", *CORE},
+    "backend.api": {
+        ERRORS,
+        "backend.jobs",
+        "backend.learning",
+        "backend.labelstudio",
+        *WATCHED,
+        *CORE,
+    },
     "backend.overlay": {"cliper_model"},
     "backend.studio": {ERRORS, "backend.images", "backend.labelstudio"},
     "backend.prelabel": {
@@ -76,6 +88,7 @@ ALLOWED: dict[str, set[str]] = {
         "backend.overlay",
         "backend.storage",
         "backend.studio",
+        "backend.trail",
         *CORE,
     },
     "backend.report": {
@@ -130,6 +143,10 @@ def test_one_file_imports_the_backend_sdk() -> None:
 def test_redis_is_spoken_to_in_one_file_as_a_store_and_in_one_as_a_queue() -> None:
     assert importers("redis") == {"backend.storage.redis", "backend.jobs.dramatiq_runner"}
     assert importers("dramatiq") == {"backend.jobs.dramatiq_runner"}
+
+
+def test_metrics_are_counted_and_printed_in_one_place() -> None:
+    assert importers("prometheus_client") == {"backend.metrics.meters", "backend.metrics.scrape"}
 
 
 def test_only_the_rim_speaks_http() -> None:

@@ -17,6 +17,7 @@ def test_health_tells_what_runs_and_where(service: Service):
 
     assert answer.get_json() == {
         "status": "UP",
+        "degraded": [],
         "model_class": "CLIPer",
         "profile": "paintbox",
         "model": {"state": "ready", "progress": 100, "reason": None},

@@ -1,0 +1,1 @@
+"""What an operator's graphs are made of: the list of metrics, what counts them, and their text."""
