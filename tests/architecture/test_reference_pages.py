@@ -14,6 +14,7 @@ from ..docs.commands import (
     hub_variables,
     label_config_docs,
     method_docs,
+    metrics_docs,
     preset_docs,
     settings_variables,
     speed_docs,
@@ -47,6 +48,11 @@ def test_the_presets_page_is_what_the_presets_say() -> None:
 def test_the_methods_page_is_what_cards_and_measurements_say() -> None:
     """Made anew with `python scripts/write_method_docs.py`."""
     assert (REFERENCE / "methods.md").read_text(encoding="utf-8") == method_docs().page()
+
+
+def test_the_metrics_page_is_what_the_list_and_the_alert_rules_say() -> None:
+    """Made anew with `python scripts/write_metrics_docs.py`."""
+    assert (REFERENCE / "metrics.md").read_text(encoding="utf-8") == metrics_docs().page()
 
 
 def test_the_speed_page_is_what_was_measured() -> None:

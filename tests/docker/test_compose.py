@@ -37,7 +37,7 @@ def test_label_studio_has_the_version_the_protocol_was_observed_on(
 def test_every_image_names_its_version(services: dict[str, Any]) -> None:
     for name, service in services.items():
         if "build" not in service:
-            assert re.search(r":\d+\.\d+", service["image"]), name
+            assert re.search(r":v?\d+\.\d+", service["image"]), name
 
 
 def test_the_backend_is_built_from_a_file_that_exists(services: dict[str, Any]) -> None:

@@ -32,6 +32,11 @@ def speed_docs() -> ModuleType:
     return _script("write_speed_docs")
 
 
+def metrics_docs() -> ModuleType:
+    """`scripts/write_metrics_docs.py` as a module."""
+    return _script("write_metrics_docs")
+
+
 def label_config_docs() -> ModuleType:
     """`scripts/write_label_config_docs.py` as a module."""
     return _script("write_label_config_docs")
