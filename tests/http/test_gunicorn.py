@@ -1,5 +1,6 @@
 """The service as it really runs: a gunicorn process on a port."""
 
+import json
 import os
 import signal
 import socket
@@ -157,6 +158,59 @@ def test_sigterm_hands_the_job_back_while_a_request_is_still_answered(tmp_path: 
             process.kill()
         process.wait()
         said.close()
+
+
+def test_with_log_format_json_every_line_is_an_object_gunicorns_too(files: FileServer):
+    began_read, began_write = os.pipe()
+    gate_read, gate_write = os.pipe()
+    os.close(gate_write)  # no look waits
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.doubles.serve_colours", str(began_write), str(gate_read)],
+        cwd=CHECKOUT,
+        env={
+            "PATH": os.environ["PATH"],
+            "OMP_NUM_THREADS": "1",
+            "HOST": "127.0.0.1",
+            "PORT": "0",
+            "LABEL_STUDIO_URL": files.url,
+            "STORAGE": "memory:",
+            "LOG_FORMAT": "json",
+        },
+        pass_fds=(began_write, gate_read),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for fd in (began_write, gate_read):
+        os.close(fd)
+    assert process.stdout is not None
+    try:
+        url = f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        body = {"tasks": [{"id": 7, "data": {"image": "/gone.png"}}], "label_config": CONFIG}
+
+        def answered() -> bool:
+            answer = requests.post(
+                f"{url}/predict", json=body, headers={"X-Request-ID": "r-1"}, timeout=120
+            )
+            assert answer.headers["X-Request-ID"] == "r-1"
+            return answer.status_code == 200
+
+        until(answered, "the model is there")
+        process.send_signal(signal.SIGTERM)
+        _, written = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        os.close(began_read)
+
+    told = [json.loads(line) for line in written.splitlines()]
+    assert {tuple(one) for one in told} == {
+        ("time", "level", "logger", "message", "request_id", "task_id", "exception")
+    }
+    assert {"gunicorn.error", "backend.model_host"} <= {one["logger"] for one in told}
+    (failed,) = (one for one in told if one["message"].startswith("task 7 not predicted"))
+    assert (failed["request_id"], failed["task_id"]) == ("r-1", "7")
 
 
 def test_a_port_in_use_is_one_sentence(capsys: pytest.CaptureFixture[str]):

@@ -248,9 +248,7 @@ def test_a_click_on_a_picture_seen_before_finds_its_look_in_memory(
     }  # fmt: skip
     before = samples(service)
 
-    answer = service.predict(
-        CONFIG, {"image": "/data/upload/1/a.png"}, context={"result": [click]}
-    )
+    answer = service.predict(CONFIG, {"image": "/data/upload/1/a.png"}, context={"result": [click]})
 
     found = samples(service)
     assert answer.get_json()["results"][0]["result"]
