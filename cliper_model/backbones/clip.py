@@ -18,6 +18,7 @@ from torch.nn import functional
 from ..stages import attention as attend
 from ..stages.resize import resize_positions
 from .row_shelf import NoShelf, RowKey, RowShelf, model_digest
+from .tensor_file import BlockInFile
 
 ATTENTION_TYPES = ("fused-attn", "q-q", "k-k", "v-v", "vanilla", "identity")
 TEXT_BATCH = 256  # prompts encoded at once
@@ -120,7 +121,10 @@ def _causal(hidden: Float[Tensor, "prompts length width"]) -> Float[Tensor, "len
 
 
 def _as_precise(block: Any, dtype: torch.dtype) -> Any:
-    """A block of the text tower, or its copy where its matrices are kept in fewer bits."""
+    """A block of the text tower, or its copy where its matrices are kept in fewer bits or in
+    their file."""
+    if isinstance(block, BlockInFile):
+        return block.brought()
     if all(weight.dtype == dtype for weight in block.parameters()):
         return block
     return copy.deepcopy(block).to(dtype)
@@ -425,7 +429,7 @@ class ClipBackbone:
         self, batches: Sequence[Int[Tensor, "prompts context"]]
     ) -> list[Float[Tensor, "prompts embed"]]:
         """Each batch by itself, so a row depends on no other; all through a block before the
-        next, since matrices kept in fewer bits are widened for it."""
+        next, since matrices kept in fewer bits or in a file are brought for it."""
         model = self._model
         ends = [batch.argmax(dim=-1) for batch in batches]
         hidden = []

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from ..errors import WeightsMismatch, WeightsMissing
 from . import weights
+from .tensor_file import BlockInFile, TableInFile, TensorFile
 
 HUB_FILES: Final = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
 NOT_WEIGHTS: Final = frozenset({"input_resolution", "context_length", "vocab_size"})
@@ -45,6 +46,7 @@ class Checkpoint:
     read: Callable[[str], Tensor]
     quick_gelu: bool | None  # None: the file does not say
     evidence: str  # how the file tells its activation
+    tensor_file: bool = False  # safetensors, with the tensors under the names of `shapes`
 
 
 def load_clip(
@@ -210,7 +212,14 @@ def _open_safetensors(path: Path) -> Checkpoint:
             return tensor
 
     quick_gelu, evidence = _told_activation(path, shapes, metadata)
-    return Checkpoint(path=path, shapes=shapes, read=read, quick_gelu=quick_gelu, evidence=evidence)
+    return Checkpoint(
+        path=path,
+        shapes=shapes,
+        read=read,
+        quick_gelu=quick_gelu,
+        evidence=evidence,
+        tensor_file=True,
+    )
 
 
 def _is_torchscript(path: Path) -> bool:
@@ -400,32 +409,50 @@ def _build(
     """Lay the model out without memory, then hand it the tensors one by one."""
     with torch.device("meta"):
         model: nn.Module = open_clip.CLIP(**config)
-    wanted = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
-    _check_names(checkpoint, set(wanted), name)
+    outline = model.state_dict()
+    _check_names(checkpoint, set(outline), name)
+    rough = dtype == torch.bfloat16
+    left = rough and checkpoint.tensor_file and torch.device(device).type == "cpu"
 
     state = {}
-    for key, shape in wanted.items():
-        tensor = checkpoint.read(key)
-        if key == "logit_scale":
-            tensor = tensor.reshape(shape)  # some files store it with one axis
-        if tuple(tensor.shape) != shape:
+    for key, empty in outline.items():
+        shape = tuple(empty.shape)
+        found = checkpoint.shapes[key]
+        if found != shape and key != "logit_scale":  # some files store it with one axis
             raise WeightsMismatch(
-                f"{checkpoint.path}: {key} has the shape {list(tensor.shape)}, {name} needs "
-                f"{list(shape)}"
+                f"{checkpoint.path}: {key} has the shape {list(found)}, {name} needs {list(shape)}"
             )
-        # a file stays in memory as long as one tensor of it is used as it lies there
-        copied = dtype == torch.bfloat16
+        if left and _is_a_text_product(key):
+            state[key] = empty
+            continue
+        tensor = checkpoint.read(key).reshape(shape)
         kept = _precision(key, dtype)
-        if copied and _is_a_text_product(key) and _fits_half(tensor):
+        if rough and _is_a_text_product(key) and _fits_half(tensor):
             kept = torch.float16  # as the published files were; see `ClipBackbone.encode_text`
-        state[key] = tensor.to(device=device, dtype=kept, copy=copied)
+        # a file stays in memory as long as one tensor of it is used as it lies there
+        state[key] = tensor.to(device=device, dtype=kept, copy=rough)
     model.load_state_dict(state, strict=True, assign=True)
     model.requires_grad_(False).eval()
+    if left:
+        _leave_text(model, TensorFile(checkpoint.path), _precision("transformer", dtype))
     length = int(config["text_cfg"]["context_length"])  # the causal mask is no weight: made anew
     text = _precision("positional_embedding", dtype)
     mask = torch.full((length, length), float("-inf"), device=device, dtype=text)
     model.attn_mask = mask.triu_(1)  # type: ignore[assignment]
     return model
+
+
+def _leave_text(model: Any, file: TensorFile, dtype: torch.dtype) -> None:
+    """The matrices of the text tower stay in the file."""
+    model.token_embedding = TableInFile(file, "token_embedding.weight")
+    blocks = model.transformer.resblocks
+    for number, block in enumerate(blocks):
+        names = {
+            own: f"transformer.resblocks.{number}.{own}"
+            for own, tensor in block.state_dict().items()
+            if tensor.is_meta
+        }
+        blocks[number] = BlockInFile(block, file, names, dtype)
 
 
 def _precision(key: str, dtype: torch.dtype) -> torch.dtype:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .. import allocator
 from ..shapes import Image
 from ..stages import refine
 from ..stages.resize import to_diffusion_square
@@ -241,8 +242,14 @@ class _Known(nn.Module):
 
 def _encoded(encoder: Any, pixels: Float[Tensor, "b 3 side side"]) -> Float[Tensor, "b m h w"]:
     """diffusers' VAE encoder over its own modules, bit for bit, with half of its memory: what
-    nobody needs any more is written over."""
+    nobody needs any more is written over.
+
+    Its first arrays are the largest of a picture's way, and never lie in memory that was freed
+    before: that is given back first.
+    """
     hidden = encoder.conv_in(pixels)
+    if hidden.device.type == "cpu" and hidden.nbytes >= allocator.LARGE:
+        allocator.give_back_freed_memory()
     for block in encoder.down_blocks:
         for resnet in block.resnets:
             hidden = _residual(resnet, hidden)

@@ -114,6 +114,38 @@ def test_in_bfloat16_only_products_of_the_vision_tower_are_rough(tmp_path: Path)
         *(f"transformer.attn.{name}" for name in products),
         *(f"transformer.mlp.{name}" for name in parts),
     }
+    assert {tensor.dtype for tensor in model.state_dict().values()} == {
+        torch.bfloat16,
+        torch.float32,
+    }
+    assert model.attn_mask.dtype == torch.float32  # type: ignore[union-attr]
+
+
+def test_in_bfloat16_the_matrices_of_the_text_tower_stay_in_their_file(tmp_path: Path):
+    path = synthesise.write_clip(tmp_path / "clip.safetensors")
+
+    whole, _ = clip_weights.load_clip(path, NAME)
+    model, _ = clip_weights.load_clip(path, NAME, dtype=torch.bfloat16)
+
+    kept = dict(model.state_dict())
+    assert not any(tensor.is_meta for tensor in kept.values())
+    assert not any(key.startswith(("transformer.", "token_embedding.")) for key in kept)
+    blocks = zip(whole.transformer.resblocks, model.transformer.resblocks, strict=True)
+    for block, left in blocks:
+        brought = left.brought().state_dict()
+        assert brought.keys() == block.state_dict().keys()
+        for name, tensor in block.state_dict().items():
+            assert brought[name].dtype == torch.float32
+            assert torch.equal(brought[name], tensor.float())
+    ids = torch.tensor([[3, 0], [1, 3]])
+    assert torch.equal(model.token_embedding(ids), whole.token_embedding(ids))
+
+
+def test_a_state_dict_keeps_its_text_matrices_in_half(tmp_path: Path):
+    torch.save(synthesise.clip_state(synthesise.SMALL_CLIP), tmp_path / "clip.pt")
+
+    model, _ = clip_weights.load_clip(tmp_path / "clip.pt", NAME, dtype=torch.bfloat16)
+
     halved = {
         re.sub(r"resblocks\.\d+\.", "", name)
         for name, tensor in model.state_dict().items()
@@ -126,16 +158,40 @@ def test_in_bfloat16_only_products_of_the_vision_tower_are_rough(tmp_path: Path)
         "mlp.c_proj.weight",
     )
     assert halved == {"token_embedding.weight", *(f"transformer.{name}" for name in matrices)}
-    assert {tensor.dtype for tensor in model.state_dict().values()} == {
-        torch.bfloat16,
-        torch.float16,
-        torch.float32,
-    }
-    assert model.attn_mask.dtype == torch.float32  # type: ignore[union-attr]
 
 
-def test_text_kept_in_half_gives_the_rows_of_float32_to_the_bit(tmp_path: Path):
+def test_another_file_in_its_place_changes_no_text_row(tmp_path: Path):
     path = synthesise.write_clip(tmp_path / "clip.safetensors", metadata={"quick_gelu": "true"})
+    model, tokenizer = clip_weights.load_clip(path, NAME, dtype=torch.bfloat16)
+    clip = ClipBackbone(model, tokenizer)
+    before = clip.encode_words(["sky"], ["a {}."])
+
+    (tmp_path / "other").write_bytes(b"something else")
+    (tmp_path / "other").replace(path)
+
+    assert torch.equal(clip.encode_words(["sky"], ["a {}."]), before)
+
+
+def test_a_file_written_to_while_in_use_is_refused(tmp_path: Path):
+    path = synthesise.write_clip(tmp_path / "clip.safetensors", metadata={"quick_gelu": "true"})
+    model, tokenizer = clip_weights.load_clip(path, NAME, dtype=torch.bfloat16)
+
+    path.write_bytes(path.read_bytes() + b"more")
+
+    with pytest.raises(WeightsMismatch, match="was changed while in use: start again"):
+        ClipBackbone(model, tokenizer).encode_words(["sky"], ["a {}."])
+
+
+@pytest.mark.parametrize("name", ["clip.safetensors", "openai/clip.pt"])
+def test_text_in_its_file_or_in_half_gives_the_rows_of_float32_to_the_bit(
+    tmp_path: Path, name: str
+):
+    path = tmp_path / name
+    if path.suffix == ".pt":
+        path.parent.mkdir()
+        torch.save(synthesise.clip_state(synthesise.SMALL_CLIP), path)
+    else:
+        synthesise.write_clip(path, metadata={"quick_gelu": "true"})
     words, sentences = ["sky", "a red car", "grass"], ["{}.", "a photo of a {}."]
 
     rows = []
@@ -150,8 +206,8 @@ def test_a_text_matrix_that_half_cannot_hold_stays_as_it_is(tmp_path: Path):
     state = synthesise.clip_state(synthesise.SMALL_CLIP)
     name = "transformer.resblocks.0.mlp.c_fc.weight"
     state[name] = state[name].float() + 2**-20
-    path = tmp_path / "clip.safetensors"
-    save_file({key: tensor.float() for key, tensor in state.items()}, path, {"quick_gelu": "true"})
+    path = tmp_path / "clip.pt"
+    torch.save({key: tensor.float() for key, tensor in state.items()}, path)
 
     model, _ = clip_weights.load_clip(path, NAME, dtype=torch.bfloat16)
 

@@ -8,6 +8,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from cliper_model import allocator
 from cliper_model.backbones import diffusion_weights
 from cliper_model.backbones.diffusion import DiffusionBackbone
 from cliper_model.errors import WeightsMismatch, WeightsMissing
@@ -261,3 +262,44 @@ def test_a_stored_prompt_of_another_width_is_refused(folder: Path):
 
     with pytest.raises(WeightsMismatch, match=r"the U-Net needs \[1, tokens, 32\]"):
         diffusion_weights.load_diffusion(folder)
+
+
+def test_what_settling_gives_up_is_read_last_so_that_it_lies_side_by_side(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    order: list[str] = []
+    plain = diffusion_weights._read
+
+    def noting(path: Path) -> diffusion_weights.Reader:
+        read = plain(path)
+
+        def one(name: str) -> torch.Tensor:
+            if path.parent.name == "unet":
+                order.append(name)
+            return read(name)
+
+        return one
+
+    monkeypatch.setattr(diffusion_weights, "_read", noting)
+
+    parts = diffusion_weights.load_diffusion(folder)
+    before = set(parts.unet.state_dict())
+    backbone(parts).settle()
+
+    given_up = before - set(parts.unet.state_dict())
+    assert given_up
+    assert set(order[-len(given_up) :]) == given_up
+
+
+@pytest.mark.parametrize(("large", "times"), [(1, 1), (2**40, 0)])
+def test_freed_memory_is_given_back_before_large_arrays_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, large: int, times: int
+):
+    given: list[None] = []
+    monkeypatch.setattr(allocator, "give_back_freed_memory", lambda: given.append(None))
+    monkeypatch.setattr(allocator, "LARGE", large)
+
+    network = backbone(diffusion_weights.load_diffusion(folder))
+    network.encode(torch.zeros(1, 3, network.side, network.side))
+
+    assert len(given) == times

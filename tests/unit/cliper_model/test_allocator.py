@@ -52,3 +52,26 @@ def test_freed_memory_is_kept_for_the_next_picture_where_the_c_library_can() -> 
 def test_whoever_says_otherwise_in_the_environment_is_heard(name: str) -> None:
     value = "glibc.malloc.trim_threshold=131072" if name == "GLIBC_TUNABLES" else "131072"
     assert not run("keep", **{name: value})[0]
+
+
+GIVEN_BACK = """
+from pathlib import Path
+from cliper_model.allocator import give_back_freed_memory, keep_freed_memory
+def resident(): return int(Path("/proc/self/statm").read_text().split()[1])
+kept = keep_freed_memory({})
+many = [bytearray(2**20) for _ in range(128)]
+pin = bytearray(2**20)
+del many
+before = resident()
+print(give_back_freed_memory(), before - resident())
+"""
+
+
+@pytest.mark.skipif(not GLIBC, reason="the C library is not glibc")
+def test_what_is_kept_can_be_given_back_when_it_is_not_needed() -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", GIVEN_BACK], cwd=CHECKOUT, capture_output=True, text=True, check=True
+    ).stdout.split()
+
+    assert told[0] == "True"
+    assert int(told[1]) > 100 * 256  # pages of 4 KiB: of 128 MB, more than 100
