@@ -15,7 +15,7 @@ from .test_replicas import predicted, ready, version_of
 @pytest.fixture
 def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
     """Of this test alone, to be stopped."""
-    with RedisServer(tmp_path / "redis", "--appendfsync", "always") as server:
+    with RedisServer(tmp_path / "redis") as server:
         yield server
 
 
