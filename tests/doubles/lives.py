@@ -27,7 +27,6 @@ import requests
 from backend.jobs.base import DONE, FAILED
 from backend.jobs.book import JobBook
 from backend.learning.records import ACTIVE, Gone, Kept, Records
-from backend.settings import Settings
 from backend.storage.base import Scope, Storage
 from backend.storage.open import open_storage
 

@@ -2,8 +2,8 @@
 
 import random
 
-from ..doubles.lives import CONFIG, LABELS, Life, Site, picture
 from ..doubles.corrections import address
+from ..doubles.lives import CONFIG, LABELS, Life, Site, picture
 from ..doubles.redis_server import RedisServer
 from ..doubles.waiting import until
 from .conftest import MakeSite
