@@ -63,6 +63,7 @@ class Keeping:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="keeping")
         self._lock, self._waiting_bytes = threading.Lock(), 0
         self._trouble: str | None = None
+        self._full: str | None = None  # it can be read and not written, as on a full disk
         self._alone_until = -math.inf
 
     def scope(self, project: str | None) -> Scope:
@@ -74,11 +75,13 @@ class Keeping:
         nobody; whether what was wrong still is, is known the next time."""
         if self._trouble is not None:
             self.look_at_store()
-        return {"store": self._storage.name, "trouble": self._trouble}
+        if self._full is not None:
+            self._later(lambda: self._storage.put_blob(Key(Scope(), ("tried",)), b"."), QUESTION)
+        return {"store": self._storage.name, "trouble": self._trouble or self._full}
 
     def look_at_store(self) -> None:
         """Find out, some time soon, whether there is anything wrong with it."""
-        self._later(lambda: self._storage.get(self._versions_key), QUESTION)
+        self._later(lambda: self._storage.get(self._versions_key), QUESTION, writes=False)
 
     def close(self) -> None:
         """Finish what is being written; the store itself stays open."""
@@ -95,7 +98,7 @@ class Keeping:
         """Written only where it says something new."""
         if self.connection(scope) != said:
             key = Key(scope, ("connection",))
-            self._quietly(lambda: change(self._storage, key, lambda _: said))
+            self._quietly(lambda: change(self._storage, key, lambda _: said), writes=True)
 
     def versions(self) -> list[str] | None:
         """Versions given out lately, the newest first; None where the store does not say."""
@@ -106,7 +109,7 @@ class Keeping:
         def with_it(known: Json) -> Json:
             return [version, *(one for one in known or () if one != version)][:MOST_VERSIONS]
 
-        self._quietly(lambda: change(self._storage, self._versions_key, with_it))
+        self._quietly(lambda: change(self._storage, self._versions_key, with_it), writes=True)
 
     @property
     def _versions_key(self) -> Key:
@@ -185,8 +188,8 @@ class Keeping:
         data = b"%b\n%b" % (_row_header(key, body), body)
         self._later(lambda: self._storage.put_blob(_row_place(key), data), len(data))
 
-    def _later(self, write: Callable[[], object], nbytes: int) -> None:
-        """`nbytes`: what is kept in memory until it is written."""
+    def _later(self, write: Callable[[], object], nbytes: int, *, writes: bool = True) -> None:
+        """`nbytes`: what is kept in memory until it is written. `writes`: see `_quietly`."""
         with self._lock:
             if self._waiting_bytes + nbytes > MOST_WAITING_BYTES:
                 return
@@ -194,7 +197,7 @@ class Keeping:
 
         def done() -> None:
             try:
-                self._quietly(write)
+                self._quietly(write, writes=writes)
             except Exception:  # nobody waits for it, so nobody else would tell
                 logger.exception("a result could not be written to the store")
             finally:
@@ -207,8 +210,9 @@ class Keeping:
             with self._lock:
                 self._waiting_bytes -= nbytes
 
-    def _quietly(self, ask: Callable[[], Found]) -> Found | None:
-        """What the store says, None where it cannot be reached."""
+    def _quietly(self, ask: Callable[[], Found], *, writes: bool = False) -> Found | None:
+        """What the store says, None where it cannot be reached. `writes`: that it can be read does
+        not show that it can do this, too."""
         begun = self._clock()
         if begun < self._alone_until:
             return None
@@ -218,13 +222,19 @@ class Keeping:
             now = self._clock()
             if now - begun > SLOW:
                 self._alone_until = now + LEFT_ALONE
-            if self._trouble is None:
+            if self._trouble is None and self._full is None:
                 logger.warning("%s; going on without it", error)
-            self._trouble = str(error)
+            if writes:
+                self._full = str(error)
+            else:
+                self._trouble = str(error)
             return None
-        if self._trouble is not None:
+        before = self._trouble or self._full
+        self._trouble = None
+        if writes:
+            self._full = None
+        if before is not None and self._full is None:
             logger.warning("%s works again", self._storage.name)
-            self._trouble = None
         return found
 
 

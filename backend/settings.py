@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from .errors import BadSetting, StorageError
 from .labelstudio.options import WIDE
-from .storage.address import scheme_of
+from .storage.address import scheme_of, sqlite_path
 
 Value = TypeVar("Value")
 
@@ -70,6 +70,7 @@ class Settings:
     learning_most_tasks: int = 500  # whose evidence is kept whole: 64 KiB each, 43 MB as stored
     auto_prelabel: bool = False  # a job finishes what a request had no time for
     storage: str = "memory:"  # address of the store; the environment's default is a file
+    spool_dir: Path | None = None  # events on their way to the store; None: in memory only
     storage_blobs_mb: float = 512.0  # megabytes of what the store may forget and make again
 
     @classmethod
@@ -125,6 +126,7 @@ class Settings:
             ),
             auto_prelabel=read.auto_prelabel("AUTO_PRELABEL", cls.auto_prelabel),
             storage=read.storage("STORAGE"),
+            spool_dir=read.spool("SPOOL_DIR"),
             storage_blobs_mb=read.number(
                 "STORAGE_BLOBS_MB", cls.storage_blobs_mb, lowest=0, highest=1_000_000
             ),
@@ -275,6 +277,22 @@ class _Reader:
         except StorageError as error:
             raise BadSetting(name, f"is no address: {error}") from None
         return address
+
+    def spool(self, name: str) -> Path | None:
+        """Where events wait for the store: beside a file of SQLite, else in the user's folder for
+        data. With a store that ends with the process, they may as well."""
+        given, storage = self.path(name), self.storage("STORAGE")
+        scheme = scheme_of(storage)
+        if given is not None or scheme == "memory":
+            return given
+        if scheme == "sqlite":
+            file = Path(sqlite_path(storage)).expanduser()
+            return file.with_name(f"{file.name}.events")
+        try:
+            data = self.path("XDG_DATA_HOME") or Path("~/.local/share").expanduser()
+        except RuntimeError:
+            raise BadSetting(name, "must be set, as a folder: there is no HOME") from None
+        return data / "cliper" / "events"
 
     def path(self, name: str) -> Path | None:
         value = self.text(name)

@@ -1,6 +1,7 @@
 """Settings -> Services: the one place that picks concrete classes."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
@@ -23,6 +24,7 @@ from .learning.apart import FitApart
 from .learning.examiner import PredictorExaminer
 from .learning.intake import Intake
 from .learning.making import AnnotationReading
+from .learning.spool import Spool
 from .learning.teaching import StoredTeaching
 from .learning.works import LEARN, LearningWorks, Watch, opening
 from .learning.works import kinds as learning_kinds
@@ -54,6 +56,7 @@ __all__ = [
     "pictures",
     "real_model",
     "runner",
+    "spool",
     "store",
     "tile_plan",
     "version",
@@ -121,7 +124,7 @@ def build(
             runner(settings, book, prelabel), {LEARN: runner(settings, book, learn, name=LEARN)}
         )
         jobs = JobDesk(jobs=book, runner=runners, kinds={**kinds(studio), **learning_kinds(studio)})
-        intake = Intake(storage, book, studio, wake=runners.wake)
+        intake = Intake(storage, book, studio, wake=runners.wake, spool=spool(settings, storage))
     return Services(
         models=models,
         predictor=predictor,
@@ -201,6 +204,15 @@ def learning(
 def store(settings: Settings) -> Storage:
     """What outlives the process. Raises StorageError."""
     return open_storage(settings.storage, max_blob_bytes=int(settings.storage_blobs_mb * MEGA))
+
+
+def spool(settings: Settings, storage: Storage) -> Spool | None:
+    """Where events wait for the store; services of another Label Studio, or with another store,
+    may share the folder."""
+    if settings.spool_dir is None:
+        return None
+    whose = json.dumps([Scope.of(settings.label_studio_url).origin, storage.name])
+    return Spool(settings.spool_dir / hashlib.sha256(whose.encode()).hexdigest()[:16])
 
 
 def label_studio(settings: Settings) -> LabelStudio | None:

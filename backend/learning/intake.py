@@ -1,9 +1,12 @@
 """Takes Label Studio's events and sees to it that somebody learns from them.
 
-An annotator's Submit waits for the answer to an event, so what a request does is to leave it here.
+An annotator's Submit waits for the answer to an event, so what a request does is to leave it here:
+in memory, and in a file of the `spool`, so that whoever is killed after the answer loses nothing.
 One thread does the rest: reads which project and tasks it is about, writes that down in the store,
 and has a job of learning placed; while the store is away it tries again. A project is watched until
 everything written down is settled, so an event that comes while a job is just ending is not lost.
+
+What waits on disk while the store is away is soon one small file per project, of numbers only.
 """
 
 import json
@@ -20,6 +23,7 @@ from ..jobs.base import CANCELLED, ENDED, Job, Jobs
 from ..prelabel.works import LabelStudio
 from ..storage.base import Storage
 from .records import LOG, Changed, Records
+from .spool import Spool
 from .works import LEARN, Asked
 
 logger = logging.getLogger(__name__)
@@ -36,8 +40,11 @@ NAMED: Final = 20  # projects in /health
 PROJECT = Changed()  # its label config may be another one
 EVERYTHING = Changed(everything=True)
 
+Event = tuple[int, Changed]  # project, and what may have changed in it
+Reads = Callable[[object], Event | None]
 
-def read_event(body: object) -> tuple[int, Changed] | None:
+
+def read_event(body: object) -> Event | None:
     """Project, and what may have changed in it; None for what is not about annotations.
 
     Of what people have sent only numbers are kept. Source: protocol notes §1.6; the SDK lists
@@ -65,6 +72,21 @@ def read_event(body: object) -> tuple[int, Changed] | None:
     if action == "START_TRAINING":
         return project, EVERYTHING
     return None
+
+
+def _kept(project: int, changed: Changed) -> bytes:
+    """What waits of a project, as the spool has it."""
+    return json.dumps({"project": project, "waits": list(changed.to_lines())}).encode()
+
+
+def read_kept(body: object) -> Event | None:
+    """As `read_event`, of what was in the spool: an event as it came, or what `_kept` made."""
+    if not isinstance(body, Mapping) or "waits" not in body:
+        return read_event(body)
+    changed = PROJECT
+    for line in body["waits"]:
+        changed |= Changed.from_line(line)
+    return int(body["project"]), changed
 
 
 def _many(given: object) -> list[Any]:
@@ -115,16 +137,21 @@ class Intake:
         studio: LabelStudio,
         *,
         wake: Callable[[Job], None],
+        spool: Spool | None = None,
         look: float = LOOK,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`wake` hears of jobs that were placed. `look`: seconds, see `LOOK`."""
+        """`wake` hears of jobs that were placed. `spool` None: what is not in the store yet ends
+        with the process. `look`: seconds, see `LOOK`."""
         self._storage, self._jobs, self._studio = storage, jobs, studio
-        self._wake, self._look, self._clock = wake, look, clock
-        self._lock = threading.Lock()  # of the next six
-        self._unread: deque[bytes] = deque()
+        self._wake, self._spool, self._look, self._clock = wake, spool, look, clock
+        self._lock = threading.Lock()  # of the next eight
+        self._unread: deque[tuple[bytes, str | None]] = deque()  # events and their files
         self._unread_bytes = 0
         self._pending: OrderedDict[int, Changed] = OrderedDict()
+        self._files: dict[int, list[str]] = {}  # by project, where what is pending lies on disk
+        self._left = spool is not None  # there may be files that nobody has read
+        self._brief: dict[int, str] = {}  # by project, its file of numbers; the thread's own
         self._trouble: str | None = None
         self._found = False
         self._watched: OrderedDict[int, _Watch] = OrderedDict()
@@ -136,40 +163,55 @@ class Intake:
         self._thread.start()
 
     def __call__(self, body: bytes) -> None:
-        """An event as it came; at once. What is no event is no error."""
+        """An event as it came; at once. What is no event is no error. From the return on it
+        survives the end of the process, unless the spool is in trouble."""
         with self._lock:
             room = len(self._unread) < MOST_UNREAD
             room = room and self._unread_bytes + len(body) <= MOST_BYTES
-            if room:
-                self._unread.append(body)
+            if room:  # taken before the file is written, so that many at once stay within it
                 self._unread_bytes += len(body)
         if not room:  # the thread does not keep up: read here, so that only numbers are kept
-            self._read(body)
+            self._read(body, None)
+            return self._woken.set()
+        name = None if self._spool is None else self._spool.keep(body)
+        with self._lock:
+            self._unread.append((body, name))
         self._woken.set()
 
     def changed(self, project: int, changed: Changed) -> None:
         """As an event; at once."""
-        self._add(project, changed)
+        self._add(project, changed, self._keep(project, changed))
         self._woken.set()
 
     def close(self, *, seconds: float = 5.0) -> None:
-        """Write down what can be written down in the time; the rest is lost, and found again by
-        reading the project anew."""
+        """Write down what can be written down in the time; the rest stays in the spool. Without
+        one it is lost, and found again by reading the project anew."""
         self._closing.set()
         self._woken.set()
         if self._thread.is_alive():
             self._thread.join(seconds)
         with self._lock:
             left = len(self._unread) + len(self._pending)
-        if left:
-            logger.error("%d events could not be written down: %s", left, self._trouble)
+            on_disk = sum(1 for _, name in self._unread if name)
+            on_disk += sum(1 for project in self._pending if self._files.get(project))
+        if left > on_disk:
+            logger.error("%d events could not be written down: %s", left - on_disk, self._trouble)
+        elif left:
+            logger.warning("events wait on disk for the next start: %s", self._trouble)
 
     def facts(self) -> Mapping[str, Any]:
-        """For `/health`, at once."""
+        """For `/health`, at once. `spooled`: files on disk that wait for the store."""
+        spool = self._spool
         with self._lock:
             pending = len(self._unread) + sum(max(1, one.count) for one in self._pending.values())
             unsettled = list(self._watched)[:NAMED]
-            return {"pending": pending, "unsettled": unsettled, "trouble": self._trouble}
+            trouble = self._trouble
+        return {
+            "pending": pending,
+            "spooled": 0 if spool is None else len(spool),
+            "unsettled": unsettled,
+            "trouble": trouble or (None if spool is None else spool.trouble),
+        }
 
     # -- the thread's own -----------------------------------------------------------------
 
@@ -179,6 +221,7 @@ class Intake:
             closing = self._closing.is_set()
             try:
                 self._read_all()
+                self._read_left()
                 self._write_down()
                 if not closing:
                     self._find()
@@ -190,6 +233,10 @@ class Intake:
                 logger.exception("events cannot be taken in")
                 trouble = f"{type(error).__name__}, see the log of the service"
             self._say(trouble)
+            if self._spool is not None:
+                self._spool.try_again()
+            if trouble is not None:
+                self._tidy()
             if closing:
                 return
             self._woken.wait(self._look)
@@ -207,29 +254,53 @@ class Intake:
             with self._lock:
                 if not self._unread:
                     return
-                body = self._unread.popleft()
+                body, name = self._unread.popleft()
                 self._unread_bytes -= len(body)
-            self._read(body)
+            self._read(body, name)
 
-    def _read(self, body: bytes) -> None:
+    def _read(self, body: bytes, name: str | None, *, how: Reads = read_event) -> None:
+        """`name`: of the file it is in already."""
         try:
-            event = read_event(json.loads(body))
-        except (ValueError, RecursionError):
+            event = how(json.loads(body))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             event = None
         if event is not None:
-            self._add(*event)
+            self._add(*event, name or self._keep(*event))
+        elif name is not None and self._spool is not None:
+            self._spool.drop([name])
 
-    def _add(self, project: int, changed: Changed) -> None:
+    def _read_left(self) -> None:
+        """What earlier processes left on disk, or there was no room for in memory."""
+        with self._lock:
+            if not self._left or self._pending:
+                return
+            self._left = False
+        if self._spool is not None:
+            for name, body in self._spool.left():
+                self._read(body, name, how=read_kept)
+
+    def _keep(self, project: int, changed: Changed) -> str | None:
+        return None if self._spool is None else self._spool.keep(_kept(project, changed))
+
+    def _add(self, project: int, changed: Changed, name: str | None) -> None:
+        """`name`: of its file, if it has one."""
         with self._lock:
             together = self._pending.get(project, PROJECT) | changed
             if together.count > MOST_NUMBERS:
                 logger.warning("too many events of project %d: it is read anew", project)
                 together = EVERYTHING
             self._pending[project] = together
+            if name is not None:
+                self._files.setdefault(project, []).append(name)
             if len(self._pending) > MOST_PROJECTS:
                 lost, _ = self._pending.popitem(last=False)
+                on_disk = self._files.pop(lost, [])
                 self._found = False  # so it is read anew, if it is known
-                logger.error("events of too many projects: those of project %d are lost", lost)
+                if self._spool is not None and on_disk:
+                    self._spool.let_go(on_disk)
+                    self._left = True
+                else:
+                    logger.error("events of too many projects: those of project %d are lost", lost)
 
     def _write_down(self) -> None:
         """Raises StorageAway; what is not written stays pending. Written twice does no harm."""
@@ -239,10 +310,40 @@ class Intake:
                     return
                 project, changed = next(iter(self._pending.items()))
             self._records(project).note(changed)
+            names: list[str] = []
             with self._lock:
                 if self._pending.get(project) is changed:
                     del self._pending[project]  # else more came meanwhile; all is noted again
+                    names = self._files.pop(project, [])
                 self._watched[project] = _Watch()
+            if self._spool is not None:
+                self._spool.drop(names)
+
+    def _tidy(self) -> None:
+        """Of what waits: one file of numbers per project in place of events as they came."""
+        spool = self._spool
+        if spool is None:
+            return
+        with self._lock:
+            waiting = [
+                (project, changed, list(self._files.get(project, ())))
+                for project, changed in self._pending.items()
+            ]
+        self._brief = {one: self._brief.get(one, "") for one, _, _ in waiting}
+        for project, changed, names in waiting:
+            if names == [self._brief[project]]:
+                continue
+            kept = spool.keep(_kept(project, changed))
+            if kept is None:
+                return
+            with self._lock:
+                if project not in self._pending:  # too many projects: read from disk later
+                    spool.let_go([kept])
+                    continue
+                later = [one for one in self._files.get(project, ()) if one not in names]
+                self._files[project] = [kept, *later]
+                self._brief[project] = kept
+            spool.drop(names)
 
     def _find(self) -> None:
         """Once, projects that earlier processes left unsettled, and those known: what happened

@@ -33,7 +33,7 @@ from ..labelstudio.tasks import Task
 from ..lessons import Learned
 from ..metrics.meters import Meters
 from ..prelabel.run import our_own
-from ..prelabel.works import LOOK_AGAIN, LabelStudio, hopeless, say_waiting
+from ..prelabel.works import LOOK_AGAIN, LabelStudio, hopeless, say_waiting, telling
 from ..storage.base import Json, Key, Scope, Storage, to_text
 from ..storage.patience import patiently
 from ..studio.project import Filters, Listed, ProjectFacts, StudioProject, annotated
@@ -111,7 +111,7 @@ def opening(label_studio: LabelStudio) -> Opens:
 
     @contextmanager
     def opened(handle: Handle, project: int) -> Iterator[Source]:
-        with closing(label_studio.open(handle.wait, rest=REST)) as studio:
+        with closing(telling(label_studio, handle, rest=REST)) as studio:
             yield _Opened(studio, project)
 
     return opened
@@ -506,7 +506,8 @@ class _Run:
         """Remove gravestones that nobody can need any more."""
         now = self._clock()
         for one in states:
-            if isinstance(one, Gone) and not 0 <= now - one.when <= LONGEST_RUN:
+            # either way: a clock that was set makes no gravestone old, unless by more than a day
+            if isinstance(one, Gone) and abs(now - one.when) > LONGEST_RUN:
                 self._records.clear(one)
 
     def _tell(self, **progress: Json) -> None:

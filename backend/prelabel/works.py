@@ -60,6 +60,20 @@ class LabelStudio:
         )
 
 
+def telling(label_studio: LabelStudio, handle: Handle, *, rest: float = 0.0) -> Studio:
+    """A client for a job; while it waits for Label Studio, the job's progress says so under
+    `waits_for`."""
+
+    def wait(seconds: float) -> None:
+        progress = handle.job.progress
+        if progress.get("waits_for") != studio.waits_for:
+            handle.tell({**progress, "waits_for": studio.waits_for})
+        handle.wait(seconds)
+
+    studio = label_studio.open(wait, rest=rest)
+    return studio
+
+
 class ProjectWorks:
     """The works over one Label Studio and one predictor; for many jobs, one after the other."""
 
@@ -83,7 +97,7 @@ class ProjectWorks:
         wanted = Wanted.from_json(handle.job.params)
         progress = Progress()
         noted = _Noted(self._storage, handle)
-        studio = self._studio.open(handle.wait)
+        studio = telling(self._studio, handle)
         hooks = Hooks(
             told=lambda now: self._tell(now, handle, studio),
             pause=handle.pause,
@@ -99,7 +113,7 @@ class ProjectWorks:
     def _undo(self, handle: Handle) -> Json:
         params = handle.job.params
         progress = Progress(dealt=UNDONE)
-        studio = self._studio.open(handle.wait)
+        studio = telling(self._studio, handle)
 
         def pause() -> None:
             self._tell(progress, handle, studio)

@@ -46,6 +46,24 @@ def test_where_there_is_no_home_the_store_has_to_be_named(monkeypatch: pytest.Mo
     assert Settings.from_environ({"XDG_DATA_HOME": "/data"}).storage.startswith("sqlite:/data/")
 
 
+@pytest.mark.parametrize(
+    ("environment", "folder"),
+    [
+        ({"STORAGE": "sqlite:/data/cliper.sqlite"}, "/data/cliper.sqlite.events"),
+        ({"XDG_DATA_HOME": "/mine"}, "/mine/cliper/cliper.sqlite.events"),
+        ({"XDG_DATA_HOME": "/mine", "STORAGE": "redis://h:6379/0"}, "/mine/cliper/events"),
+        ({"STORAGE": "redis://h:6379/0", "SPOOL_DIR": "/data/events"}, "/data/events"),
+        ({"STORAGE": "memory:"}, None),
+    ],
+)
+def test_events_wait_beside_the_store_or_where_somebody_says(
+    environment: dict[str, str], folder: str | None
+):
+    found = Settings.from_environ(environment).spool_dir
+
+    assert found == (None if folder is None else Path(folder))
+
+
 def test_a_password_of_the_store_is_not_repeated():
     with pytest.raises(BadSetting) as caught:
         Settings.from_environ({"STORAGE": "http://user:secret@host/0"})
@@ -95,6 +113,7 @@ def test_every_known_variable_is_read(tmp_path: Path):
             "STORAGE": "redis://:pw@store:6379/1",
             "LEARNING_MOST_TASKS": "50",
             "STORAGE_BLOBS_MB": "5",
+            "SPOOL_DIR": "/spool",
         }
     )
 
@@ -131,6 +150,7 @@ def test_every_known_variable_is_read(tmp_path: Path):
         storage="redis://:pw@store:6379/1",
         learning_most_tasks=50,
         storage_blobs_mb=5.0,
+        spool_dir=Path("/spool"),
     )
 
 

@@ -151,7 +151,12 @@ def test_an_event_is_written_down_and_a_job_is_placed(office: Office):
     assert office.woken == [job]
     assert job.params == {"project": 12, "reread": False, "now": False}
     assert office.records().unsettled()[0] == tasks(5)
-    assert intake.facts() == {"pending": 0, "unsettled": [12], "trouble": None}
+    assert intake.facts() == {
+        "pending": 0,
+        "spooled": 0,
+        "unsettled": [12],
+        "trouble": None,
+    }
 
 
 def test_a_store_that_never_answers_keeps_nobody_waiting(office: Office):

@@ -1,0 +1,205 @@
+"""Events on disk: kept before they are acknowledged, found again by the next process."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backend.jobs.book import JobBook
+from backend.learning.intake import MOST_PROJECTS, MOST_UNREAD, Intake
+from backend.learning.records import Changed, Records
+from backend.learning.spool import Spool
+from backend.prelabel.works import LabelStudio
+from backend.storage.memory import MemoryStorage
+
+from ....doubles.away_storage import AwayStorage
+from ....doubles.waiting import until
+
+STUDIO = LabelStudio(url="http://ls.example", token="t")
+SECRET = "what somebody wrote"
+
+
+def event(task: int, project: int = 12) -> bytes:
+    annotation = {"id": 1, "task": task, "result": [{"value": {"text": SECRET}}]}
+    told = {"action": "ANNOTATION_CREATED", "project": {"id": project}, "annotation": annotation}
+    return json.dumps(told).encode()
+
+
+def files(folder: Path) -> list[bytes]:
+    return [one.read_bytes() for one in sorted(folder.glob("*"))] if folder.exists() else []
+
+
+class Site:
+    """A store that may be away, a spool, and one life of the service after the other."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.memory = MemoryStorage(max_blob_bytes=0)
+        self.store = AwayStorage(self.memory)
+        self.lives: list[Intake] = []
+
+    def life(self, *, start: bool = True) -> Intake:
+        made = Intake(
+            self.store,
+            JobBook(self.memory),
+            STUDIO,
+            wake=lambda job: None,
+            spool=Spool(self.folder),
+            look=0.002,
+        )
+        self.lives.append(made)
+        if start:
+            made.start()
+        return made
+
+    def unsettled(self, project: int = 12) -> set[int]:
+        return set(Records(self.memory, STUDIO.scope(project)).unsettled()[0].tasks)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path / "events")
+    yield made
+    made.store.away = False
+    for life in made.lives:
+        life.close()
+
+
+def test_an_event_is_on_disk_before_it_is_acknowledged_and_gone_when_the_store_has_it(site: Site):
+    first = site.life(start=False)  # nothing of it runs: as if it were killed right after
+    first(event(5))
+    assert files(site.folder) == [event(5)]
+
+    site.life()
+
+    until(lambda: site.unsettled() == {5})
+    until(lambda: files(site.folder) == [])
+
+
+def test_what_waited_for_a_store_that_was_away_is_noted_by_the_next_process(site: Site):
+    site.store.away = True
+    first = site.life()
+    for task in range(1, 50):
+        first(event(task))
+    until(lambda: len(files(site.folder)) == 1, "one file of numbers")
+    first.close()
+    assert SECRET.encode() not in files(site.folder)[0]
+    assert site.unsettled() == set()
+
+    site.store.away = False
+    site.life()
+
+    until(lambda: site.unsettled() == set(range(1, 50)))
+    until(lambda: files(site.folder) == [])
+
+
+def test_deletions_and_whole_projects_wait_as_they_are(site: Site):
+    gone = {"action": "ANNOTATIONS_DELETED", "project": {"id": 12}, "annotations": [{"id": 3}]}
+    site.store.away = True
+    first = site.life()
+    first(json.dumps(gone).encode())
+    first.changed(13, Changed(everything=True))
+    until(lambda: first.facts()["trouble"] is not None)
+    first.close()
+
+    site.store.away = False
+    site.life()
+
+    until(lambda: files(site.folder) == [] and site.folder.exists())
+    assert Records(site.memory, STUDIO.scope(12)).unsettled()[0].annotations == {3}
+    assert Records(site.memory, STUDIO.scope(13)).unsettled()[0].everything
+
+
+def test_more_events_than_are_read_at_once_are_on_disk_too(site: Site):
+    first = site.life(start=False)
+    for task in range(1, MOST_UNREAD + 20):
+        first(event(task))
+
+    site.life()
+
+    until(lambda: site.unsettled() == set(range(1, MOST_UNREAD + 20)))
+
+
+def test_of_too_many_projects_none_is_lost(site: Site):
+    site.store.away = True
+    first = site.life()
+    for project in range(1, MOST_PROJECTS + 20):
+        first(event(7, project))
+    until(lambda: first.facts()["trouble"] is not None)
+
+    site.store.away = False
+
+    until(lambda: site.unsettled(1) == {7} and site.unsettled(MOST_PROJECTS + 19) == {7})
+    assert all(site.unsettled(project) == {7} for project in range(1, MOST_PROJECTS + 20))
+
+
+def test_half_written_and_foreign_files_do_no_harm(site: Site):
+    site.folder.mkdir()
+    (site.folder / "1.event").write_bytes(event(5)[:40])
+    (site.folder / "2.event").write_bytes(b"")
+    (site.folder / "3.event").write_bytes(b'{"waits": 5, "project": "x"}')
+    (site.folder / "4.event").write_bytes(event(6))
+    (site.folder / "notes.txt").write_bytes(b"mine")
+    old, young = site.folder / "5.part", site.folder / "6.part"
+    for part in (old, young):
+        part.write_bytes(event(7)[:40])
+    os.utime(old, (1.0, 1.0))
+
+    site.life()
+
+    until(lambda: site.unsettled() == {6})
+    until(lambda: {one.name for one in site.folder.iterdir()} == {"notes.txt", "6.part"})
+
+
+def test_a_disk_that_takes_nothing_is_said_and_the_event_goes_on_in_memory(site: Site):
+    site.folder.write_bytes(b"a file where the folder should be")
+    life = site.life()
+    life(event(5))
+
+    until(lambda: site.unsettled() == {5})
+    assert "cannot be kept" in str(life.facts()["trouble"])
+    assert "SPOOL_DIR" in str(life.facts()["trouble"])
+
+    site.folder.unlink()
+    until(lambda: life.facts()["trouble"] is None)
+
+
+def test_what_only_memory_had_is_on_disk_as_soon_as_it_can_be(site: Site):
+    site.folder.write_bytes(b"a file where the folder should be")
+    site.store.away = True
+    life = site.life()
+    life(event(5))
+    until(lambda: "cannot be reached" in str(life.facts()["trouble"]))
+    site.folder.unlink()
+
+    until(lambda: len(files(site.folder)) == 1)
+    life.close()
+    site.store.away = False
+    site.life()
+
+    until(lambda: site.unsettled() == {5})
+
+
+def test_a_spool_is_bounded_and_says_so(tmp_path: Path):
+    spool = Spool(tmp_path, most_bytes=10, most_files=2)
+    assert spool.keep(b"x" * 11) is None
+    one, two = spool.keep(b"1"), spool.keep(b"2")
+    assert None not in (one, two)
+    assert spool.keep(b"3") is None
+    assert "is full" in str(spool.trouble)
+
+    spool.drop([str(one)])
+
+    assert spool.keep(b"3") is not None
+    assert (spool.trouble, len(spool)) == (None, 2)
+    assert sorted(files(tmp_path)) == [b"2", b"3"]
+
+
+def test_files_are_for_nobody_elses_eyes(tmp_path: Path):
+    spool = Spool(tmp_path / "a")
+    spool.keep(b"1")
+    (file,) = (tmp_path / "a").iterdir()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
