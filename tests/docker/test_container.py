@@ -70,13 +70,14 @@ def came_of_it(
     address = "data:image/png;base64," + base64.b64encode(scene.to_png()).decode()
     config = projects.everything(1, 5).label_config
     asked = {"tasks": [{"id": 1, "data": {"image": address}}], "label_config": config}
+    environment = image_environment("Dockerfile") | {"PROFILE": "demo", "OMP_NUM_THREADS": "1"}
     wish = {
         "root": str(folder / "root"),
         "data": str(folder / "data"),
         "source": str(ROOT),
         "interpreter": os.path.realpath(sys.base_prefix),
         "packages": os.path.realpath(sys.prefix),
-        "environment": image_environment("Dockerfile") | {"PROFILE": "demo"},
+        "environment": environment,
         "entrypoint": ["/image/bin/entrypoint.sh", "serve"],
         "user": USER,
         "requests": [["POST", "/predict", asked], ["GET", "/nowhere", None]],
