@@ -9,8 +9,8 @@ body or null], ...], "patience": seconds until the model must be ready}.
 
 Builds a root of what an image holds, read-only but for /data and /tmp, starts the entrypoint there
 as that user without any right, waits until the model is ready, sends the requests, asks the health
-check, sends SIGTERM, and prints what came of it as one JSON object. Only the standard library, since
-it is loaded before the root is.
+check, sends SIGTERM, and prints what came of it as one JSON object. Only the standard library,
+since it is loaded before the root is.
 """
 
 import json

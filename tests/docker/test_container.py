@@ -59,9 +59,7 @@ def scene() -> projects.Picture:
 
 
 @pytest.fixture(scope="module")
-def came_of_it(
-    tmp_path_factory: pytest.TempPathFactory, scene: projects.Picture
-) -> dict[str, Any]:
+def came_of_it(tmp_path_factory: pytest.TempPathFactory, scene: projects.Picture) -> dict[str, Any]:
     """One run of the container from start to stop."""
     folder = tmp_path_factory.mktemp("container")
     for name in ("root", "data"):
