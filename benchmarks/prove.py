@@ -19,6 +19,7 @@ PROOFS = (
         "lanes",
         "an opened task beside large batches, 50 equal requests, health meanwhile",
     ),
+    ("soak", "half an hour of everything at once: answers, memory, health"),
     ("demo_predict", "an opened task with the demo weights, and how much of it is the model"),
     ("whole_project", "a project of 2,000 tasks under kills and restarts; speed, memory, estimate"),
     ("many_tasks", "memory of a run, flat from 100 to 10,000 tasks"),

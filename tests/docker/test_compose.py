@@ -1,4 +1,4 @@
-"""docker-compose.yml as an administrator gets it."""
+"""docker-compose.yml, and docker-compose.gpu.yml laid over it, as an administrator gets it."""
 
 import re
 from pathlib import Path
@@ -9,6 +9,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
+GPU = ROOT / "docker-compose.gpu.yml"
 
 
 @pytest.fixture(scope="module")
@@ -102,11 +103,102 @@ def test_every_backend_variable_is_one_the_settings_know(services: dict[str, Any
         assert f'"{variable}"' in known, variable
 
 
-def test_the_commented_gpu_block_is_valid_when_uncommented() -> None:
-    lines = COMPOSE.read_text().splitlines()
-    start = next(i for i, line in enumerate(lines) if line.strip() == "# deploy:")
-    end = next(i for i in range(start, len(lines)) if not lines[i].strip().startswith("#"))
-    uncommented = [re.sub(r"^    # ", "    ", line) for line in lines[start:end]]
-    content = yaml.safe_load("\n".join(lines[:start] + uncommented + lines[end:]))
-    devices = content["services"]["cliper"]["deploy"]["resources"]["reservations"]["devices"]
+def test_process_1_of_the_backend_is_the_images_own_and_not_a_second_one_on_top(
+    services: dict[str, Any],
+) -> None:
+    assert "init" not in services["cliper"], "the image starts tini itself"
+
+
+@pytest.mark.parametrize("name", ["label-studio", "cliper", "redis"])
+def test_no_container_has_a_right_of_the_root_user_or_a_way_to_one(
+    services: dict[str, Any], name: str
+) -> None:
+    service = services[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert "cap_add" not in service
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in service
+
+
+@pytest.mark.parametrize("name", ["cliper", "redis"])
+def test_only_a_volume_and_memory_can_be_written(services: dict[str, Any], name: str) -> None:
+    service = services[name]
+    assert service["read_only"] is True
+    assert service["tmpfs"] == ["/tmp"]
+    assert [volume.partition(":")[2] for volume in service["volumes"]] == ["/data"]
+
+
+def test_redis_starts_as_its_own_user_since_it_cannot_change_to_it(
+    services: dict[str, Any],
+) -> None:
+    assert services["redis"]["user"] == "redis"
+
+
+@pytest.mark.parametrize("name", ["label-studio", "cliper", "redis"])
+def test_memory_and_processes_of_every_container_end_somewhere(
+    services: dict[str, Any], name: str
+) -> None:
+    assert gigabytes(services[name]["mem_limit"]) >= 4
+    assert 128 <= services[name]["pids_limit"] <= 4096
+
+
+def test_redis_refuses_in_words_before_its_memory_ends(services: dict[str, Any]) -> None:
+    command = services["redis"]["command"]
+    full = command[command.index("--maxmemory") + 1]
+    assert 2 * gigabytes(full) <= gigabytes(services["redis"]["mem_limit"])
+
+
+def gigabytes(text: str) -> int:
+    """`8g`, `2gb` or `${NAME:-8g}`."""
+    found = re.fullmatch(r"(?:\$\{\w+:-)?(\d+)gb?\}?", text)
+    assert found, text
+    return int(found[1])
+
+
+def merged(base: Any, over: Any) -> Any:
+    """As `docker compose -f base -f over` puts two files together: mappings key by key, lists one
+    after the other, anything else from the later file."""
+    if isinstance(base, dict) and isinstance(over, dict):
+        both = {name: merged(base[name], over[name]) for name in base.keys() & over.keys()}
+        return {**base, **over, **both}
+    if isinstance(base, list) and isinstance(over, list):
+        return [*base, *over]
+    return over
+
+
+@pytest.fixture(scope="module")
+def on_a_gpu() -> dict[str, Any]:
+    """The backend with both files."""
+    files = [yaml.safe_load(path.read_text()) for path in (COMPOSE, GPU)]
+    found: dict[str, Any] = merged(*files)["services"]["cliper"]
+    return found
+
+
+def test_on_a_gpu_the_backend_gets_one_device_and_the_image_for_it(
+    on_a_gpu: dict[str, Any],
+) -> None:
+    devices = on_a_gpu["deploy"]["resources"]["reservations"]["devices"]
     assert devices == [{"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}]
+    assert on_a_gpu["build"] == {"context": ".", "dockerfile": "docker/Dockerfile.cuda"}
+    assert (ROOT / on_a_gpu["build"]["dockerfile"]).is_file()
+    assert on_a_gpu["image"] == "cliper-label-studio:cuda"
+    assert on_a_gpu["environment"]["DEVICE"] == "${DEVICE:-cuda}"
+
+
+def test_on_a_gpu_everything_else_is_as_without(
+    on_a_gpu: dict[str, Any], services: dict[str, Any]
+) -> None:
+    changed = {"build", "image", "environment", "deploy"}
+    assert {key: on_a_gpu[key] for key in on_a_gpu.keys() - changed} == {
+        key: services["cliper"][key] for key in services["cliper"].keys() - changed
+    }
+    environment = dict(on_a_gpu["environment"])
+    del environment["DEVICE"]
+    assert environment == services["cliper"]["environment"]
+
+
+def test_the_gpu_file_touches_no_other_service() -> None:
+    content = yaml.safe_load(GPU.read_text())
+    assert list(content) == ["services"]
+    assert list(content["services"]) == ["cliper"]
+    assert '"DEVICE"' in (ROOT / "backend" / "settings.py").read_text()
