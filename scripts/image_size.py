@@ -1,6 +1,6 @@
 """How large the two images are once unpacked, from the sizes of what is installed in them.
 
-    python scripts/image_size.py --cpu-torch FOLDER
+    PYTHONPATH=. python scripts/image_size.py --cpu-torch FOLDER
 
 Nothing is built. Every distribution the images install is looked up in this environment, whose
 versions constraints.txt pins, and the files its wheel brought (its RECORD) are added up. Torch is
@@ -11,11 +11,9 @@ figures of docs/how-to/run-in-containers.md; a test holds both against the limit
 """
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import Any, Final
@@ -23,8 +21,10 @@ from typing import Any, Final
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from benchmarks import record
+
 ROOT: Final = Path(__file__).resolve().parents[1]
-RESULT: Final = ROOT / "benchmarks" / "results" / "image-size.json"
+RESULT: Final = record.RESULTS / "image-size.json"
 PAGE: Final = ROOT / "docs" / "how-to" / "run-in-containers.md"
 OURS: Final = "cliper-label-studio"
 EXTRA: Final = "all"  # what the Dockerfiles install
@@ -167,13 +167,7 @@ def main() -> int:
         "cpu": image(needed(OURS, [EXTRA], {**here, "torch": torch}), own, LIMITS["cpu"]),
         "cuda": image(needed(OURS, [EXTRA], here), own, LIMITS["cuda"]),
     }
-    told = {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "unit": "bytes",
-        "base image": BASE_FROM,
-        **images,
-    }
-    RESULT.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    record.write(RESULT.stem, {"unit": "bytes", "base image": BASE_FROM, **images})
     PAGE.write_text(written(PAGE.read_text("utf-8"), images), encoding="utf-8")
     for name, one in images.items():
         print(f"{name}: {one['total'] / MB:.0f} MB of at most {one['limit'] / MB:.0f}")
