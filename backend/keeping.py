@@ -264,12 +264,17 @@ def _look_key(scope: Scope, picture: tuple[str, int], segmenter: Segmenter) -> K
             dict(identity.weights),
             dict(identity.settings),
             str(_device_of(segmenter)),
-            str(getattr(getattr(segmenter, "clip", None), "dtype", None)),
+            _number_format_of(segmenter),
         ],
         sort_keys=True,
     )
     digest = hashlib.sha256(model.encode()).hexdigest()[:16]
     return Key(scope, ("looks", digest, picture[0], str(picture[1])))
+
+
+def _number_format_of(segmenter: Segmenter) -> str | None:
+    clip = getattr(segmenter, "clip", None)
+    return getattr(clip, "number_format", None)
 
 
 def _device_of(segmenter: Segmenter) -> torch.device:

@@ -18,7 +18,7 @@ Value = TypeVar("Value")
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOG_FORMATS = ("text", "json")
-DTYPES = ("float32", "float16", "bfloat16")
+DTYPES = ("float32", "float16", "bfloat16", "int8")
 VAES = ("taesd",)
 DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
 OWN_VARIABLES = ("model_method", "model_profile")  # METHOD and PROFILE, for the whole service

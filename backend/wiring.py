@@ -413,7 +413,7 @@ def _describe(segmenter: Segmenter, settings: Settings) -> Mapping[str, Any]:
         "vae": _vae_of(segmenter, settings),
         "device": str(backbone.device) if backbone else None,
         "large_pictures": _large_pictures(segmenter),
-        "dtype": str(backbone.dtype).removeprefix("torch.") if backbone else None,
+        "dtype": backbone.number_format if backbone else None,
         "dtype_because": _why_this_precision(backbone, segmenter, settings) if backbone else None,
         "threads": torch.get_num_threads(),
         "fallbacks": [str(note) for note in getattr(diffusion, "differences", ())],

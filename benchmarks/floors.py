@@ -56,7 +56,8 @@ def peaks(device: str, dtypes: tuple[torch.dtype, ...]) -> Peaks:
             seeded = torch.Generator().manual_seed(0)
             drawn = (torch.randn(side, side, generator=seeded) for _ in range(2))
             left, right = (one.to(device, dtype) for one in drawn)
-            seconds = fastest(lambda left=left, right=right: left @ right, device)  # type: ignore[misc]
+            multiply = torch._int_mm if dtype == torch.int8 else torch.mm
+            seconds = fastest(lambda both=(left, right), by=multiply: by(*both), device)  # type: ignore[misc]
             best = max(best, 2 * side**3 / seconds)
         found[str(dtype).removeprefix("torch.")] = best
     source = torch.zeros(COPIED, device=device)
@@ -110,7 +111,7 @@ class _Counting(TorchDispatchMode):
         packet = func.overloadpacket
         count = _FORMULAS.get(packet) or flop_registry.get(packet)
         if count is not None and made:
-            dtype = str(given[-1].dtype).removeprefix("torch.")
+            dtype = _format_of(given)
             flops = count(*args, **kwargs, out_val=out)
             self._work.flops[dtype] = self._work.flops.get(dtype, 0.0) + flops
         if not func.is_view and packet not in _FREE:
@@ -121,6 +122,8 @@ class _Counting(TorchDispatchMode):
         """Count what is alive; a tensor that nobody here made was there before."""
         self._made = {key: one for key, one in self._made.items() if not one[0].expired()}
         for tensor in given:
+            if tensor.is_mkldnn:  # weights, which were there before
+                continue
             storage = tensor.untyped_storage()
             if storage._cdata not in self._made and storage._cdata not in self._given:
                 self._given[storage._cdata] = StorageWeakRef(storage)
@@ -132,8 +135,17 @@ class _Counting(TorchDispatchMode):
         self._work.peak_bytes = max(self._work.peak_bytes, alive)
 
 
+def _format_of(factors: Sequence[Tensor]) -> str:
+    """What is multiplied: bytes where the first factor is one, else what the last is in."""
+    if factors[0].dtype == torch.uint8:
+        return "int8"
+    return str(factors[-1].dtype).removeprefix("torch.")
+
+
 def _touched(tensor: Tensor) -> int:
     """Bytes behind a tensor; a dimension that is only repeated is read once."""
+    if tensor.is_mkldnn:  # laid out for its product, with no strides to tell
+        return tensor.numel() * tensor.element_size()
     values = 1
     for length, stride in zip(tensor.shape, tensor.stride(), strict=True):
         values *= length if stride else 1
@@ -144,7 +156,13 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) ->
     return int(sdpa_flop_count(query.shape, key.shape, value.shape))
 
 
-_FORMULAS: dict[Any, Callable[..., int]] = {}
+def _product_of_bytes(rows: Tensor, *_: Any, out_val: Tensor, **__: Any) -> int:
+    return 2 * rows.shape[0] * rows.shape[1] * out_val.shape[1]
+
+
+_FORMULAS: dict[Any, Callable[..., int]] = {
+    torch.ops.onednn.qlinear_pointwise: _product_of_bytes,
+}
 with suppress(AttributeError):
     _FORMULAS[torch.ops.aten._scaled_dot_product_flash_attention_for_cpu] = _attention
 _FREE = {torch.ops.aten.empty, torch.ops.aten.empty_like, torch.ops.aten.new_empty}

@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--scenes", type=int, default=100)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
-    dtypes = ("bfloat16",) if args.device == "cpu" else ("float16", "bfloat16")
+    dtypes = ("bfloat16", "int8") if args.device == "cpu" else ("float16", "bfloat16")
     figures = measure(args.scenes, args.device, dtypes)
     bounds = {
         f"{name}: {what}": holds

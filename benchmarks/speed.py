@@ -39,17 +39,21 @@ MIB = 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A profile, its CLIP model, and how many times faster it has to be."""
+    """A profile, its CLIP model, how many times faster it has to be, and its number format."""
 
     profile: str
     clip: str
     refine: bool
     times: float
+    dtype: str | None = None  # the profile's own
 
 
 ROWS = {
     "standard": Row(profile="standard", clip="ViT-B-16-quickgelu", refine=True, times=8.0),
     "fast": Row(profile="fast", clip="ViT-B-16-quickgelu", refine=False, times=2.5),
+    "fast-int8": Row(
+        profile="fast", clip="ViT-B-16-quickgelu", refine=False, times=2.5, dtype="int8"
+    ),
     "best": Row(profile="best", clip="ViT-L-14-quickgelu", refine=True, times=6.0),
 }
 ABOVE_FLOOR = 1.5  # times; every stage, where the row is not as many times faster
@@ -266,8 +270,8 @@ class Ours(Sitting):
 
         keep_freed_memory(os.environ)  # as every command does; so does the other side
         self.device = device
-        model = cast(Any, cliper_model.load(row.profile, device=device, weights_dir=weights))
-        self.model = model.with_numbers(crop=0)
+        model = cliper_model.load(row.profile, device=device, dtype=row.dtype, weights_dir=weights)
+        self.model = cast(Any, model).with_numbers(crop=0)
         self.vocabulary = self.model.read(CLASSES)
         self.other = self.model.read(OTHERS)
         self.decision = self.model.decision(self.vocabulary.preset)
@@ -308,7 +312,7 @@ class Ours(Sitting):
         """Seconds of every stage, its floor, and how far it is above."""
         from . import stages
 
-        setting = {"dtype": str(self.model.clip.dtype).removeprefix("torch.")}
+        setting = {"dtype": self.model.clip.number_format}
         told = stages.measure(self.model, opened(picture), self.vocabulary, self.device)
         return {"setting": setting, **told}
 

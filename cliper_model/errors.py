@@ -15,6 +15,7 @@ CliperError
 ├── EmptyVocabulary        nothing to look for
 ├── UntrainedWords         a word outside the demo text tower's training
 ├── NoSuchDevice           a device this machine does not have
+├── UnfitPrecision         a number format that this model or device is not for
 ├── UnknownStyle           a style of drawn scenes that does not exist
 ├── UnusableGenerator      a file that draws no scenes of the demo's labels
 ├── BadImage               an array that is not an HWC uint8 picture
@@ -141,6 +142,14 @@ class NoSuchDevice(CliperError):
     def __init__(self, device: str, known: Sequence[str]) -> None:
         super().__init__(f"no device {device!r} is found here; choose one of: {', '.join(known)}")
         self.device, self.known = device, tuple(known)
+
+
+class UnfitPrecision(CliperError):
+    """The caller asked for a number format that brings nothing here, or was not measured."""
+
+    def __init__(self, name: str, because: str) -> None:
+        super().__init__(f"leave the number format {name!r} out: {because}")
+        self.name, self.because = name, because
 
 
 class UnknownStyle(CliperError):

@@ -13,12 +13,12 @@ import torch
 from torch import nn
 
 from . import presets, profiles, registry
-from .backbones import clip_weights, diffusion_weights, taesd, weights
+from .backbones import clip_weights, diffusion_weights, int8, taesd, weights
 from .backbones.base import FeatureSource
 from .backbones.clip import ClipBackbone
 from .backbones.diffusion import DiffusionBackbone, posterior_mean
 from .backbones.row_shelf import RowShelf
-from .errors import NoSuchDevice, WeightsMissing
+from .errors import NoSuchDevice, UnfitPrecision, WeightsMissing
 from .methods.frame import Parts
 from .profiles import Profile
 from .segmenter import Identity, Label, Segmenter
@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[float], None]  # share done, from 0 to 1
 NOISE_SEED = 0
 BFLOAT16_UNITS = ("amx_bf16", "avx512_bf16")  # several times float32's pace, and twice
+INT8_UNITS = ("amx_int8", "avx512_vnni", "avx_vnni")
 
 
 def best_device() -> str:
@@ -61,10 +62,7 @@ def best_precision(
     """
     if device.startswith("cuda"):
         return Precision(dtype=torch.float16, because="a CUDA card, as the authors ran it")
-    has: Mapping[str, Any] = {}
-    if device == "cpu":
-        has = getattr(torch.cpu, "get_capabilities", dict)()  # older versions do not tell
-    units = [name for name in BFLOAT16_UNITS if has.get(name)]
+    units = _units(BFLOAT16_UNITS) if device == "cpu" else []
     if not units:
         return Precision(dtype=torch.float32, because="no units for half precision known here")
     if published:
@@ -76,6 +74,29 @@ def best_precision(
             dtype=torch.float32, because="what less costs was measured for CLIPer only"
         )
     return Precision(dtype=torch.bfloat16, because=f"the processor has {units[0]}")
+
+
+def check_precision(dtype: str | torch.dtype | None, device: str, profile: Profile | None) -> None:
+    """Refuse "int8" where it was not measured or brings nothing; all else may be asked for.
+
+    What is not multiplied in bytes computes in bfloat16, so the processor needs units for both.
+    `profile` None: a feature source by itself. Raises UnfitPrecision.
+    """
+    if dtype not in ("int8", torch.int8):
+        return
+    if device.partition(":")[0] != "cpu":
+        raise UnfitPrecision("int8", f"it is for processors, and this model would run on {device}")
+    if profile is None or profile.method != "cliper" or profile.features is not None:
+        raise UnfitPrecision("int8", "what it costs was measured for CLIPer alone")
+    for units in (INT8_UNITS, BFLOAT16_UNITS):
+        if not _units(units):
+            raise UnfitPrecision("int8", f"this processor has none of {', '.join(units)}")
+
+
+def _units(names: Sequence[str]) -> list[str]:
+    """Those that this machine's processor has."""
+    has: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older: do not tell
+    return [name for name in names if has.get(name)]
 
 
 def devices() -> tuple[str, ...]:
@@ -107,26 +128,29 @@ def load(
     student    checkpoint of a trained student, for "maskclip+"
     vae        "taesd": the small encoder in place of Stable Diffusion's own; None is its own
     device     such as "cpu", "cuda:1" or "mps"; None picks the best
-    dtype      "float32", "float16" or "bfloat16"; None picks by device (`best_precision`)
+    dtype      "float32", "float16", "bfloat16", or "int8": bfloat16 but for most layers of CLIP's
+               vision tower, CLIPer on a CPU alone; None picks by device (`best_precision`)
     published  restore what the method's specification lists as unsafe; for CLIPer: unseeded
                noise, no epsilon, the duplicate row of a single label, one string per label,
                and a PIL image resized before it is RGB
     shelf      remembers text rows, so that a word is encoded once; None: every time
 
     Raises UnknownProfile, UnknownMethod, UnknownSource, UnneededSource, UnneededStudent,
-    UnknownVae, UnneededVae, NoSuchDevice, WeightsMissing, WeightsMismatch.
+    UnknownVae, UnneededVae, NoSuchDevice, UnfitPrecision, WeightsMissing, WeightsMismatch.
     """
     chosen = profiles.get(profile, method=method, features=features, vae=vae)
     if published:
         profiles.check_published(vae)
     where = best_device() if device is None else known_device(device)
+    check_precision(dtype, where, chosen)
     given = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-    precision = given or best_precision(where, chosen, published=published).dtype
+    wanted = given or best_precision(where, chosen, published=published).dtype
     known = _identity(chosen, _digests(chosen, weights_dir, student), published=published)
     shop = _Shop(
         profile=chosen,
         device=where,
-        dtype=precision,
+        dtype=torch.bfloat16 if wanted == torch.int8 else wanted,
+        in_bytes=wanted == torch.int8,
         places=weights.locate(chosen, weights_dir),
         published=published,
         digests=known.weights,
@@ -227,6 +251,7 @@ class _Shop:
     profile: Profile
     device: str
     dtype: torch.dtype
+    in_bytes: bool  # most layers of CLIP's vision tower
     places: Mapping[str, Path]
     published: bool
     digests: Mapping[str, str]
@@ -251,6 +276,8 @@ class _Shop:
                 device=self.device,
                 published=weights.is_published(self.profile, "clip", self.digests),
             )
+        if self.in_bytes:
+            int8.shrink(model)
         self.progress(0.3)
         return ClipBackbone(
             model,

@@ -298,7 +298,8 @@ def _header(path: Path) -> tuple[tuple[int, int], str]:
 
 
 def load(name: str, profile: str, device: str | None, settings: Settings) -> "FeatureSource":
-    """Bring one source into memory. Raises WeightsError, NoSuchDevice, UnknownProfile."""
+    """Bring one source into memory. Raises WeightsError, NoSuchDevice, UnfitPrecision,
+    UnknownProfile."""
     from cliper_model import loading, profiles
     from cliper_model.backbones import feature_sources
     from cliper_model.backbones.clip_features import ClipValues
@@ -315,6 +316,7 @@ def load(name: str, profile: str, device: str | None, settings: Settings) -> "Fe
     import torch
 
     where = loading.known_device(device or loading.best_device())
+    loading.check_precision(settings.dtype, where, None)
     own = loading.best_precision(where).dtype
     dtype = getattr(torch, settings.dtype) if settings.dtype else own
     bare, _, file = name.partition(":")

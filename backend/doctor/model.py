@@ -82,6 +82,10 @@ def _where(profile: Profile, chosen: Settings, places: tuple[str, ...]) -> Findi
         device = loading.known_device(chosen.device) if chosen.device else loading.best_device()
     except CliperError as error:
         return fail(str(error), "set DEVICE to a device of this machine, or to auto")
+    try:
+        loading.check_precision(chosen.dtype, device, profile)
+    except CliperError as error:
+        return fail(str(error), "unset DTYPE, or set it to another number format")
     own = loading.best_precision(device, profile)
     dtype = chosen.dtype or str(own.dtype).removeprefix("torch.")
     facts: dict[str, Any] = {

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from ..stages import attention as attend
 from ..stages.resize import resize_positions
+from . import int8
 from .row_shelf import NoShelf, RowKey, RowShelf, model_digest
 from .tensor_file import BlockInFile
 
@@ -90,6 +91,17 @@ def _linear(
     tokens: Float[Tensor, "*n width"], weight: Tensor, bias: Tensor
 ) -> Float[Tensor, "*n wide"]:
     return functional.linear(tokens.to(weight.dtype), weight, bias)
+
+
+def _into_heads(
+    layer: Any, tokens: Float[Tensor, "*pictures n width"]
+) -> tuple[Float[Tensor, "*pictures heads n d"], ...]:
+    """Queries, keys and values of a block's attention, with biases."""
+    if isinstance(layer, int8.Int8Attention):
+        projected = layer.in_proj(tokens)
+    else:
+        projected = _linear(tokens, layer.in_proj_weight, layer.in_proj_bias)
+    return tuple(_per_head(part, layer.num_heads) for part in projected.chunk(3, dim=-1))
 
 
 def _room_for(
@@ -174,6 +186,11 @@ class ClipBackbone:
         dtype: torch.dtype = self.vision.conv1.weight.dtype
         return dtype
 
+    @property
+    def number_format(self) -> str:
+        """What the vision tower multiplies in: `dtype`, or "int8" where most layers do."""
+        return "int8" if int8.is_shrunk(self.vision) else str(self.dtype).removeprefix("torch.")
+
     # -- pictures ---------------------------------------------------------------------
 
     @torch.no_grad()
@@ -218,10 +235,7 @@ class ClipBackbone:
         accumulated: Float[Tensor, "*pictures heads n n"],
     ) -> Float[Tensor, "*pictures n width"]:
         """Self-attention of one block; adds its weights to `accumulated`, in float32."""
-        projected = _linear(tokens, layer.in_proj_weight, layer.in_proj_bias)
-        queries, keys, values = (
-            _per_head(part, layer.num_heads).flatten(0, -3) for part in projected.chunk(3, dim=-1)
-        )
+        queries, keys, values = (part.flatten(0, -3) for part in _into_heads(layer, tokens))
         queries, keys = queries.float().contiguous(), keys.float().contiguous()
         total = accumulated.flatten(0, -3)
         mixed = torch.empty_like(values)
@@ -277,12 +291,7 @@ class ClipBackbone:
     ) -> Heads:
         """Projections of the block's first LayerNorm, with biases."""
         chosen = self._block(block)
-        projected = _linear(
-            _layer_norm(chosen.ln_1, tokens, form),
-            chosen.attn.in_proj_weight,
-            chosen.attn.in_proj_bias,
-        )
-        return Heads(*(_per_head(part, chosen.attn.num_heads) for part in projected.chunk(3, -1)))
+        return Heads(*_into_heads(chosen.attn, _layer_norm(chosen.ln_1, tokens, form)))
 
     @torch.no_grad()
     def attention_output(

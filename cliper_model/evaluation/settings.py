@@ -363,7 +363,8 @@ def _place_of(model: Segmenter) -> dict[str, str | None]:
         network = getattr(student, "rows", None)
     if network is None:
         return {"device": None, "dtype": None}
-    return {"device": network.device.type, "dtype": str(network.dtype).removeprefix("torch.")}
+    own = str(network.dtype).removeprefix("torch.")
+    return {"device": network.device.type, "dtype": getattr(network, "number_format", own)}
 
 
 def _label(name: str) -> Label:

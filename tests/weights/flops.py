@@ -36,7 +36,7 @@ class Count:
 def counting() -> Iterator[Count]:
     """Count everything inside of the block, on this thread."""
     count = Count()
-    with FlopCounterMode(display=False) as total, _Products(count):
+    with FlopCounterMode(display=False, custom_mapping=_OWN) as total, _Products(count):
         yield count
     count.flops = total.get_total_flops()
 
@@ -59,9 +59,19 @@ class _Products(TorchDispatchMode):
             batch = left.shape[0] if left.ndim == 3 else 1
             shape = (left.shape[-2], left.shape[-1], right.shape[-1])
             self._count.products[shape] = self._count.products.get(shape, 0) + batch
-        return func(*args, **(kwargs or {}))
+        out = func(*args, **(kwargs or {}))
+        if getattr(func, "overloadpacket", None) is _BYTES:  # its matrix is packed: no shape
+            shape = (*args[0].shape, out.shape[-1])
+            self._count.products[shape] = self._count.products.get(shape, 0) + 1
+        return out
 
 
+def _flops_of_bytes(rows: torch.Size, *_: Any, out_shape: torch.Size, **__: Any) -> int:
+    return 2 * rows[0] * rows[1] * out_shape[1]
+
+
+_BYTES = torch.ops.onednn.qlinear_pointwise
+_OWN = {_BYTES: _flops_of_bytes}
 _OPERANDS: dict[Any, tuple[int, int]] = {
     torch.ops.aten.mm: (0, 1),
     torch.ops.aten.bmm: (0, 1),

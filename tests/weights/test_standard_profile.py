@@ -101,6 +101,25 @@ def test_half_precision_weights_are_computed_with_in_what_the_processor_has_unit
     assert str(exact.clip.dtype) == str(exact.diffusion.dtype) == "torch.float32"
 
 
+@pytest.mark.skipif(
+    not all(map(loading._units, (loading.INT8_UNITS, loading.BFLOAT16_UNITS))),
+    reason="needs a processor with units for bytes and for bfloat16",
+)
+def test_in_bytes_masks_are_those_of_bfloat16_but_for_a_few_pixels(folder: Path, tmp_path: Path):
+    image = np.asarray(Image.open(photo(tmp_path / "photo.png")))
+    found = {}
+
+    for dtype in ("bfloat16", "int8"):
+        model = cliper_model.load("standard", device="cpu", dtype=dtype, weights_dir=folder)
+        words = model.read(("sky", "house"))
+        found[dtype] = model.score(model.observe(image), words).maps
+
+    assert model.clip.number_format == "int8"
+    assert model.clip.dtype == model.diffusion.dtype == torch.bfloat16
+    difference = np.abs(found["int8"] - found["bfloat16"]).max()
+    assert 0 < difference < 0.1 * np.abs(found["bfloat16"]).max()
+
+
 @pytest.mark.parametrize(
     "profile",
     [

@@ -192,7 +192,7 @@ def test_the_start_script_s_names_for_the_password_serve_too():
             "gpu",
             "DEVICE must be auto, cpu, cuda, cuda:<number> or mps, got 'gpu'",
         ),
-        ("DTYPE", "int8", "DTYPE must be one of float32, float16, bfloat16, got 'int8'"),
+        ("DTYPE", "int4", "DTYPE must be one of float32, float16, bfloat16, int8, got 'int4'"),
         ("VAE", "taef1", "VAE must be one of taesd, got 'taef1'"),
         (
             "LABEL_STUDIO_URL",
