@@ -35,7 +35,9 @@ from .errors import (
     ModelFailed,
     ModelLoading,
     OutOfMemory,
+    TooManyTasks,
     is_passing,
+    shortened,
 )
 from .fetching import Fetching, Hurry, Pictures
 from .keeping import Keeping
@@ -72,6 +74,8 @@ REMEMBERED_PICTURES = 256  # whose bytes are known by their address, for clicks
 FRESH = 300.0  # seconds such an address is believed
 WORDS = re.compile("[A-Z][a-z]*")  # of an error's name
 A_DAY = 86_400.0  # seconds; for ever, as far as a picture is concerned
+MOST_READERS = 4  # threads that wait for a model, to read a config's words ahead
+MOST_LATER = 200  # jobs of the device that nobody waits for
 FORGIVEN = 60.0  # seconds after which a stream asks a server again that hung
 
 Waited = TypeVar("Waited")
@@ -85,6 +89,7 @@ class Limits:
     budget         seconds one request may take
     fetch_timeout  seconds per picture
     waiting        requests at the same time
+    tasks          of one request; the others are left for another
     result_bytes   finished results kept in memory
     state_bytes    looks at pictures kept in memory
     brush_megapixels  largest picture that gets brush masks
@@ -95,6 +100,7 @@ class Limits:
     fetch_timeout: float
     waiting: int
     result_bytes: int
+    tasks: int = 10_000
     state_bytes: int = 0
     brush_megapixels: float = 25.0
     batch: int | None = None
@@ -171,6 +177,7 @@ class Predictor:
         self._models, self._pictures, self._limits = models, pictures, limits
         self._defaults, self._clock = dict(defaults or {}), clock
         self._seats = threading.BoundedSemaphore(limits.waiting)
+        self._readers = threading.BoundedSemaphore(MOST_READERS)
         self._fetching = Fetching(pictures, timeout=limits.fetch_timeout, clock=clock)
         self._device = DeviceQueue()
         self._unfinished = unfinished
@@ -251,14 +258,24 @@ class Predictor:
                 scope=scope,
                 lane=Lane.PEOPLE if alone else Lane.BULK,  # somebody opens a page, or clicks
             )
+            tasks = request.tasks[: self._limits.tasks]
             outcomes = (
-                self._in_a_good_order(request.tasks, work)
+                self._in_a_good_order(tasks, work)
                 if request.context is None
-                else [self._answer(task, request.context, work) for task in request.tasks]
+                else [self._answer(task, request.context, work) for task in tasks]
             )
+            outcomes += self._left_out(len(request.tasks), len(tasks))
         self._tell_what_is_left(request, outcomes)
         _refuse_if_all_are(outcomes)
         return outcomes
+
+    def _left_out(self, asked: int, taken: int) -> list[Outcome]:
+        """An outcome for each task beyond those that were taken on."""
+        if asked == taken:
+            return []
+        why = TooManyTasks(asked, self._limits.tasks)
+        left = NotPredicted(reason=str(why), later=True, kind=kind_of(why))
+        return [left] * (asked - taken)
 
     def desk(self, config: str, extra_params: object = None, *, project: str | None = None) -> Desk:
         """A label config ready for many tasks, with what its connection says.
@@ -430,7 +447,7 @@ class Predictor:
             self._keeping.keep_version(version)
             for warning in plan.warnings:
                 logger.warning("label config of %s: %s", version, warning)
-        if version not in self._advised:
+        if version not in self._advised and self._readers.acquire(blocking=False):
             self._advised.append(version)
             ahead = threading.Thread(
                 target=self._read_ahead, args=(plan, hosts), name="words", daemon=True
@@ -441,6 +458,12 @@ class Predictor:
     def _read_ahead(self, plan: Plan, hosts: Mapping[ModelChoice, ModelHost]) -> None:
         """As soon as its models are there, the words of a config become rows, so that its first
         picture need not wait for them; then what will not work well goes on the log."""
+        try:
+            self._read_words(plan, hosts)
+        finally:
+            self._readers.release()
+
+    def _read_words(self, plan: Plan, hosts: Mapping[ModelChoice, ModelHost]) -> None:
         for host in hosts.values():
             host.join()
         try:
@@ -457,7 +480,9 @@ class Predictor:
         self._later(("advice", plan.version), partial(self._looking.advise, plan, segmenters))
 
     def _later(self, key: Hashable, job: Callable[[], None]) -> None:
-        """Work of the device's that nobody waits for."""
+        """Work of the device's that nobody waits for; left undone where very much waits."""
+        if self._device.waiting()[Lane.WHENEVER.name.lower()] >= MOST_LATER:
+            return
         with suppress(RuntimeError):  # it takes no more jobs: we are going down
             self._device.submit(key, job, Lane.WHENEVER)
 
@@ -703,8 +728,9 @@ class Predictor:
                     regions, score = self._select(task, view, prompt, *found, work)
                     return Predicted(regions=(regions,), score=score, model_version=version)
         except CouldNotPredict as error:
-            logger.warning("task %s: the click was not answered: %s", task.id, error)
-            return NotPredicted(reason=str(error), refused=isinstance(error, MaskTooLarge))
+            reason = shortened(str(error))
+            logger.warning("task %s: the click was not answered: %s", task.id, reason)
+            return NotPredicted(reason=reason, refused=isinstance(error, MaskTooLarge))
         return nothing
 
     def _select(
@@ -785,14 +811,20 @@ def _told(task: Task, results: list[ImageResult] | CouldNotPredict, desk: Desk) 
         return combined(results, desk.plan.version)
     late = isinstance(results, BudgetSpent)
     level = logging.DEBUG if late else logging.WARNING
-    logger.log(level, "task %s not predicted: %s", task.id, results)
+    reason = shortened(str(results))
+    logger.log(level, "task %s not predicted: %s", task.id, reason)
     return NotPredicted(
-        reason=str(results),
+        reason=reason,
         later=late,
         refused=isinstance(results, MaskTooLarge),
         passing=is_passing(results),
-        kind=" ".join(WORDS.findall(type(results).__name__)).lower(),
+        kind=kind_of(results),
     )
+
+
+def kind_of(error: CouldNotPredict) -> str:
+    """A word or two: `budget spent`."""
+    return " ".join(WORDS.findall(type(error).__name__)).lower()
 
 
 def _leave(found: _Found | CouldNotPredict) -> None:

@@ -1,10 +1,10 @@
 """`POST /predict`: masks for a batch of tasks."""
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 from flask.typing import ResponseReturnValue
 
 from ..labelstudio.tasks import PredictRequest
-from . import services
+from . import body, services
 
 bp = Blueprint("predict", __name__)
 
@@ -15,7 +15,7 @@ def predict() -> ResponseReturnValue:
 
     Entries are printed one by one: a long answer printed at once would hold up `/health`.
     """
-    wanted = PredictRequest.from_json(request.get_json(force=True))
+    wanted = PredictRequest.from_json(body.as_json())
     outcomes = services().predictor.predict(wanted)
-    body = ",".join(outcome.to_json() for outcome in outcomes)
-    return Response(f'{{"results":[{body}]}}', mimetype="application/json")
+    entries = ",".join(outcome.to_json() for outcome in outcomes)
+    return Response(f'{{"results":[{entries}]}}', mimetype="application/json")
