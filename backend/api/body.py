@@ -15,12 +15,22 @@ def refuse_compressed() -> None:
         raise Compressed(encoding)
 
 
-def as_json() -> Any:
-    """The body of the present request, whatever it calls itself. Raises BadRequest.
+def as_bytes() -> bytes:
+    """The body of the present request. Raises RequestEntityTooLarge (413).
 
-    Its bytes are bounded by `create_app`, also where they come in chunks of unknown number.
+    Where it comes in chunks, nobody knows before how long it will be, and the reader stops at the
+    limit of `create_app` without a word: whatever is left is asked for once more.
     """
+    data = request.get_data(cache=False)
+    if request.content_length is None:
+        request.stream.read(1)  # raises where the limit is reached
+    return data
+
+
+def as_json() -> Any:
+    """The body of the present request, whatever it calls itself. Raises BadRequest, and as
+    `as_bytes`."""
     try:
-        return bounded_json.loads(request.get_data(cache=False))
+        return bounded_json.loads(as_bytes())
     except bounded_json.Unreadable as error:
         raise BadRequest(f"the request body {error}") from None

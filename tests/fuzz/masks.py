@@ -106,11 +106,14 @@ def hostile_code(random: Random) -> tuple[Json, tuple[int, int]]:
 
 def _written(random: Random, size_hw: tuple[int, int]) -> bytes:
     count = size_hw[0] * size_hw[1] * 4
+    honest = random.random() < 0.6
     bits = Bits()
-    bits.put(random.choice((count, count, count, count, 0, 2**32 - 1, count - 1)), 32)
-    word = random.choice((8, 8, 8, 1, 3, 32))
+    bits.put(count if honest else random.choice((count, 0, 2**32 - 1, count - 1)), 32)
+    word = 8 if honest else random.choice((8, 1, 3, 32))
     bits.put(word - 1, 5)
-    widths = random.choice(((3, 4, 8, 16), (1, 1, 1, 1), (16, 16, 16, 16), (1, 2, 3, 4)))
+    widths = (3, 4, 8, 16)
+    if not honest:
+        widths = random.choice(((1, 1, 1, 1), (16, 16, 16, 16), (1, 2, 3, 4)))
     for width in widths:
         bits.put(width - 1, 4)
     left = count
@@ -118,13 +121,13 @@ def _written(random: Random, size_hw: tuple[int, int]) -> bytes:
     for _ in range(random.choice((10, 200, 2_000))):
         index = random.randrange(4)
         length = min(1 << widths[index], longest)
-        if random.random() < 0.9:
+        if honest or random.random() < 0.9:
             length = max(1, min(length, left))
         run = random.random() < 0.6
         bits.put(int(run), 1)
         bits.put(index, 2)
         bits.put(length - 1, widths[index])
-        for _ in range(1 if run else min(length, 40)):
+        for _ in range(1 if run else min(length, 400)):
             bits.put(random.choice((0, 255, 128, 1)), word)
         left -= length
         if left <= 0 and random.random() < 0.95:

@@ -213,7 +213,10 @@ class Rig:
     def _request(self, case: Case) -> str:
         more: dict[str, Any] = {}
         if case.chunked:
-            more["environ_overrides"] = {"wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
+            more["environ_overrides"] = {
+                "wsgi.input_terminated": True,
+                "HTTP_TRANSFER_ENCODING": "chunked",
+            }
         answer = self.client.open(
             case.path,
             method=case.method,
