@@ -97,7 +97,7 @@ class _Alpha:
     def __init__(self, pixels: int) -> None:
         self._pixels = np.empty(pixels, np.uint8)
         self._filled = 0  # values of all channels
-        self._values, self._lengths = bytearray(), []  # runs not written yet
+        self._values, self._lengths = bytearray(), list[int]()  # runs not written yet
 
     def run(self, value: int, length: int) -> None:
         self._values.append(value)
@@ -126,7 +126,7 @@ class _Alpha:
         values = np.frombuffer(bytes(self._values), np.uint8)
         self._pixels[start:stop] = np.repeat(values, pixels)
         self._filled = int(ends[-1])
-        self._values, self._lengths = bytearray(), []
+        self._values, self._lengths = bytearray(), list[int]()
 
 
 def _packets(

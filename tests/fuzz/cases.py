@@ -12,7 +12,7 @@ from typing import Any
 
 from .configs import CONFIGS, hostile_config
 from .masks import REGIONS, hostile_code, hostile_region
-from .mutate import TEXTS, bytes_mutated, hostile, mutated, written
+from .mutate import bytes_mutated, mutated, written
 from .pictures import files, hostile_picture
 
 Json = Any
@@ -33,14 +33,18 @@ TYPES = (
     "multipart/form-data; boundary=x", "application/x-www-form-urlencoded", "a" * 5000,
 )  # fmt: skip
 ENCODINGS = ("gzip", "deflate", "br", "identity", "gzip, gzip", "x" * 300)
+NAMES = ("Accept", "Authorization", "Host", "Range", "X-Forwarded-For", "Cookie")
+GIVEN = ("", "x", "Basic !!!", "Basic " + "A" * 999, "\xff", "bytes=9-1", "[::1", "a" * 9000)
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE", "BREW")
 PATHS = (
     "/", "/health", "/setup", "/predict", "/webhook", "/versions", "/jobs", "/jobs/x",
-    "/jobs/x/resume", "/nowhere", "/metrics", "/predict/", "//predict", "/%00", "/%ed%a0%80", "/\u202e",
+    "/jobs/x/resume", "/nowhere", "/metrics", "/predict/", "//predict", "/%00", "/%ed%a0%80",
+    "/\u202e",
     "/jobs/%2e%2e%2f", "/jobs/" + "9" * 3000, "/static/../app.py", "/.git/config", "/jobs/\r\n",
 )  # fmt: skip
 QUERIES = (
-    "", "", "project=1", "project=", "project=1&project=2", "project=%ff", "project=%00", "a=" * 2000,
+    "", "", "project=1", "project=", "project=1&project=2", "project=%ff", "project=%00",
+    "a=" * 2000,
     "project=" + "9" * 4500, "project=%ed%a0%80", "limit=-1", "&&&=", "project=1.1795190531",
 )  # fmt: skip
 
@@ -137,9 +141,7 @@ def _headers(random: Random) -> tuple[dict[str, str], bool]:
     if random.random() < 0.06:
         headers["Content-Encoding"] = random.choice(ENCODINGS)
     if random.random() < 0.06:
-        headers[random.choice(("Accept", "Authorization", "Host", "Range", "X-Forwarded-For", "Cookie"))] = (
-            random.choice(("", "x", "Basic !!!", "Basic " + "A" * 999, "\xff", "bytes=9-1", "[::1", "a" * 9000))
-        )  # fmt: skip
+        headers[random.choice(NAMES)] = random.choice(GIVEN)
     return headers, random.random() < 0.1
 
 
@@ -247,19 +249,21 @@ def _setup(random: Random) -> Json:
         "hostname": "http://localhost:8080",
         "access_token": "0123456789abcdef0123456789abcdef01234567",
         "extra_params": random.choice(
-            (None, "", '{"model_score_threshold": 0.4}', {"model_min_area": 0.01, "model_overlap": True},
-             {"model_background": ["red", "blue"], "model_prompt": "a {}"}, "{", "[" * 2000, '{"a":' * 2000)
+            (None, "", '{"model_score_threshold": 0.4}', "{", "[" * 2000, '{"a":' * 2000,
+             {"model_min_area": 0.01, "model_overlap": True},
+             {"model_background": ["red", "blue"], "model_prompt": "a {}"})
         ),
     }  # fmt: skip
 
 
 def _webhook(random: Random) -> Json:
     project = {"id": 12, "label_config": CONFIGS[0], "parsed_label_config": {}}
-    task = _task(3, random)
+    task, one = _task(3, random), _annotation(random)
     return random.choice(
         (
-            {"action": "ANNOTATION_CREATED", "project": project, "annotation": _annotation(random), "task": task},
-            {"action": "ANNOTATIONS_CREATED", "project": project, "annotation": [_annotation(random)], "task": [task]},
+            {"action": "ANNOTATION_CREATED", "project": project, "annotation": one, "task": task},
+            {"action": "ANNOTATIONS_CREATED", "project": project, "annotation": [one],
+             "task": [task]},
             {"action": "ANNOTATIONS_DELETED", "project": project, "annotations": [{"id": 7}]},
             {"action": "TASKS_DELETED", "project": project, "tasks": [{"id": 3}]},
             {"action": "PROJECT_UPDATED", "project": project},
@@ -271,15 +275,18 @@ def _webhook(random: Random) -> Json:
 def _jobs(random: Random) -> Json:
     conditions = (
         "data.split=train", "id>=100", "data.name~harbour", "created_at>2026-01-31",
-        "created_at>0001-01-01T00:00:00+23:00", "created_at<9999-12-31T23:59:59-23:00", '{"filter": 1}',
+        "created_at>0001-01-01T00:00:00+23:00", "created_at<9999-12-31T23:59:59-23:00",
+        '{"filter": 1}',
         '{"filter":"filter:tasks:id","operator":"equal","type":"Number","value":1}', "[" * 2000,
         '{"a":' * 2000, "a" + " " * 4000 + "b", " " * 4000 + "!",
     )  # fmt: skip
     return random.choice(
         (
-            {"kind": "prelabel", "project": 12, "filters": [random.choice(conditions)], "limit": 5, "redo": False},
+            {"kind": "prelabel", "project": 12, "filters": [random.choice(conditions)],
+             "limit": 5, "redo": False},
             {"kind": "prelabel", "project": 12, "tasks": [1, 2, 3], "key": "12.1795190531"},
-            {"kind": "undo", "project": 12, "version": "paintbox-colours-1a2b3c4d", "dry_run": True},
+            {"kind": "undo", "project": 12, "version": "paintbox-colours-1a2b3c4d",
+             "dry_run": True},
             {"kind": "learn", "project": 12, "reread": True, "now": False},
         )
     )  # fmt: skip

@@ -14,7 +14,7 @@ from backend.labelstudio import rle
 from backend.labelstudio.regions import FORMATS, RegionControl
 
 from .mutate import bytes_mutated, hostile, mutated
-from .pictures import PNG, SIDES, _chunk
+from .pictures import PNG, SIDES, chunk
 
 Json = Any
 SIZE_HW = (10, 14)
@@ -64,11 +64,11 @@ def _lying_bitmask(random: Random) -> Json:
     pick = random.random()
     if pick < 0.5:
         head = struct.pack(
-            ">IIBBBBB", random.choice((*SIDES, 13_500, 14_000)), random.choice((*SIDES, 13_500, 14_000)),
+            ">IIBBBBB", random.choice((*SIDES, 13_500)), random.choice((*SIDES, 13_500)),
             random.choice((1, 8, 16)), random.choice((0, 2, 3, 4, 6)), 0, 0, 0,
         )  # fmt: skip
-        data = PNG + _chunk(b"IHDR", head) + _chunk(b"PLTE", bytes(6)) + _chunk(b"tRNS", b"\0\xff")
-        data += _chunk(b"IDAT", zlib.compress(bytes(99))) + _chunk(b"IEND", b"")
+        data = PNG + chunk(b"IHDR", head) + chunk(b"PLTE", bytes(6)) + chunk(b"tRNS", b"\0\xff")
+        data += chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
     else:
         buffer = io.BytesIO()
         Image.fromarray(MASK.astype(np.uint8) * 255).convert("LA").save(buffer, "PNG")

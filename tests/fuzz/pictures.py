@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from random import Random
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -25,13 +26,13 @@ def _painted(height: int = 12, width: int = 16) -> np.ndarray:
     return np.random.default_rng(5).integers(0, 256, (height, width, 3)).astype(np.uint8)
 
 
-def _saved(image: Image.Image, kind: str, **options: object) -> bytes:
+def _saved(image: Image.Image, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
-def _tiff(pixels: np.ndarray, **options: object) -> bytes:
+def _tiff(pixels: np.ndarray, **options: Any) -> bytes:
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, pixels, **options)
     return buffer.getvalue()
@@ -139,7 +140,7 @@ def _with_right_sums(data: bytes) -> bytes:
     return bytes(out)
 
 
-def _chunk(kind: bytes, body: bytes) -> bytes:
+def chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
@@ -161,7 +162,7 @@ def _with_chunk(data: bytes, random: Random) -> bytes:
         )
     )
     at = data.index(b"IDAT") - 4
-    return data[:at] + _chunk(kind, body) + data[at:]
+    return data[:at] + chunk(kind, body) + data[at:]
 
 
 def _lying(random: Random) -> bytes:
@@ -172,7 +173,7 @@ def _lying(random: Random) -> bytes:
             bits, colour = random.choice((1, 8, 16, 9)), random.choice((0, 2, 3, 4, 6, 7))
             head = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, random.randrange(3))
             pixels = _packed_zeros() if random.random() < 0.3 else zlib.compress(b"\0" * 99)
-            return PNG + _chunk(b"IHDR", head) + _chunk(b"IDAT", pixels) + _chunk(b"IEND", b"")
+            return PNG + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
         case 1:
             size = struct.pack("<HH", width & 0xFFFF, height & 0xFFFF)
             return b"GIF89a" + size + b"\xf7\0\0" + bytes(768) + b"," + bytes(4) + size + b"\0\x08"
@@ -202,7 +203,8 @@ def _lying(random: Random) -> bytes:
             entries = (
                 (256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, random.choice((1, 8, 16, 64))),
                 (259, 3, 1, random.choice((1, 5, 7, 8, 32773, 50000))), (262, 3, 1, 1),
-                (273, 4, random.choice((1, 0x7FFF_FFFF)), 8), (277, 3, 1, random.choice((1, 3, 6000))),
+                (273, 4, random.choice((1, 0x7FFF_FFFF)), 8),
+                (277, 3, 1, random.choice((1, 3, 6000))),
                 (278, 4, 1, random.choice(SIDES)), (279, 4, 1, random.choice(SIDES)),
                 (random.choice((322, 323, 317, 339, 320)), 4, random.choice((1, 2**31)), 16),
             )  # fmt: skip

@@ -35,7 +35,7 @@ from backend.settings import Settings
 from backend.storage.memory import MemoryStorage
 from backend.wiring import check_choice, limits
 
-from ..doubles.colours import colour_source
+from ..doubles.colours import ColourSegmenter, colour_source
 from ..doubles.pictures import brush_config, striped_png
 from .cases import Case
 
@@ -120,7 +120,8 @@ class Rig:
         (folder / "a.png").write_bytes(striped_png("red", "blue"))
         settings = Settings(result_cache_mb=1, state_cache_mb=4)
         storage = MemoryStorage(max_blob_bytes=1_000_000)
-        source = colour_source()
+        self._model = ColourSegmenter()
+        source = colour_source(self._model)
 
         def other(choice: ModelChoice) -> ModelHost:
             check_choice(Settings(method=choice.method, profile=choice.profile))
@@ -203,6 +204,8 @@ class Rig:
         gc.collect()
 
     def _check(self, case: Case | None) -> None:
+        self._model.looks.clear()  # the double remembers all it saw
+        self._model.readings.clear()
         if self._ended:
             raise Broken(case, f"a thread ended: {self._ended[0]}")
         if self.stumbles.found:
@@ -230,7 +233,7 @@ class Rig:
         if status >= 500:
             raise Broken(case, f"{answer.status}: {text[:500]}\n{self.stumbles.found[:1]}")
         if status >= 400 and case.method != "HEAD":
-            self._sentence(case, answer.mimetype, text)
+            self._sentence(case, answer.mimetype or "", text)
         if case.kind == "predict" and status == 200:
             self._results(case, text)
         if (

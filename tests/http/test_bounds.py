@@ -231,7 +231,8 @@ def test_a_click_with_numbers_beyond_all_floats_is_passed_over(
     files.put("/data/upload/1/a.png", striped_png("red"))
     click: dict[str, Any] = {
         "from_name": "rc", "to_name": "image", "type": "rectanglelabels",
-        "value": {"x": 1, "y": 1, "width": 9, "height": 9, "rotation": 3, "rectanglelabels": ["red"]},
+        "value": {"x": 1, "y": 1, "width": 9, "height": 9, "rotation": 3,
+                  "rectanglelabels": ["red"]},
     }  # fmt: skip
     click["value"] |= wild.pop("value", {})
 

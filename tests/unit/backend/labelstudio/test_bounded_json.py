@@ -79,10 +79,10 @@ def test_what_is_no_number_in_json_is_refused(word: str):
     [b"", b"{", b'{"a"', b"\xff\xfe", b"[1,]", b"9" * 5000, '{"a": 1}'.encode("utf-16"), b'["\\"]'],
 )
 def test_anything_else_is_not_json(data: bytes):
-    with pytest.raises(Unreadable, match="^is not JSON$"):
+    with pytest.raises(Unreadable, match=r"^is not JSON$"):
         bounded_json.loads(data)
 
 
 def test_half_a_character_outside_of_a_text_is_not_json():
-    with pytest.raises(Unreadable, match="^is not JSON$"):
+    with pytest.raises(Unreadable, match=r"^is not JSON$"):
         bounded_json.loads('{"a": "\ud800"}')
