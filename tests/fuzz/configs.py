@@ -31,7 +31,8 @@ CONFIGS = tuple(  # as the label config reference has them
         toName="pages"><Label value="green" model_mask_threshold="0.4"/></EllipseLabels></View>""",
         f"""<View>{IMAGE}<BrushLabels name="seg" toName="image" value="$labels"/></View>""",
         f"""<View>{IMAGE}<BrushLabels name="seg" toName="image"
-        model_prompt="a photo of a {{}}|{{}}"><Label value="red"/></BrushLabels><KeyPointLabels name="kp" toName="image" smart="true">
+        model_prompt="a photo of a {{}}|{{}}"><Label value="red"/></BrushLabels>
+        <KeyPointLabels name="kp" toName="image" smart="true">
         <Label value="red" smart="true"/></KeyPointLabels><RectangleLabels name="rc"
         toName="image" smart="true"><Label value="red"/></RectangleLabels></View>""",
     )
