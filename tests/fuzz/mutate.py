@@ -6,6 +6,7 @@ Everything is drawn from a `random.Random` that the caller seeds, so every case 
 import copy
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
@@ -169,7 +170,10 @@ def written(value: Json) -> bytes:
     start = text.find(mark := json.dumps(DEEP)[:-1])
     while start >= 0:
         end = text.index('"', start + len(mark))
-        levels = int(text[start + len(mark) : end])
+        digits = re.match(
+            r"\d{1,6}", text[start + len(mark) : end]
+        )  # it may have been cut or grown
+        levels = int(digits[0]) if digits else 2
         opened, closed = ("[", "]") if levels % 3 else ('{"a":[', "]}")
         text = text[:start] + opened * levels + closed * levels + text[end + 1 :]
         start = text.find(mark, start)
