@@ -4,6 +4,7 @@ from flask import Flask
 
 from .api import (
     auth,
+    body,
     counting,
     errors,
     health,
@@ -18,13 +19,11 @@ from .api import (
 )
 from .services import Services
 
-MOST_REQUEST_BYTES = 1 << 29  # tasks arrive with all their annotations: many MB are normal
-
 
 def create_app(services: Services) -> Flask:
     """An app that speaks Label Studio's dialect on behalf of `services`."""
     app = Flask("cliper", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = MOST_REQUEST_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = services.most_request_bytes
     app.extensions["services"] = services
     for part in (health, ready, setup, predict, webhook, versions, jobs):
         app.register_blueprint(part.bp)
@@ -32,5 +31,6 @@ def create_app(services: Services) -> Flask:
     request_id.register(app)
     counting.register(app)
     app.before_request(auth.require_basic_auth)
+    app.before_request(body.refuse_compressed)
     errors.register(app)
     return app

@@ -18,6 +18,7 @@ ServiceError
 ├── NoJobs                 this service runs no jobs
 ├── NotAllowed             a change asked for by somebody who may not
 ├── NotJson                a change asked for by a form, as a browser sends from anywhere
+├── Compressed             a request body that would have to be unpacked
 ├── StudioError
 │   ├── StudioRefused      Label Studio answers, but does not do it
 │   ├── StudioAway         Label Studio stayed away for longer than we wait
@@ -26,6 +27,7 @@ ServiceError
 ├── ProjectChanged         the project is no longer what a run began with
 └── CouldNotPredict        one task got no answer this time; it may be asked again
     ├── BudgetSpent        the request's time was over before the task's turn
+    ├── TooManyTasks       the request has more tasks than are taken on at a time
     ├── OutOfMemory        the picture is too much for the device
     ├── TaskDataMissing    the task carries no picture under the config's key
     ├── LabelsMissing      the config takes labels from the task, and the task has none
@@ -39,6 +41,14 @@ ServiceError
         ├── ImageTooLarge      more bytes or pixels than allowed
         └── ImageBroken        empty, truncated, or not a picture at all
 """
+
+LONGEST_SENTENCE = 1000  # characters told of an error, which may quote what somebody sent
+
+
+def shortened(sentence: str) -> str:
+    """A sentence as it is told to others: one line, of at most `LONGEST_SENTENCE` characters."""
+    line = " ".join(sentence[: 2 * LONGEST_SENTENCE].split())
+    return line if len(line) <= LONGEST_SENTENCE else f"{line[: LONGEST_SENTENCE - 3]}..."
 
 
 class ServiceError(Exception):
@@ -146,6 +156,16 @@ class NotJson(ServiceError):
         super().__init__("send this with the header Content-Type: application/json")
 
 
+class Compressed(ServiceError):
+    """A request body that would have to be unpacked, which may make very much of very little."""
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(
+            f"request bodies are read as they come, not packed as {encoding[:40]!r}; send this "
+            "without Content-Encoding"
+        )
+
+
 class StudioError(ServiceError):
     """Label Studio's API does not do what we ask."""
 
@@ -191,6 +211,16 @@ class BudgetSpent(CouldNotPredict):
         super().__init__(
             f"the request's {seconds:g} s were over before this task was done; "
             "retrieve predictions again to go on"
+        )
+
+
+class TooManyTasks(CouldNotPredict):
+    """The request has more tasks than are taken on at a time."""
+
+    def __init__(self, asked: int, most: int) -> None:
+        super().__init__(
+            f"the request has {asked} tasks, more than {most} (MAX_TASKS); retrieve predictions "
+            "again to go on"
         )
 
 

@@ -35,7 +35,9 @@ from .errors import (
     ModelFailed,
     ModelLoading,
     OutOfMemory,
+    TooManyTasks,
     is_passing,
+    shortened,
 )
 from .fetching import Fetching, Hurry, Pictures
 from .keeping import Keeping
@@ -74,6 +76,8 @@ REMEMBERED_PICTURES = 256  # whose bytes are known by their address, for clicks
 FRESH = 300.0  # seconds such an address is believed
 WORDS = re.compile("[A-Z][a-z]*")  # of an error's name
 A_DAY = 86_400.0  # seconds; for ever, as far as a picture is concerned
+MOST_READERS = 4  # threads that wait for a model, to read a config's words ahead
+MOST_LATER = 200  # jobs of the device that nobody waits for
 FORGIVEN = 60.0  # seconds after which a stream asks a server again that hung
 
 Waited = TypeVar("Waited")
@@ -87,6 +91,7 @@ class Limits:
     budget         seconds one request may take
     fetch_timeout  seconds per picture
     waiting        requests at the same time
+    tasks          of one request; the others are left for another
     result_bytes   finished results kept in memory
     state_bytes    looks at pictures kept in memory
     brush_megapixels  largest picture that gets brush masks
@@ -97,6 +102,7 @@ class Limits:
     fetch_timeout: float
     waiting: int
     result_bytes: int
+    tasks: int = 10_000
     state_bytes: int = 0
     brush_megapixels: float = 25.0
     batch: int | None = None
@@ -175,6 +181,7 @@ class Predictor:
         self._models, self._limits = models, limits
         self._defaults, self._clock = dict(defaults or {}), clock
         self._seats = threading.BoundedSemaphore(limits.waiting)
+        self._readers = threading.BoundedSemaphore(MOST_READERS)
         self._meters = meters or Meters()
         self._fetching = Fetching(
             pictures, timeout=limits.fetch_timeout, meters=self._meters, clock=clock
@@ -263,14 +270,26 @@ class Predictor:
                 scope=scope,
                 lane=lane_of(request),
             )
+            tasks = request.tasks[: self._limits.tasks]
             outcomes = (
-                self._in_a_good_order(request.tasks, work)
+                self._in_a_good_order(tasks, work)
                 if request.context is None
-                else [self._answer(task, request.context, work) for task in request.tasks]
+                else [self._answer(task, request.context, work) for task in tasks]
             )
+            outcomes += self._left_out(len(request.tasks), len(tasks))
         self._tell_what_is_left(request, outcomes)
         _refuse_if_all_are(outcomes)
         return outcomes
+
+    def _left_out(self, asked: int, taken: int) -> list[Outcome]:
+        """An outcome for each task beyond those that were taken on."""
+        if asked == taken:
+            return []
+        why = TooManyTasks(asked, self._limits.tasks)
+        for _ in range(asked - taken):
+            self._meters.task(why)
+        left = NotPredicted(reason=str(why), later=True, kind=kind_of(why))
+        return [left] * (asked - taken)
 
     def desk(self, config: str, extra_params: object = None, *, project: str | None = None) -> Desk:
         """A label config ready for many tasks, with what its connection says.
@@ -443,7 +462,7 @@ class Predictor:
             self._keeping.keep_version(version)
             for warning in plan.warnings:
                 logger.warning("label config of %s: %s", version, warning)
-        if version not in self._advised:
+        if version not in self._advised and self._readers.acquire(blocking=False):
             self._advised.append(version)
             ahead = threading.Thread(
                 target=carried(self._read_ahead), args=(plan, hosts), name="words", daemon=True
@@ -454,6 +473,12 @@ class Predictor:
     def _read_ahead(self, plan: Plan, hosts: Mapping[ModelChoice, ModelHost]) -> None:
         """As soon as its models are there, the words of a config become rows, so that its first
         picture need not wait for them; then what will not work well goes on the log."""
+        try:
+            self._read_words(plan, hosts)
+        finally:
+            self._readers.release()
+
+    def _read_words(self, plan: Plan, hosts: Mapping[ModelChoice, ModelHost]) -> None:
         for host in hosts.values():
             host.join()
         try:
@@ -470,7 +495,9 @@ class Predictor:
         self._later(("advice", plan.version), partial(self._looking.advise, plan, segmenters))
 
     def _later(self, key: Hashable, job: Callable[[], None]) -> None:
-        """Work of the device's that nobody waits for."""
+        """Work of the device's that nobody waits for; left undone where very much waits."""
+        if self._device.waiting()[Lane.WHENEVER.name.lower()] >= MOST_LATER:
+            return
         with suppress(RuntimeError):  # it takes no more jobs: we are going down
             self._device.submit(key, job, Lane.WHENEVER)
 
@@ -708,14 +735,15 @@ class Predictor:
         self._meters.task(results)
         late = isinstance(results, BudgetSpent)
         level = logging.DEBUG if late else logging.WARNING
+        reason = shortened(str(results))
         with of_task(task.id):
-            logger.log(level, "task %s not predicted: %s", task.id, results)
+            logger.log(level, "task %s not predicted: %s", task.id, reason)
         return NotPredicted(
-            reason=str(results),
+            reason=reason,
             later=late,
             refused=isinstance(results, MaskTooLarge),
             passing=is_passing(results),
-            kind=" ".join(WORDS.findall(type(results).__name__)).lower(),
+            kind=kind_of(results),
         )
 
     def _wait(self, ticket: Ticket[Waited], hurry: Hurry) -> Waited:
@@ -738,9 +766,10 @@ class Predictor:
             try:
                 answer = self._clicked(task, prompt, work) or nothing
             except CouldNotPredict as error:
-                logger.warning("task %s: the click was not answered: %s", task.id, error)
+                reason = shortened(str(error))
+                logger.warning("task %s: the click was not answered: %s", task.id, reason)
                 self._meters.task(error)
-                return NotPredicted(reason=str(error), refused=isinstance(error, MaskTooLarge))
+                return NotPredicted(reason=reason, refused=isinstance(error, MaskTooLarge))
         self._meters.task(None)
         return answer
 
@@ -830,6 +859,11 @@ class _Hurries:
                 self._begun = self._clock()
                 self._hurry = Hurry(deadline=math.inf, budget=math.inf)
             return self._hurry
+
+
+def kind_of(error: CouldNotPredict) -> str:
+    """A word or two: `budget spent`."""
+    return " ".join(WORDS.findall(type(error).__name__)).lower()
 
 
 def _leave(found: _Found | CouldNotPredict) -> None:

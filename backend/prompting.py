@@ -22,6 +22,7 @@ OUTPUTS: Final = (
     "brushlabels", "brush", "bitmasklabels", "bitmask", "polygonlabels", "polygon",
     "vectorlabels", "vector",
 )  # fmt: skip
+LONGEST_SIDE: Final = 1_000_000  # pixels of a picture an annotator has seen
 MOST_PROMPTS: Final = 100  # the newest; each costs a pass over the picture
 Share = tuple[float, float]  # x, y in [0, 1] of the displayed picture
 
@@ -146,7 +147,7 @@ def _shares(item: Region) -> tuple[float, float, float, float] | None:
     try:
         numbers = [float(value[name]) / 100 for name in names]
         degrees = float(value.get("rotation") or 0.0)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):  # of whole numbers beyond all floats
         return None
     if not all(-10.0 <= number <= 10.0 for number in numbers) or not math.isfinite(degrees):
         return None  # NaN fails too
@@ -164,7 +165,7 @@ def _aspect(item: Region) -> float:
     width, height = item.get("original_width"), item.get("original_height")
     if not isinstance(width, int | float) or not isinstance(height, int | float):
         return 1.0
-    return width / height if width > 0 and height > 0 else 1.0
+    return width / height if 0 < width <= LONGEST_SIDE and 0 < height <= LONGEST_SIDE else 1.0
 
 
 def _box_around(

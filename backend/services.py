@@ -18,6 +18,8 @@ from .prelabel.unfinished import Unfinished
 from .row_shelf import KeptRows
 from .storage.base import Storage
 
+MOST_REQUEST_BYTES = 512 * 1_000_000  # tasks arrive with all their annotations
+
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
@@ -30,6 +32,7 @@ class Services:
     intake      takes events in; None where nothing is learnt from corrections
     teaching    what was learnt; None likewise
     rows        text rows of all models of the process
+    most_request_bytes  of a request's body
     missing     settings without which nothing is learnt
     meters      what is counted for `/metrics`
     open_metrics  `/metrics` asks for no password
@@ -49,6 +52,7 @@ class Services:
     meters: Meters = field(default_factory=Meters)
     open_metrics: bool = False
     version: str = "unknown"
+    most_request_bytes: int = MOST_REQUEST_BYTES
 
     @property
     def model(self) -> ModelHost:

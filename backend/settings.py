@@ -60,6 +60,8 @@ class Settings:
 
     predict_budget: float = 80.0  # seconds; Label Studio hangs up at 100
     fetch_timeout: float = 20.0  # seconds per picture
+    max_request_mb: float = 512.0  # megabytes of a request: tasks come with all annotations
+    max_tasks: int = 10_000  # of one request; the budget is spent before at any speed
     max_image_mb: float = 100.0  # megabytes per picture, as fetched
     max_image_megapixels: float = 120.0
     tile_above_megapixels: float = 16.0  # larger pictures are seen in tiles; 0: none are
@@ -105,6 +107,12 @@ class Settings:
                 "PREDICT_BUDGET", cls.predict_budget, lowest=1, highest=3600
             ),
             fetch_timeout=read.number("FETCH_TIMEOUT", cls.fetch_timeout, lowest=1, highest=600),
+            max_request_mb=read.number(
+                "MAX_REQUEST_MB", cls.max_request_mb, lowest=0.01, highest=4000
+            ),
+            max_tasks=read.number(
+                "MAX_TASKS", cls.max_tasks, lowest=1, highest=1_000_000, kind=int
+            ),
             max_image_mb=read.number("MAX_IMAGE_MB", cls.max_image_mb, lowest=0.001, highest=2000),
             max_image_megapixels=read.number(
                 "MAX_IMAGE_MEGAPIXELS", cls.max_image_megapixels, lowest=0.001, highest=170

@@ -139,6 +139,7 @@ def build(
         meters=meters,
         open_metrics=settings.metrics_open,
         version=version(),
+        most_request_bytes=int(settings.max_request_mb * MEGA),
     )
 
 
@@ -256,6 +257,7 @@ def limits(settings: Settings) -> Limits:
         budget=settings.predict_budget,
         fetch_timeout=settings.fetch_timeout,
         waiting=settings.waiting_predictions,
+        tasks=settings.max_tasks,
         result_bytes=int(settings.result_cache_mb * MEGA),
         state_bytes=int(settings.state_cache_mb * MEGA),
         brush_megapixels=settings.max_brush_megapixels,

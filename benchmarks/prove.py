@@ -10,6 +10,10 @@ import sys
 
 PROOFS = (
     ("formats", "every region format: 10,000 masks there and back, brush code equal to the SDK's"),
+    (
+        "fuzz",
+        "100,000 hostile requests, configs, masks and pictures: nothing breaks, memory is bounded",
+    ),
     ("demo_accuracy", "the demo weights' figures on held-out scenes"),
     ("demo_verify", "every figure of the demo weights' card, recomputed"),
     ("demo_repeat", "a second training of the demo weights from the same seed"),

@@ -5,12 +5,13 @@ import json
 import logging
 import unicodedata
 
-from flask import Flask, Response
+from flask import Flask, Response, current_app
 from werkzeug.exceptions import HTTPException
 
 from ..errors import (
     BadRequest,
     Busy,
+    Compressed,
     ConfigError,
     ModelNotReady,
     NoJobs,
@@ -20,6 +21,7 @@ from ..errors import (
     StorageAway,
     TooManyJobs,
     UnknownJob,
+    shortened,
 )
 
 logger = logging.getLogger(__name__)
@@ -36,13 +38,25 @@ STATUS: dict[type[ServiceError], int] = {
     NoJobs: 404,
     NotAllowed: 403,
     NotJson: 415,
+    Compressed: 415,
 }
+REFUSED: dict[int, str] = {  # what the HTTP layer itself refuses; others by their name
+    400: "the request cannot be read",
+    404: "there is nothing here; Label Studio needs the address without a path, as in "
+    "http://cliper:9090",
+    405: "this is not asked for with this method",
+    413: "the request has more than {most:g} MB (MAX_REQUEST_MB); send fewer tasks at a time",
+}
+TOO_SLOW = "the request did not arrive in time; send it again"
+NO_MEMORY = "there is not enough memory for this request; send fewer tasks at a time"
 
 
 def register(app: Flask) -> None:
     """Answer every error with its sentence, and never with a traceback."""
     app.register_error_handler(ServiceError, _expected)
     app.register_error_handler(HTTPException, _refused)
+    app.register_error_handler(MemoryError, _no_memory)
+    app.register_error_handler(BlockingIOError, _too_slow)
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -55,6 +69,7 @@ def reason_phrase(sentence: str) -> str:
 
 
 def _answer(code: int, sentence: str) -> Response:
+    sentence = shortened(sentence)
     return Response(
         json.dumps({"error": sentence}),
         status=f"{code} {reason_phrase(sentence) or 'Error'}",
@@ -64,14 +79,34 @@ def _answer(code: int, sentence: str) -> Response:
 
 def _expected(error: ServiceError) -> Response:
     code = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
-    logger.info("answered %d: %s", code, error)
+    if code == 500:
+        logger.error("no status for this error", exc_info=error)
+    else:
+        logger.info("answered %d: %s", code, shortened(str(error)))
     return _answer(code, str(error))
 
 
 def _refused(error: HTTPException) -> Response:
-    if error.code == 400:
-        return _answer(400, "the request body is not JSON")
-    return _answer(error.code or 500, error.name)
+    code = error.code or 500
+    most = current_app.config["MAX_CONTENT_LENGTH"] / 1_000_000
+    answer = _answer(code, REFUSED.get(code, error.name).format(most=most))
+    for name, value in error.get_headers():
+        if name.lower() not in ("content-type", "content-length"):
+            answer.headers[name] = value  # such as Allow
+    return answer
+
+
+def _no_memory(error: MemoryError) -> Response:
+    logger.error("memory ran out", exc_info=error)
+    return _answer(503, NO_MEMORY)
+
+
+def _too_slow(error: BlockingIOError) -> Response:
+    """Of a socket with a limit: see `serve.listen`."""
+    logger.info("answered 408: %s", TOO_SLOW)
+    answer = _answer(408, TOO_SLOW)
+    answer.headers["Connection"] = "close"
+    return answer
 
 
 def _unexpected(error: Exception) -> Response:

@@ -9,7 +9,7 @@ from flask.typing import ResponseReturnValue
 from ..errors import NoJobs
 from ..jobs.base import Job
 from ..jobs.desk import JobDesk
-from . import auth, services
+from . import auth, body, services
 
 bp = Blueprint("jobs", __name__)
 
@@ -24,7 +24,7 @@ def only_for_some() -> None:
 @bp.post("/jobs")
 def place() -> ResponseReturnValue:
     """A new job (202), or the one that is under way for the same (200)."""
-    job, new = _desk().place(request.get_json())
+    job, new = _desk().place(body.as_json())
     return as_json(job), 202 if new else 200
 
 

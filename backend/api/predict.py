@@ -1,11 +1,11 @@
 """`POST /predict`: masks for a batch of tasks."""
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, g
 from flask.typing import ResponseReturnValue
 
 from ..labelstudio.tasks import PredictRequest
 from ..predictor import lane_of
-from . import services
+from . import body, services
 
 bp = Blueprint("predict", __name__)
 
@@ -16,8 +16,8 @@ def predict() -> ResponseReturnValue:
 
     Entries are printed one by one: a long answer printed at once would hold up `/health`.
     """
-    wanted = PredictRequest.from_json(request.get_json(force=True))
+    wanted = PredictRequest.from_json(body.as_json())
     g.lane = lane_of(wanted).name.lower()
     outcomes = services().predictor.predict(wanted)
-    body = ",".join(outcome.to_json() for outcome in outcomes)
-    return Response(f'{{"results":[{body}]}}', mimetype="application/json")
+    entries = ",".join(outcome.to_json() for outcome in outcomes)
+    return Response(f'{{"results":[{entries}]}}', mimetype="application/json")

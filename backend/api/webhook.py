@@ -1,9 +1,9 @@
 """`POST /webhook`: Label Studio's events, acknowledged at once since an annotator waits."""
 
-from flask import Blueprint, request
+from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
-from . import services
+from . import body, services
 
 bp = Blueprint("webhook", __name__)
 
@@ -11,5 +11,5 @@ bp = Blueprint("webhook", __name__)
 @bp.post("/webhook")
 def webhook() -> ResponseReturnValue:
     """Any action is welcome; what it means is found out afterwards."""
-    services().take_in(request.get_data(cache=False))
+    services().take_in(body.as_bytes())
     return {"status": "received"}

@@ -5,6 +5,8 @@ import logging
 import os
 import signal
 import socket
+import struct
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -30,6 +32,7 @@ OPTIONS = {  # option -> environment variable
     "log-level": "LOG_LEVEL",
     "log-format": "LOG_FORMAT",
 }
+SLOWEST = 30  # seconds without a byte, either way, after which a caller's connection is closed
 GRACE = 8  # seconds a running request has after SIGTERM; Docker waits 10
 
 
@@ -57,11 +60,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises CannotListen when somebody else has the port."""
+def listen(host: str, port: int, *, slowest: int = SLOWEST) -> socket.socket:
+    """A listening socket. Raises CannotListen when somebody else has the port.
+
+    Connections inherit its limits: who sends half a request, or reads half an answer, would hold
+    one of few threads forever, and nobody would answer `/health` any more.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if sys.platform == "linux":
+        for way in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            listener.setsockopt(socket.SOL_SOCKET, way, struct.pack("@ll", slowest, 0))
     try:
         listener.bind((host, port))
         listener.listen(128)

@@ -12,6 +12,7 @@ from . import cloud, data_url, decode, local, upload, web
 from .guarded import GuardedHttp, server_of
 from .label_studio import LabelStudioFiles
 
+LONGEST_ADDRESS = 8_000  # characters, but for pictures inside of their address; as servers take
 SOURCES = (data_url, local, upload, cloud, web)  # the first that knows an address takes it
 
 
@@ -48,13 +49,17 @@ class ImageFetcher:
             address.encode()
         except UnicodeEncodeError:
             raise AddressRefused("the picture's address has characters nobody can send") from None
+        if _is_too_long(address):
+            raise AddressRefused(
+                f"the picture's address has {len(address)} characters, more than {LONGEST_ADDRESS}"
+            )
         source = next((one for one in SOURCES if one.handles(address)), web)
         return source.fetch(address, self.reach, timeout=timeout, task_id=task_id)
 
     def server(self, address: str) -> str | None:
         """Who would be asked for the picture, as `scheme://host`, of a store `scheme://bucket`;
         None if nobody."""
-        if data_url.handles(address):
+        if data_url.handles(address) or _is_too_long(address):
             return None
         if local.handles(address) and self.reach.document_root is not None:
             return None
@@ -76,3 +81,7 @@ class ImageFetcher:
         """
         with self.decoding:
             return decode.decode(data, max_pixels=self.max_pixels, page=page)
+
+
+def _is_too_long(address: str) -> bool:
+    return len(address) > LONGEST_ADDRESS and not data_url.handles(address)

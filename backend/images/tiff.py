@@ -33,6 +33,7 @@ MOST_DIRECTORIES = 10_000  # pages, their small copies and their masks
 MOST_AT_ONCE = 1 << 30  # bytes of one strip or tile
 MOST_PER_PIXEL = 64  # bytes: 16 bands of float32
 PIXELS_AT_ONCE = 1 << 20  # pixels turned into 8 bits at the same time
+BYTES_AT_ONCE = 1 << 26  # of all their bands, which may be thousands, also where none is stored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,7 +288,11 @@ def _blocks(
     height, width = page.size_hw
     cell_height, cell_width = layout.cell_hw
     samples = 1 if layout.separate else int(page.tags.samplesperpixel)
-    step = max(1, PIXELS_AT_ONCE // cell_width)
+    assert page.tags.dtype is not None  # `is_plain` said so
+    row_bytes = cell_width * samples * page.tags.dtype.itemsize
+    if row_bytes > MOST_AT_ONCE:
+        raise ImageTooLarge("one row of the TIFF unpacks to more than 1 GiB")
+    step = max(1, min(PIXELS_AT_ONCE // cell_width, BYTES_AT_ONCE // row_bytes))
     for number in range(layout.per_plane):
         top = number // layout.across * cell_height
         left = number % layout.across * cell_width

@@ -5,6 +5,7 @@ the whole picture. Its labels compete with each other only. Attribute names foll
 (protocol notes §5); ours are listed in `options`.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -19,6 +20,13 @@ from .regions import TAGS
 from .words import cleaned, words_of
 
 MAX_CHARACTERS: Final = 1_000_000
+MOST_TAGS: Final = 20_000  # of a config; a long Taxonomy that nobody fills may be in it
+DEEPEST: Final = 100  # tags inside of one another
+MOST_CONTROLS: Final = 200  # of a config; people draw with a dozen
+MOST_LABELS: Final = 2_000  # of one control; the largest published vocabulary has 1,203
+MOST_WORDS: Final = 50  # that are looked for, of one label
+MOST_WORDS_IN_ALL: Final = 20_000  # of a config: each is read in up to a hundred sentences
+LONGEST_NAME: Final = 200  # characters of a label, a word, a name or a key
 MANY_LABELS: Final = 100  # published collapse of large vocabularies
 MOST_LEVELS: Final = 20  # of a Taxonomy in task data
 OBJECT_TAG: Final = "image"
@@ -140,7 +148,7 @@ class _Reading:
     """One pass over a config, tag by tag."""
 
     def __init__(self, root: Element) -> None:
-        self.elements = list(root.iter())
+        self.elements = _elements(root)
         self.warnings: list[str] = []
         self.set_aside: list[str] = []  # sentences: why a known tag is not filled
         self.prompts: list[Prompting] = []
@@ -148,7 +156,7 @@ class _Reading:
         self.images: dict[str, Element] = {}
         for element in self.elements:
             if _tag(element) == OBJECT_TAG and (name := _attribute(element, "name")):
-                self.images[name] = element
+                self.images[_not_too_long(name, "The name of an Image")] = element
         if not self.images:
             raise ConfigError("Config has no Image tag with a name")
         self.label_tags = [e for e in self.elements if _tag(e) == LABELS_TAG]
@@ -162,6 +170,11 @@ class _Reading:
         controls = found
         if not controls:
             raise ConfigError(self._why_nothing())
+        words = sum(len(label.words) for control in controls for label in control.labels)
+        if words > MOST_WORDS_IN_ALL:
+            raise ConfigError(
+                f"Config has {words} words to look for, more than {MOST_WORDS_IN_ALL}"
+            )
         _refuse_repeats(
             [control.from_name for control in controls], "Config has two controls named"
         )
@@ -251,12 +264,17 @@ class _Reading:
         self, element: Element, tag: str, control: str, *, wanted: str = "label"
     ) -> tuple[tuple[ConfigLabel, ...], str | None]:
         """Labels of a tag, or the key of the task data that lists them."""
-        read = [self._label(child, control, path) for child, path in _nested(element, wanted)]
+        children = list(_nested(element, wanted))
+        if len(children) > MOST_LABELS:
+            raise ConfigError(
+                f"{tag} {control!r} has {len(children)} labels, more than {MOST_LABELS}"
+            )
+        read = [self._label(child, control, path) for child, path in children]
         labels = tuple(label for label in read if label is not None)
         value = _attribute(element, "value") or ""
         if value.startswith("$") and len(value) > 1:
             if not read:
-                return (), value[1:]
+                return (), _not_too_long(value[1:], "A key of the task data")
             self.warnings.append(
                 f"{control!r} lists labels and takes others from {value}: only those listed are "
                 "looked for"
@@ -275,10 +293,12 @@ class _Reading:
         value = " ".join(shown.split())
         if not value:
             raise ConfigError(f"A label of {control!r} has an empty value")
+        for name in ("value", "alias", "hint"):
+            _not_too_long(_attribute(element, name) or "", f"The {name} of a label of {control!r}")
         values = self._options(element, options.LABEL, value)
         if values.get("model_skip"):
             return None
-        predicted = options.listed(_attribute(element, "predicted_values") or "")
+        predicted = _predicted(_attribute(element, "predicted_values") or "", value)
         words = words_of(value, predicted_values=predicted, hint=_attribute(element, "hint") or "")
         if not predicted and words[0] not in (value, cleaned(value)):
             self.warnings.append(
@@ -304,14 +324,15 @@ class _Reading:
             raise ConfigError(f'Image {name!r} needs {attribute}="$key", the task\'s data key')
         return ConfigImage(
             name=name,
-            data_key=value[1:],
+            data_key=_not_too_long(value[1:], "A key of the task data"),
             listed=many is not None,
             page_key=values.get("model_page"),
         )
 
     def _options(self, element: Element, place: str, owner: str) -> Mapping[str, Any]:
         values, warnings = options.read_attributes(element.attrib, place=place, owner=owner)
-        self.warnings += (one for one in warnings if one not in self.warnings)
+        room = max(0, options.MOST_WARNINGS - len(self.warnings))
+        self.warnings += [one for one in warnings if one not in self.warnings][:room]
         return values
 
     def _why_nothing(self) -> str:
@@ -342,6 +363,38 @@ def _root(xml: str) -> Element:
     return root
 
 
+def _elements(root: Element) -> list[Element]:
+    """All of a config. Raises ConfigError where they are too many, or too deep."""
+    elements = list(itertools.islice(root.iter(), MOST_TAGS + 1))
+    if len(elements) > MOST_TAGS:
+        raise ConfigError(f"Config has more than {MOST_TAGS} tags")
+    controls = sum(_tag(element) in CONTROL_TAGS for element in elements)
+    if controls > MOST_CONTROLS:
+        raise ConfigError(f"Config has {controls} tags to draw with, more than {MOST_CONTROLS}")
+    level = [root]
+    for _ in range(DEEPEST):
+        level = [child for element in level for child in element]
+    if level:
+        raise ConfigError(f"Config has tags nested in more than {DEEPEST} levels")
+    return elements
+
+
+def _not_too_long(text: str, what: str) -> str:
+    if len(text) > LONGEST_NAME:
+        raise ConfigError(f"{what} has {len(text)} characters, more than {LONGEST_NAME}")
+    return text
+
+
+def _predicted(text: str, label: str) -> tuple[str, ...]:
+    """The words of `predicted_values`. Raises ConfigError."""
+    words = options.listed(text)
+    if len(words) > MOST_WORDS:
+        raise ConfigError(f"{label!r} has {len(words)} predicted_values, more than {MOST_WORDS}")
+    for word in words:
+        _not_too_long(word, f"A word of {label!r}")
+    return words
+
+
 def _tag(element: Element) -> str:
     return element.tag.lower() if isinstance(element.tag, str) else ""
 
@@ -355,7 +408,7 @@ def _control_name(element: Element) -> str:
     name = _attribute(element, "name")
     if not name:
         raise ConfigError(f"A {CONTROL_TAGS[_tag(element)]} tag has no name")
-    return name
+    return _not_too_long(name, f"The name of a {CONTROL_TAGS[_tag(element)]} tag")
 
 
 def _switch(element: Element, name: str, owner: str) -> bool:
@@ -400,30 +453,36 @@ def _listed_labels(given: object, control: Control) -> tuple[ConfigLabel, ...]:
             if not isinstance(shown, str) or not shown.strip():
                 raise ConfigError(problem)
             result_name = str(fields.get("alias") or shown)
+            hint = str(fields.get("hint") or "")
+            if not all(map(_is_label, (shown, result_name, hint))):
+                raise ConfigError(f"{what}: the task lists a label that cannot be written")
             if control.kind == "taxonomy" and fields.get("children"):
                 walk(fields["children"], (*path, result_name))
                 continue
             value = " ".join(shown.split())
             predicted = fields.get("predicted_values")
-            words = options.listed(predicted) if isinstance(predicted, str) else ()
+            words = _predicted(predicted, value) if isinstance(predicted, str) else ()
             labels.append(
                 ConfigLabel(
                     name=value,
                     result_name=result_name,
-                    words=words_of(
-                        value, predicted_values=words, hint=str(fields.get("hint") or "")
-                    ),
+                    words=words_of(value, predicted_values=words, hint=hint),
                     path=path,
                     colour=str(fields.get("background") or ""),
                 )
             )
-            if len(labels) > 10 * MANY_LABELS:
-                raise ConfigError(f"{what}: the task lists more than {10 * MANY_LABELS} labels")
+            if len(labels) > MOST_LABELS:
+                raise ConfigError(f"{what}: the task lists more than {MOST_LABELS} labels")
 
     what = f"{tag} {name!r}"
     walk(given, ())
     _refuse_repeats(_names(labels), f"{what}: the task lists twice the label")
     return tuple(labels)
+
+
+def _is_label(text: str) -> bool:
+    """JSON may hold halves of characters, which no result can."""
+    return len(text) <= LONGEST_NAME and not any("\ud800" <= one <= "\udfff" for one in text)
 
 
 def _names(labels: Sequence[ConfigLabel]) -> list[str]:

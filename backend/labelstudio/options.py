@@ -7,12 +7,14 @@ case) and the reference page. The first layer that says something wins:
 """
 
 import difflib
+import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from ..errors import ConfigError
+from . import bounded_json
 
 LABEL, TAG, EXTRA, ENVIRONMENT, LEARNED, PRESET = (
     "label", "tag", "extra_params", "environment", "learned", "preset",
@@ -20,6 +22,13 @@ LABEL, TAG, EXTRA, ENVIRONMENT, LEARNED, PRESET = (
 PREFIX = "model_"
 MOST_REGIONS = 1000
 MOST_SMOOTH = 50  # pixels
+MOST_WORDS: Final = 200  # of a background; a preset has some twenty
+LONGEST_WORD: Final = 200  # characters; a text tower reads some seventy pieces of words
+MOST_SENTENCES: Final = 100  # that words are read in; published lists have 80
+LONGEST_SENTENCE: Final = 300  # characters
+LONGEST_NAME: Final = 100  # characters of a method, a profile or an attribute
+MOST_WARNINGS: Final = 20  # of one config, on unknown attributes
+LONGEST_EXTRA: Final = 100_000  # characters of extra parameters; they are kept per project
 
 Values = Mapping[str, Any]
 
@@ -60,6 +69,13 @@ class Option:
 def listed(text: str) -> tuple[str, ...]:
     """Words separated by commas."""
     return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _words(text: str) -> tuple[str, ...]:
+    words = listed(text)
+    if len(words) > MOST_WORDS or any(len(word) > LONGEST_WORD for word in words):
+        raise ValueError
+    return words
 
 
 def _share(text: str) -> float:
@@ -114,21 +130,23 @@ def _pixels(text: str) -> int:
 def _templates(text: str) -> tuple[str, ...]:
     """Sentences separated by |; {} takes the word, and nothing else may stand in braces."""
     sentences = tuple(part.strip() for part in text.split("|") if part.strip())
+    if len(sentences) > MOST_SENTENCES:
+        raise ValueError
     for sentence in sentences:
         bare = sentence.replace("{}", "", 1)
-        if "{" in bare or "}" in bare or len(sentence) > 300:
+        if "{" in bare or "}" in bare or len(sentence) > LONGEST_SENTENCE:
             raise ValueError
     return sentences
 
 
 def _name(text: str) -> str:
-    if not text.strip():
+    if not 0 < len(text.strip()) <= LONGEST_NAME:
         raise ValueError
     return text.strip().lower()
 
 
 def _key(text: str) -> str:
-    if not text.startswith("$") or len(text) == 1:
+    if not text.startswith("$") or not 1 < len(text) <= LONGEST_WORD:
         raise ValueError
     return text[1:]
 
@@ -158,15 +176,17 @@ OPTIONS: Final[dict[str, Option]] = {
         ),
         Option(
             name="model_background",
-            read=listed,
-            must="words separated by commas",
+            read=_words,
+            must=f"at most {MOST_WORDS} words of at most {LONGEST_WORD} characters, separated by "
+            "commas",
             about="what else there is to see. Absent: the preset's own words (preset `objects`). "
             "Empty: nothing else, every pixel belongs to a label (preset `whole-scene`)",
         ),
         Option(
             name="model_prompt",
             read=_templates,
-            must="sentences of at most 300 characters separated by |, with {} for the word",
+            must=f"at most {MOST_SENTENCES} sentences of at most {LONGEST_SENTENCE} characters "
+            "separated by |, with {} for the word",
             on=(TAG, LABEL),
             about="sentences the words are read in, separated by `|`; `{}` takes the word. Without "
             "`{}` the sentence is read as it stands",
@@ -296,7 +316,7 @@ def read_attributes(
             if text is not None and (text.strip() or option.name == "model_background"):
                 values[option.name] = option.parsed(text.strip(), owner)
                 break
-    return values, tuple(_unknown(attributes, place, owner))
+    return values, tuple(itertools.islice(_unknown(attributes, place, owner), MOST_WARNINGS))
 
 
 def _unknown(attributes: Iterable[str], place: str, owner: str) -> Iterable[str]:
@@ -304,6 +324,7 @@ def _unknown(attributes: Iterable[str], place: str, owner: str) -> Iterable[str]
         if not name.startswith(PREFIX) or name in IGNORED:
             continue
         option = OPTIONS.get(name)
+        name = name[:LONGEST_NAME]
         if option is None:
             near = difflib.get_close_matches(name, OPTIONS, n=1, cutoff=0.0)
             yield f"{owner!r} has an unknown attribute {name}; the nearest known is {near[0]}"
@@ -322,6 +343,7 @@ def read_extra(given: object) -> Values:
         return {}
     if not isinstance(given, Mapping):
         raise ConfigError(f'{EXTRA} must be a JSON object such as {{"model_score_threshold": 0.4}}')
+    _refuse_what_cannot_be_kept(given)
     texts = {str(name): _as_text(value) for name, value in given.items() if value is not None}
     values: dict[str, Any] = {}
     for option in WIDE:
@@ -342,12 +364,28 @@ def extra_params(given: object) -> object:
     if not given.strip():
         return None
     try:
-        return json.loads(given)
-    except ValueError:
+        return bounded_json.loads(given[: LONGEST_EXTRA + 1])
+    except bounded_json.Unreadable:
+        if len(given) > LONGEST_EXTRA:
+            raise _too_much() from None
         raise ConfigError(
             "the extra parameters of the connection are not JSON; "
             'write them like {"model_score_threshold": 0.4}'
         ) from None
+
+
+def _refuse_what_cannot_be_kept(given: Mapping[str, Any]) -> None:
+    """Raises ConfigError."""
+    try:
+        length = len(json.dumps(given, allow_nan=False))
+    except ValueError:  # 1e999 is JSON, and an infinity to Python
+        raise ConfigError(f"{EXTRA} hold a number that is too large") from None
+    if length > LONGEST_EXTRA:
+        raise _too_much()
+
+
+def _too_much() -> ConfigError:
+    return ConfigError(f"{EXTRA} have more than {LONGEST_EXTRA} characters")
 
 
 def _as_text(value: object) -> str:

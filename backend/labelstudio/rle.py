@@ -24,6 +24,8 @@ HEADER_WIDTHS = (27, 26)  # written as two packets
 WORD_BITS = 32  # of the machine words the stream is put together from
 MOST_PIXELS = 1 << 28  # 268 megapixels: more is no picture but a bomb
 BLOCK_PACKETS = 1 << 18  # packets put into place at once: some 20 MB
+SHORT = 8  # values of a literal that are taken one by one
+MOST_BYTES_PER_PIXEL = 8  # of a stream: the worst noise takes 5, see the table above
 
 
 def encode(values: UInt8[np.ndarray, "height width"]) -> bytes:
@@ -53,14 +55,13 @@ def decode(
     Raises BadMask for anything that is not a whole stream of exactly this size.
     """
     height, width = size_hw
-    if not 0 < height * width <= MOST_PIXELS:
+    if not (height > 0 and width > 0 and height * width <= MOST_PIXELS):
         raise BadMask(f"a mask cannot be {width} x {height} pixels")
     total = height * width * CHANNELS
-    stream = _stream(rle)
+    stream = _stream(rle, most=MOST_BYTES_PER_PIXEL * height * width + HEADER_BITS)
     word, widths = _read_header(stream, total)
 
-    pieces: list[UInt8[np.ndarray, " values"]] = []
-    run_values, run_lengths = bytearray(), []
+    alpha = _Alpha(height * width)
     filled, at, end = 0, HEADER_BITS, len(stream) * 8
     while filled < total:
         # 1 + 2 + at most 16 + 8 bits, behind at most 7 bits of the byte before
@@ -70,22 +71,62 @@ def decode(
         length = ((window >> (37 - length_width)) & ((1 << length_width) - 1)) + 1
         is_run = window >> 39
         at += 3 + length_width
-        if is_run:
-            run_values.append((window >> (37 - length_width - word)) & ((1 << word) - 1))
-            run_lengths.append(length)
-            at += word
-        else:
-            pieces.append(_runs(run_values, run_lengths))
-            pieces.append(_literals(stream, at, length, word))
-            run_values, run_lengths = bytearray(), []
-            at += length * word
         filled += length
-        if at > end:
+        bits = word if is_run else length * word
+        if at + bits > end:
             raise BadMask("the mask's run-length code ends too early")
-    pieces.append(_runs(run_values, run_lengths))
-    if filled != total:
-        raise BadMask("the mask's run-length code holds more values than it says")
-    return np.concatenate(pieces)[CHANNELS - 1 :: CHANNELS].reshape(height, width)
+        if filled > total:
+            raise BadMask("the mask's run-length code holds more values than it says")
+        if is_run:
+            alpha.run((window >> (37 - length_width - word)) & ((1 << word) - 1), length)
+        elif length <= SHORT:
+            for value in _few(stream, at, length, word):
+                alpha.run(value, 1)
+        else:
+            alpha.literals(_literals(stream, at, length, word))
+        at += bits
+    return alpha.whole().reshape(height, width)
+
+
+class _Alpha:
+    """One channel of four, put together from runs and literals of all of them.
+
+    Its memory is taken as it is filled, so a code that claims much and ends early takes little.
+    """
+
+    def __init__(self, pixels: int) -> None:
+        self._pixels = np.empty(pixels, np.uint8)
+        self._filled = 0  # values of all channels
+        self._values, self._lengths = bytearray(), list[int]()  # runs not written yet
+
+    def run(self, value: int, length: int) -> None:
+        self._values.append(value)
+        self._lengths.append(length)
+        if len(self._lengths) >= BLOCK_PACKETS:
+            self._write()
+
+    def literals(self, values: UInt8[np.ndarray, " values"]) -> None:
+        self._write()
+        first = -(self._filled + 1) % CHANNELS  # the first of them that is opacity
+        alphas = values[first::CHANNELS]
+        start = (self._filled + first) // CHANNELS
+        self._pixels[start : start + len(alphas)] = alphas
+        self._filled += len(values)
+
+    def whole(self) -> UInt8[np.ndarray, " pixels"]:
+        self._write()
+        return self._pixels
+
+    def _write(self) -> None:
+        if not self._lengths:
+            return
+        ends = self._filled + np.cumsum(self._lengths)
+        pixels = np.diff(ends // CHANNELS, prepend=self._filled // CHANNELS)
+        start, stop = self._filled // CHANNELS, int(ends[-1]) // CHANNELS
+        values = np.frombuffer(bytes(self._values), np.uint8)
+        self._pixels[start:stop] = np.repeat(values, pixels)
+        self._filled = int(ends[-1])
+        self._values, self._lengths = bytearray(), list[int]()
 
 
 def _packets(
@@ -143,7 +184,14 @@ def _place(
     return int(ends[-1])
 
 
-def _stream(rle: Sequence[int] | bytes) -> bytes:
+def _stream(rle: Sequence[int] | bytes, *, most: int) -> bytes:
+    if not isinstance(rle, (list, tuple, bytes)):  # of a number Python would make so many bytes
+        raise BadMask("the mask's run-length code is not a list of bytes")
+    if len(rle) > most:
+        raise BadMask(
+            f"the mask's run-length code has {len(rle)} bytes, the picture needs no more "
+            f"than {most}"
+        )
     try:
         return bytes(rle)
     except (TypeError, ValueError):
@@ -164,14 +212,16 @@ def _read_header(stream: bytes, total: int) -> tuple[int, list[int]]:
     return word, widths
 
 
-def _runs(values: bytearray, lengths: list[int]) -> UInt8[np.ndarray, " values"]:
-    return np.repeat(np.frombuffer(bytes(values), np.uint8), lengths)
+def _few(stream: bytes, at: int, length: int, word: int) -> list[int]:
+    """Literal values, read as one number."""
+    end = at + length * word
+    window = int.from_bytes(stream[at >> 3 : (end + 7) >> 3], "big") >> (-end & 7)
+    mask = (1 << word) - 1
+    return [window >> (word * (length - 1 - place)) & mask for place in range(length)]
 
 
 def _literals(stream: bytes, at: int, length: int, word: int) -> UInt8[np.ndarray, " values"]:
     chunk = np.frombuffer(stream[at >> 3 : (at + length * word + 7) >> 3], np.uint8)
     bits = np.unpackbits(chunk)[at & 7 :][: length * word]
-    if len(bits) < length * word:
-        raise BadMask("the mask's run-length code ends too early")
     padded = np.pad(bits.reshape(length, word), ((0, 0), (8 - word, 0)))
     return np.packbits(padded, axis=1)[:, 0]

@@ -9,6 +9,9 @@ from ..errors import BadRequest, LabelsMissing, TaskDataMissing
 
 Region = dict[str, Any]
 
+LONGEST_PROJECT = 100  # characters of a project's number and birth, which have some twenty
+LONGEST_HOSTNAME = 2_000  # characters of an address
+LONGEST_ID = 100  # characters of a task's; Label Studio's are numbers
 UNNAMED_KEY = "$undefined$"  # data key of files uploaded before the project had a config
 
 
@@ -109,17 +112,33 @@ class SetupRequest:
             label_config=_text(fields, "schema"),
             project=_project(fields),
             extra_params=fields.get("extra_params"),
-            hostname=_word(fields.get("hostname")),
+            hostname=_hostname(fields.get("hostname")),
         )
 
 
 def _project(fields: Mapping[str, Any]) -> str | None:
+    """Stores keep things under it, so it must be one that they can write. Raises BadRequest."""
     given = fields.get("project")
-    return str(given) if isinstance(given, str | int) else None
+    if isinstance(given, bool) or not isinstance(given, str | int):
+        return None
+    project = str(given)
+    if len(project) > LONGEST_PROJECT or not _is_writable(project):
+        raise BadRequest("the request's project is not the number and birth of one")
+    return project
 
 
-def _word(given: object) -> str | None:
-    return given if isinstance(given, str) and given else None
+def _hostname(given: object) -> str | None:
+    fits = isinstance(given, str) and 0 < len(given) <= LONGEST_HOSTNAME and _is_writable(given)
+    return str(given) if fits else None
+
+
+def _is_writable(text: str) -> bool:
+    """JSON may hold halves of characters, which UTF-8 cannot write."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _fields(body: object) -> dict[str, Any]:
@@ -139,4 +158,7 @@ def _task(item: object) -> Task:
     data = item.get("data") if isinstance(item, dict) else None
     if not isinstance(item, dict) or not isinstance(data, dict):
         raise BadRequest("a task in the request is not an object with data")
-    return Task(item.get("id"), data)
+    number = item.get("id")
+    if isinstance(number, bool) or not isinstance(number, int | str):
+        number = None
+    return Task(number[:LONGEST_ID] if isinstance(number, str) else number, data)

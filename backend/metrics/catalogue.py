@@ -21,6 +21,7 @@ from ..errors import (
     OutOfMemory,
     TaskDataMissing,
     TokenRefused,
+    TooManyTasks,
     Unreachable,
     WrongStatus,
 )
@@ -54,6 +55,7 @@ IMAGE_FAILURES: Final[Mapping[type[ImageError], str]] = {  # the first that fits
 PREDICTED: Final = "predicted"
 TASK_FAILURES: Final[Mapping[type[CouldNotPredict], str]] = {  # likewise
     BudgetSpent: "late",
+    TooManyTasks: "late",
     OutOfMemory: "memory",
     TaskDataMissing: "data",
     LabelsMissing: "data",

@@ -1,6 +1,5 @@
 """What somebody asks of a run, read from JSON or the command line."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -8,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from ..errors import BadRequest
+from ..labelstudio import bounded_json
 from ..studio.project import Filters
 
 Json = Any
@@ -32,9 +32,9 @@ SIGNS = {  # longest first
     "~": "contains",
 }
 MOST_TASKS = 100_000  # named one by one
-FILTER = re.compile(
-    r"\s*(?P<column>[^=!<>~]+?)\s*(?P<sign>>=|<=|!=|!~|=|>|<|~)\s*(?P<value>.*?)\s*"
-)
+LONGEST_FILTER = 1_000  # characters of a condition
+MOST_FILTERS = 100
+FILTER = re.compile(r"(?P<column>[^=!<>~]+)(?P<sign>>=|<=|!=|!~|=|>|<|~)(?P<value>.*)")
 FILTER_FIELDS = frozenset({"filter", "operator", "type", "value"})
 FILTER_HELP = "such as 'data.split=train', 'id>=100' or 'data.name~harbour' (= != > >= < <= ~ !~)"
 
@@ -76,6 +76,8 @@ class Wanted:
         filters = () if params.get("filters") is None else params["filters"]
         if isinstance(filters, str) or not isinstance(filters, Sequence):
             raise BadRequest(f"filters must be a list of conditions, {FILTER_HELP}")
+        if len(filters) > MOST_FILTERS:
+            raise BadRequest(f"filters has {len(filters)} conditions, more than {MOST_FILTERS}")
         for one in filters:
             read_filter(one)
         if params.get("project") is None:
@@ -114,22 +116,28 @@ def read_filter(text: object) -> Mapping[str, Json]:
     """
     if not isinstance(text, str):
         raise BadRequest(f"a filter must be text, {FILTER_HELP}")
+    if len(text) > LONGEST_FILTER:
+        raise BadRequest(f"a filter has {len(text)} characters, more than {LONGEST_FILTER}")
     if text.lstrip().startswith("{"):
         try:
-            given = json.loads(text)
-        except ValueError:
+            given = bounded_json.loads(text)
+        except bounded_json.Unreadable:
             given = {}
         if not set(given) >= FILTER_FIELDS:
             raise BadRequest("a filter as JSON needs filter, operator, type and value")
         return dict(given)
-    found = FILTER.fullmatch(text)
-    column = found["column"] if found else ""
+    found = FILTER.fullmatch(text.strip())
+    column = found["column"].strip() if found else ""
     if found is None or not (column in COLUMNS or re.fullmatch(r"data\..+", column)):
         raise BadRequest(
             f"cannot read the filter {text!r}; write one {FILTER_HELP}; "
             f"columns are data.KEY, {', '.join(COLUMNS)}"
         )
-    kind, value, operator = COLUMNS.get(column, "String"), found["value"], SIGNS[found["sign"]]
+    kind, value, operator = (
+        COLUMNS.get(column, "String"),
+        found["value"].strip(),
+        SIGNS[found["sign"]],
+    )
     if kind != "String" and "contains" in operator:
         raise BadRequest(f"{found['sign']} looks into text, and {column} is none; use = or !=")
     number = _as_number(value)
@@ -152,12 +160,12 @@ def read_filter(text: object) -> Mapping[str, Json]:
 def _as_date(column: str, text: str) -> str:
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        if moment.tzinfo is not None:
+            moment = moment.astimezone(UTC)
+    except (ValueError, OverflowError):  # the first and the last day there is are none elsewhere
         raise BadRequest(
             f"{column} is a date such as 2026-01-31 or 2026-01-31T18:00:00, and {text!r} is none"
         ) from None
-    if moment.tzinfo is not None:
-        moment = moment.astimezone(UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 

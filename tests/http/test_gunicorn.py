@@ -54,6 +54,7 @@ def running(files: FileServer) -> Iterator[Running]:
             "PORT": "0",
             "LABEL_STUDIO_URL": files.url,
             "STORAGE": "memory:",
+            "MAX_REQUEST_MB": "1",
         },
         pass_fds=(began_write, gate_read),
         stdout=subprocess.PIPE,
@@ -244,3 +245,22 @@ def test_a_wrong_option_is_one_sentence(
 ):
     assert main(["serve", *arguments]) == 2
     assert capsys.readouterr().err == f"cliper: {sentence}\n"
+
+
+def test_bodies_in_chunks_and_packed_ones_are_bounded_by_the_real_server_too(
+    running: Running,
+):
+    def chunks() -> Iterator[bytes]:
+        yield from [b" " * 1000] * 1100  # a tenth more than MAX_REQUEST_MB
+
+    long = requests.post(f"{running.url}/webhook", data=chunks(), timeout=60)
+    fits = requests.post(f"{running.url}/webhook", data=iter([b'{"action": "X"}']), timeout=60)
+    packed = requests.post(
+        f"{running.url}/setup", data=b"x", headers={"Content-Encoding": "gzip"}, timeout=60
+    )
+
+    assert (long.status_code, fits.status_code, packed.status_code) == (413, 200, 415)
+    assert long.json() == {
+        "error": "the request has more than 1 MB (MAX_REQUEST_MB); send fewer tasks at a time"
+    }
+    assert running.post("/setup", {"schema": CONFIG}).status_code == 200

@@ -9,12 +9,11 @@ import base64
 import binascii
 import io
 import struct
-import zlib
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from ...errors import BadMask
 from ..tasks import Region
@@ -23,7 +22,6 @@ from .base import RegionControl, results
 
 FULL_PIXELS = 13_000_000  # up to here masks can be corrected; ten larger take the editor minutes
 LONGEST_SIDE = 2048  # pixels of a larger one: about what a screen shows
-MOST_PIXELS = 200_000_000  # read; more than any picture may have
 VISIBLE = 128  # strokes of the editor have soft edges; half opacity counts as painted
 PREFIX = "data:image/png;base64,"
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -48,7 +46,8 @@ def decode(region: Region, size_hw: tuple[int, int]) -> Bool[np.ndarray, "height
 
     A PNG without any transparency covers the picture, as it does in the editor.
     """
-    opacity = _opacity(percent.value_of(region, "imageDataURL")["imageDataURL"])
+    most = max(FULL_PIXELS, 2 * size_hw[0] * size_hw[1])
+    opacity = _opacity(percent.value_of(region, "imageDataURL")["imageDataURL"], most=most)
     if opacity.shape != size_hw:
         smaller = opacity.shape[0] > size_hw[0] or opacity.shape[1] > size_hw[1]
         how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
@@ -75,7 +74,7 @@ def _png(mask: Bool[np.ndarray, "height width"]) -> bytes:
     return file.getvalue()
 
 
-def _opacity(url: object) -> UInt8[np.ndarray, "height width"]:
+def _opacity(url: object, *, most: int) -> UInt8[np.ndarray, "height width"]:
     if not isinstance(url, str) or not url.startswith(PREFIX):
         raise BadMask("the region's bitmask is not a PNG as data URL")
     try:
@@ -85,15 +84,19 @@ def _opacity(url: object) -> UInt8[np.ndarray, "height width"]:
     if not data.startswith(SIGNATURE) or len(data) < 24:
         raise BadMask("the region's bitmask is not a PNG")
     width, height = struct.unpack(">II", data[16:24])
-    if not 0 < width * height <= MOST_PIXELS:
+    if not 0 < width * height <= most:
         raise BadMask(
-            f"the region's bitmask has {width} x {height} pixels, at most {MOST_PIXELS} are read"
+            f"the region's bitmask has {width} x {height} pixels, at most {most} are read"
         )
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+        with PngImagePlugin.PngImageFile(io.BytesIO(data), "") as picture:  # no limit but ours
+            if picture.size != (width, height):
+                raise BadMask("the region's bitmask says twice how large it is")
             if not picture.has_transparency_data:
                 picture.load()
                 return np.full((height, width), 255, np.uint8)
             return np.array(picture.convert("RGBA").getchannel("A"))
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error):
+    except (BadMask, MemoryError):
+        raise
+    except Exception:  # decoders of damaged files raise whatever comes to them
         raise BadMask("the region's bitmask is a broken PNG") from None

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 BLOCK_PIXELS = 1 << 20  # windings held at once: 8 MB
+THINNEST = 1e-6  # pixels of a radius; a smaller one holds no pixel's centre
 BLOCK_CROSSINGS = 1 << 21  # edges that may cross rows at once: some 100 MB
 
 
@@ -60,7 +61,7 @@ def ellipse(
     """The inside of an ellipse, turned clockwise about its centre; its rim belongs to it."""
     height, width = size_hw
     rx, ry = (abs(radius) for radius in radii_xy)
-    if not (rx > 0 and ry > 0):
+    if not (rx > THINNEST and ry > THINNEST):
         return np.zeros(size_hw, bool)
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     # a dx^2 + 2 b dx dy + c dy^2 <= 1, divided by a and solved for dx row by row

@@ -4,7 +4,6 @@ Pixel column `c` reaches from `c` to `c + 1`; so the picture's left side is 0, i
 the width.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from ..tasks import Region
 
 DECIMALS = 5  # a thousandth of a pixel in pictures of 10,000; shorter JSON than a float's 17
 MOST_POINTS = 20_000  # of one shape that is read; people draw some dozens
+FARTHEST = 1e6  # percent or degrees; what people draw lies within some hundreds
 
 
 def value_of(region: Region, *needed: str) -> Mapping[str, Any]:
@@ -68,7 +68,5 @@ def from_pixels(
 
 
 def _finite(one: float) -> bool:
-    try:
-        return math.isfinite(one)
-    except OverflowError:  # an integer beyond every float
-        return False
+    """Whether it can be reckoned with; NaN cannot."""
+    return -FARTHEST <= one <= FARTHEST

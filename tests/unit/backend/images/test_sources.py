@@ -389,3 +389,14 @@ def test_a_personal_token_nobody_accepts_is_refused_in_a_sentence(
 def test_every_failure_is_an_image_error():
     for error in (AddressRefused, ImageBroken, ImageMissing, TokenRefused, Unreachable):
         assert issubclass(error, ImageError)
+
+
+def test_an_address_longer_than_servers_take_is_refused_and_nobody_is_asked(
+    fetcher_of: MakeFetcher,
+):
+    fetcher = fetcher_of()
+    address = "upload/" * 10_000 + "?"  # took minutes to be held against the form of an upload
+
+    with pytest.raises(AddressRefused, match="has 70001 characters, more than 8000"):
+        fetcher.fetch(address, timeout=5)
+    assert fetcher.server(address) is None

@@ -1,6 +1,8 @@
 """TIFF beyond what a browser knows. Files are written by two libraries we do not read with."""
 
 import io
+import struct
+import tracemalloc
 from contextlib import suppress
 from typing import Any
 
@@ -12,6 +14,7 @@ from PIL import Image, ImageOps
 
 from backend.errors import ImageBroken, ImageTooLarge
 from backend.images.decode import decode
+from backend.images.tiff import BYTES_AT_ONCE
 
 from ....doubles.pictures import encoded, stripes
 
@@ -315,3 +318,32 @@ def test_damaged_files_are_broken_pictures_and_nothing_worse(seed: int):
 
     with suppress(ImageBroken, ImageTooLarge):
         assert shown(bytes(data)).ndim == 3
+
+
+def claiming(*, width: int, height: int, samples: int) -> bytes:
+    """A TIFF of bytes that leaves its only strip out."""
+    entries = (
+        (256, 4, width), (257, 4, height), (258, 3, 8), (259, 3, 8), (262, 3, 1), (273, 4, 8),
+        (277, 3, samples), (278, 4, height), (279, 4, 0),
+    )  # fmt: skip
+    listed = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + listed + bytes(4)
+
+
+def test_thousands_of_bands_that_are_not_there_are_taken_a_few_rows_at_a_time():
+    data = claiming(width=300, height=300, samples=6000)  # 540 MB, of 130 bytes
+    tracemalloc.start()
+    try:
+        pixels = shown(data, limit=10_000_000)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert pixels.shape == (300, 300, 3)
+    assert not pixels.any()
+    assert most < 3 * BYTES_AT_ONCE
+
+
+def test_a_row_of_more_than_a_gigabyte_is_refused():
+    with pytest.raises(ImageTooLarge, match="one row of the TIFF unpacks to more than 1 GiB"):
+        shown(claiming(width=200_000, height=1, samples=6000), limit=20_000_000)

@@ -158,3 +158,30 @@ def test_a_cut_png_is_refused(cut: int):
 def test_what_is_no_png_is_refused(url: object):
     with pytest.raises(BadMask):
         bitmask.decode({"value": {"imageDataURL": url}}, (5, 5))
+
+
+def claiming(width: int, height: int, twice: tuple[int, int] | None = None) -> dict:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        sums = struct.pack(">I", zlib.crc32(kind + body))
+        return struct.pack(">I", len(body)) + kind + body + sums
+
+    heads = [(width, height)] if twice is None else [(width, height), twice]
+    head = b"".join(chunk(b"IHDR", struct.pack(">IIBBBBB", *one, 1, 0, 0, 0, 0)) for one in heads)
+    rest = chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
+    return region(bitmask.SIGNATURE + head + rest)
+
+
+@pytest.mark.parametrize("size_wh", [(13_500, 13_500), (14_100, 14_100), (100_000, 100_000)])
+def test_a_png_that_claims_far_more_pixels_than_the_picture_is_refused(size_wh: tuple[int, int]):
+    with pytest.raises(BadMask, match="at most 13000000 are read"):
+        bitmask.decode(claiming(*size_wh), (10, 10))
+
+
+def test_a_large_picture_may_have_a_bitmask_beyond_pillow_s_own_limit():
+    with pytest.raises(BadMask, match="a broken PNG"):  # it ends too early: no limit was in the way
+        bitmask.decode(claiming(10_000, 9_000), (9_000, 10_000))
+
+
+def test_a_png_that_says_twice_how_large_it_is_is_refused():
+    with pytest.raises(BadMask):
+        bitmask.decode(claiming(10, 10, (14_000, 14_000)), (10, 10))

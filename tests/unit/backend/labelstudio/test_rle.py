@@ -190,3 +190,65 @@ def test_a_mask_of_many_runs_is_packed_in_blocks_with_equal_bytes(monkeypatch):
     monkeypatch.setattr(rle, "BLOCK_PACKETS", 7)
 
     assert rle.encode(mask) == whole
+
+
+def many_small_literals(pixels: int) -> list[int]:
+    stream = Writer(4 * pixels)
+    for _ in range(2 * pixels):
+        stream.packet(False, 0, [7, 9], 2)
+    return stream.stream()
+
+
+def test_memory_follows_the_picture_and_not_the_number_of_packets():
+    stream = bytes(many_small_literals(20_000))
+    tracemalloc.start()
+    try:
+        mask = rle.decode(stream, size_hw=(100, 200))
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert (mask == 9).all()  # the fourth of 7, 9, 7, 9
+    assert most < 4_000_000  # an array for each packet took a hundred bytes
+
+
+def test_a_code_that_claims_much_and_ends_takes_nothing():
+    stream = Writer(4 * 200_000_000).packet(True, 3, [255], 65_536).stream()
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadMask, match="ends too early"):
+            rle.decode(stream[:-1], size_hw=(10_000, 20_000))
+        grown = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert grown < 201_000_000  # one byte per pixel, of which the system gives what is written to
+
+
+def test_more_code_than_any_picture_of_the_size_needs_is_refused():
+    with pytest.raises(BadMask, match="has 200 bytes, the picture needs no more than 61"):
+        rle.decode([0] * 200, size_hw=(1, 1))
+
+
+@given(
+    lengths=st.lists(st.tuples(st.booleans(), st.integers(1, 30)), min_size=1, max_size=30),
+    block=st.integers(1, 4),
+)
+@settings(max_examples=150, deadline=None)
+def test_runs_and_literals_in_any_order_and_of_any_length_are_read(lengths, block):
+    total = sum(length for _, length in lengths)
+    lengths = [*lengths, (True, -total % 4 or 4)]
+    values = [(7 * n + 1) % 256 for n in range(total + 4)]
+    expected: list[int] = []
+    count = sum(length for _, length in lengths)
+    stream = Writer(count)
+    for run, length in lengths:
+        part = values[len(expected) : len(expected) + length]
+        index = 2 if length > 8 else 0
+        stream.packet(run, index, part[:1] if run else part, length)
+        expected += part[:1] * length if run else part
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rle, "BLOCK_PACKETS", block)
+        found = rle.decode(stream.stream(), size_hw=(1, count // 4))
+
+    assert found.ravel().tolist() == expected[3::4]

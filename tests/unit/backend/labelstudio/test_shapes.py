@@ -413,3 +413,21 @@ def test_a_point_is_the_disc_the_editor_draws_and_never_nothing():
     for x, y in ((0, 0), (100, 100), (37, 12)):
         assert keypoint.decode({"value": {"x": x, "y": y, "width": 0}}, (7, 9)).sum() == 1
     assert not keypoint.decode({"value": {"x": 300, "y": 50, "width": 1}}, (7, 9)).any()
+
+
+# --- numbers nobody draws
+
+
+@pytest.mark.parametrize("wild", [1e308, -1e308, 10**400, math.inf, math.nan, 1e7])
+def test_numbers_that_cannot_be_reckoned_with_are_refused(wild: float):
+    with pytest.raises(BadMask, match="is not a number"):
+        rectangle.decode({"value": {"x": wild, "y": 1, "width": 2, "height": 2}}, (5, 5))
+    with pytest.raises(BadMask, match="not a pair of numbers"):
+        polygon.decode({"value": {"points": [[0, 0], [wild, 1], [2, 2]]}}, (5, 5))
+
+
+@pytest.mark.parametrize("thin", [1e-320, 5e-324, 1e-200])
+def test_an_ellipse_thinner_than_anything_covers_nothing(thin: float):
+    value = {"x": 50, "y": 50, "radiusX": thin, "radiusY": 20, "rotation": 30}
+
+    assert not ellipse.decode({"value": value}, (8, 8)).any()

@@ -151,3 +151,30 @@ def test_every_sign_is_read_whole_with_every_column(column: str, sign: str):
         return
 
     assert read_filter(f"{column}{sign}{value}")["operator"] == SIGNS[sign]
+
+
+@pytest.mark.parametrize(
+    ("condition", "sentence"),
+    [
+        ("a" + " " * 1000, "a filter has 1001 characters, more than 1000"),
+        (" " * 999 + "!", "cannot read the filter"),
+        ("a" * 500 + " " * 499, "cannot read the filter"),
+        ('{"a":' * 200, "a filter as JSON needs"),
+        ("created_at>0001-01-01T00:00:00+23:00", "created_at is a date such as"),
+        ("created_at<9999-12-31T23:59:59-23:00", "created_at is a date such as"),
+    ],
+)
+def test_conditions_that_take_for_ever_or_fall_off_the_calendar_are_refused(
+    condition: str, sentence: str
+):
+    with pytest.raises(BadRequest, match=sentence):
+        read_filter(condition)
+
+
+def test_only_so_many_conditions_are_taken():
+    with pytest.raises(BadRequest, match="filters has 101 conditions, more than 100"):
+        Wanted.from_json({"project": 3, "filters": ["id>1"] * 101})
+
+
+def test_blanks_around_a_condition_and_its_sign_do_not_matter():
+    assert read_filter("  data.a  >=  7 ") == read_filter("data.a>=7")

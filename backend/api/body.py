@@ -1,0 +1,36 @@
+"""Bodies of requests: plain JSON, of a bounded size, depth and number of parts."""
+
+from typing import Any
+
+from flask import request
+
+from ..errors import BadRequest, Compressed
+from ..labelstudio import bounded_json
+
+
+def refuse_compressed() -> None:
+    """Raises Compressed. Label Studio packs nothing, and what is packed has no known size."""
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in ("", "identity"):
+        raise Compressed(encoding)
+
+
+def as_bytes() -> bytes:
+    """The body of the present request. Raises RequestEntityTooLarge (413).
+
+    Where it comes in chunks, nobody knows before how long it will be, and the reader stops at the
+    limit of `create_app` without a word: whatever is left is asked for once more.
+    """
+    data = request.get_data(cache=False)
+    if request.content_length is None:
+        request.stream.read(1)  # raises where the limit is reached
+    return data
+
+
+def as_json() -> Any:
+    """The body of the present request, whatever it calls itself. Raises BadRequest, and as
+    `as_bytes`."""
+    try:
+        return bounded_json.loads(as_bytes())
+    except bounded_json.Unreadable as error:
+        raise BadRequest(f"the request body {error}") from None
