@@ -3,6 +3,7 @@
 from typing import Any
 
 from flask import request
+from werkzeug.exceptions import ClientDisconnected, RequestTimeout
 
 from ..errors import BadRequest, Compressed
 from ..labelstudio import bounded_json
@@ -16,12 +17,17 @@ def refuse_compressed() -> None:
 
 
 def as_bytes() -> bytes:
-    """The body of the present request. Raises RequestEntityTooLarge (413).
+    """The body of the present request. Raises RequestEntityTooLarge (413), RequestTimeout (408).
 
     Where it comes in chunks, nobody knows before how long it will be, and the reader stops at the
     limit of `create_app` without a word: whatever is left is asked for once more.
     """
-    data = request.get_data(cache=False)
+    try:
+        data = request.get_data(cache=False)
+    except (BlockingIOError, ClientDisconnected):  # see `serve.listen`
+        raise RequestTimeout from None
+    if len(data) < (request.content_length or 0):  # the reader takes what has come for all
+        raise RequestTimeout
     if request.content_length is None:
         request.stream.read(1)  # raises where the limit is reached
     return data

@@ -45,9 +45,9 @@ REFUSED: dict[int, str] = {  # what the HTTP layer itself refuses; others by the
     404: "there is nothing here; Label Studio needs the address without a path, as in "
     "http://cliper:9090",
     405: "this is not asked for with this method",
+    408: "the request did not arrive in time; send it again",
     413: "the request has more than {most:g} MB (MAX_REQUEST_MB); send fewer tasks at a time",
 }
-TOO_SLOW = "the request did not arrive in time; send it again"
 NO_MEMORY = "there is not enough memory for this request; send fewer tasks at a time"
 
 
@@ -56,7 +56,6 @@ def register(app: Flask) -> None:
     app.register_error_handler(ServiceError, _expected)
     app.register_error_handler(HTTPException, _refused)
     app.register_error_handler(MemoryError, _no_memory)
-    app.register_error_handler(BlockingIOError, _too_slow)
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -99,14 +98,6 @@ def _refused(error: HTTPException) -> Response:
 def _no_memory(error: MemoryError) -> Response:
     logger.error("memory ran out", exc_info=error)
     return _answer(503, NO_MEMORY)
-
-
-def _too_slow(error: BlockingIOError) -> Response:
-    """Of a socket with a limit: see `serve.listen`."""
-    logger.info("answered 408: %s", TOO_SLOW)
-    answer = _answer(408, TOO_SLOW)
-    answer.headers["Connection"] = "close"
-    return answer
 
 
 def _unexpected(error: Exception) -> Response:

@@ -1,7 +1,7 @@
 """`cliper serve` with the colour model in it; every look waits for a byte on a pipe.
 
 Usage: python -m tests.doubles.serve_colours BEGAN_FD GATE_FD. A look writes one byte to
-BEGAN_FD when it begins and reads one from GATE_FD before it goes on.
+BEGAN_FD when it begins and reads one from GATE_FD before it goes on. SLOWEST: see `listen`.
 """
 
 import os
@@ -10,7 +10,7 @@ import sys
 import numpy as np
 
 from backend.app import create_app
-from backend.cli.serve import listen, serve
+from backend.cli.serve import SLOWEST, listen, serve
 from backend.settings import Settings
 from backend.wiring import build
 
@@ -29,7 +29,8 @@ def main(began: int, gate: int) -> None:
         return create_app(services)
 
     settings = Settings.from_environ(os.environ)
-    with listen(settings.host, settings.port) as listener:
+    slowest = int(os.environ.get("SLOWEST", SLOWEST))
+    with listen(settings.host, settings.port, slowest=slowest) as listener:
         print(listener.getsockname()[1], flush=True)
         serve(settings, listener, build=app)
 

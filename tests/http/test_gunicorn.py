@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ def running(files: FileServer) -> Iterator[Running]:
             "LABEL_STUDIO_URL": files.url,
             "STORAGE": "memory:",
             "MAX_REQUEST_MB": "1",
+            "SLOWEST": "2",
         },
         pass_fds=(began_write, gate_read),
         stdout=subprocess.PIPE,
@@ -264,3 +265,28 @@ def test_bodies_in_chunks_and_packed_ones_are_bounded_by_the_real_server_too(
         "error": "the request has more than 1 MB (MAX_REQUEST_MB); send fewer tasks at a time"
     }
     assert running.post("/setup", {"schema": CONFIG}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("sent", "answer"),
+    [
+        (b"POST /predict HT", b""),
+        (b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{", b"HTTP/1.1 408 "),
+    ],
+    ids=["half a head", "half a body"],
+)
+def test_callers_that_stop_in_the_middle_do_not_keep_health_from_answering(
+    running: Running, sent: bytes, answer: bytes
+):
+    port = int(running.url.rpartition(":")[2])
+    with ExitStack() as open_ones:
+        slow = [
+            open_ones.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60))
+            for _ in range(20)  # more than there are threads
+        ]
+        for one in slow:
+            one.sendall(sent)
+
+        assert requests.get(f"{running.url}/health", timeout=60).json()["status"] == "UP"
+        for one in slow:
+            assert one.recv(1000).startswith(answer)
