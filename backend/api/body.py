@@ -33,6 +33,17 @@ def as_bytes() -> bytes:
     return data
 
 
+def as_event() -> bytes:
+    """The body of the present request, to be read later. Raises BadRequest where that would cost
+    too much, and as `as_bytes`."""
+    data = as_bytes()
+    try:
+        bounded_json.check(data)
+    except bounded_json.Unreadable as error:
+        raise BadRequest(f"the request body {error}") from None
+    return data
+
+
 def as_json() -> Any:
     """The body of the present request, whatever it calls itself. Raises BadRequest, and as
     `as_bytes`."""

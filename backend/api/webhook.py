@@ -11,5 +11,5 @@ bp = Blueprint("webhook", __name__)
 @bp.post("/webhook")
 def webhook() -> ResponseReturnValue:
     """Any action is welcome; what it means is found out afterwards."""
-    services().take_in(body.as_bytes())
+    services().take_in(body.as_event())
     return {"status": "received"}

@@ -23,7 +23,7 @@ def loads(text: bytes | str) -> Any:
     """The value of a JSON text in UTF-8, without NaN and infinities. Raises Unreadable."""
     try:
         data = text.encode() if isinstance(text, str) else text
-        _check(data)
+        check(data)
         return json.loads(data.decode("utf-8-sig"), parse_constant=_no_number)
     except Unreadable:
         raise
@@ -35,8 +35,8 @@ def _no_number(word: str) -> NoReturn:
     raise Unreadable(f"holds {word}, which is no number in JSON")
 
 
-def _check(data: bytes) -> None:
-    """Raises Unreadable. What is no JSON for other reasons is left to the reader."""
+def check(data: bytes) -> None:
+    """Raises Unreadable where reading would cost too much; whether it is JSON, the reader says."""
     if b"\\" in data:  # so that no quotation mark is one of the text itself
         data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
     marks = data.translate(None, NO_BRACKETS)

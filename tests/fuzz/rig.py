@@ -295,7 +295,7 @@ class Rig:
     def _region(self, case: Case) -> str:
         kind, region, size_hw = case.given
         try:
-            with np.errstate(all="raise"):
+            with np.errstate(divide="raise", over="raise", invalid="raise"):
                 found = FORMATS[kind].decode(region, size_hw)
         except BadMask:
             return "refused"

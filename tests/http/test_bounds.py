@@ -78,6 +78,16 @@ def test_a_body_that_is_no_honest_json_is_400(
     assert answer.get_json() == {"error": sentence}
 
 
+def test_an_event_that_would_cost_too_much_to_read_is_400_and_any_other_is_welcome(
+    service: Service,
+):
+    deep = service.client.post("/webhook", data=b"[" * 100_000)
+
+    assert deep.status == "400 the request body is nested in more than 64 levels"
+    for sent in (b"", b"no json", b'{"action": "ANNOTATION_CREATED", "project": NaN}'):
+        assert service.client.post("/webhook", data=sent).status_code == 200
+
+
 def test_tasks_beyond_the_limit_are_left_and_the_others_answered(
     start_service: StartService, files: FileServer
 ):

@@ -178,7 +178,7 @@ def test_a_dead_letter_stays_listed_with_its_reason(counting: Counting):
         ({"kind": "count"}, "project must be a number"),
         (
             {"kind": "count", "project": float("inf")},
-            "a job is asked for without NaN and infinities",
+            "the request body holds Infinity, which is no number in JSON",
         ),
         (
             {"kind": "count", "project": 1, "words": "x" * 100_000},
@@ -189,6 +189,14 @@ def test_a_dead_letter_stays_listed_with_its_reason(counting: Counting):
 def test_a_wrong_wish_is_answered_with_a_sentence(counting: Counting, body: Any, sentence: str):
     answer = counting.post(body)
     assert (answer.status_code, answer.get_json()) == (400, {"error": sentence})
+
+
+def test_a_number_beyond_all_floats_is_no_wish(counting: Counting):
+    sent = b'{"kind": "count", "project": 1e999}'
+
+    answer = counting.client.post("/jobs", data=sent, content_type="application/json", **LOCAL)
+
+    assert answer.get_json() == {"error": "a job is asked for without NaN and infinities"}
 
 
 def test_a_body_that_is_not_json_is_refused(counting: Counting):
