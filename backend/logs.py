@@ -56,8 +56,9 @@ def formatter(name: str) -> logging.Formatter:
 
 
 def to_standard_error(*, level: str, style: str) -> None:
-    """From now on every logger of this process writes such lines; nothing happens where somebody
-    has seen to that already. `style`: see `formatter`."""
+    """From now on every logger of this process writes such lines, and so do Python's warnings;
+    loggers stay as they are where somebody has seen to that already. `style`: see `formatter`."""
     handler = logging.StreamHandler()
     handler.setFormatter(formatter(style))
     logging.basicConfig(level=level, handlers=[handler])
+    logging.captureWarnings(True)

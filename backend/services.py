@@ -144,6 +144,7 @@ class Services:
             storage_up=facts["storage"]["trouble"] is None,
             learning=learning["on"],
             pending=learning.get("pending", 0),
+            spooled=learning.get("spooled", 0),
             unsettled=len(learning.get("unsettled", ())),
             trouble=learning.get("trouble") is not None,
             jobs=None if jobs is None else jobs["open"],

@@ -28,7 +28,7 @@ Made from the list of metrics (`backend/metrics/catalogue.py`) and the alert rul
 | `/metrics` | everything below, in Prometheus's text format | asked for where one is set, unless `METRICS_OPEN=true` |
 
 Under `degraded`: a model that could not be loaded, a store that is away, learning events or jobs that wait, fallbacks in effect (weights unlike those the method was made for, batches that are smaller
-since memory ran out). Predictions go on with all of them but a service's own model that failed.
+since memory ran out). Predictions go on with all of them but the first.
 
 None of the three asks anybody: not the device, not the store, not Label Studio. A store that was away is asked again in the background.
 
@@ -81,7 +81,7 @@ share a piece of work, lines about it name the one that asked first; of a batch 
  "message": "task 12 not predicted: ...", "request_id": "9f86d081884c7d65", "task_id": "12", "exception": null}
 ```
 
-`task_id` is a text, as Label Studio's numbers may be; `exception` is a traceback as one text.
+`task_id` is a text, as Label Studio's numbers may be; `exception` is a traceback as one text. A setting that ends the start is one plain sentence in either case, as no service runs then.
 """  # noqa: E501 - a page
 
 

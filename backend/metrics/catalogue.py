@@ -223,6 +223,11 @@ PENDING: Final = Metric(
     kind=GAUGE,
     meaning="events that came and are not in the store yet",
 )
+SPOOLED: Final = Metric(
+    name="cliper_learning_events_spooled",
+    kind=GAUGE,
+    meaning="files of events that wait on this machine's disk for the store",
+)
 UNSETTLED: Final = Metric(
     name="cliper_learning_projects_unsettled",
     kind=GAUGE,
@@ -277,6 +282,6 @@ OF_THE_PROCESS: Final = (  # the official client's own, under their usual names
 CATALOGUE: Final = (
     REQUESTS, LATENCY, TASKS, IMAGES_FAILED, STAGE, BATCH, CACHE, QUEUE,
     READY, DEGRADED, MODEL_STATE, MODEL, BUILD, OTHER_MODELS, FALLBACKS, STORAGE,
-    LEARNING, EVENTS, PENDING, UNSETTLED, SETTLED, ACTIVATED, TROUBLE,
+    LEARNING, EVENTS, PENDING, SPOOLED, UNSETTLED, SETTLED, ACTIVATED, TROUBLE,
     JOBS, JOBS_ENDED, THREADS, UPTIME, *OF_THE_PROCESS,
 )  # fmt: skip

@@ -37,6 +37,7 @@ class Now:
     storage_up: bool
     learning: bool
     pending: int = 0
+    spooled: int = 0
     unsettled: int = 0
     trouble: bool = False
     jobs: Mapping[str, int] | None = field(default=None)
@@ -75,6 +76,7 @@ def _gauges(meters: Meters, now: Now) -> Iterator[Family]:
     yield _plain(catalogue.STORAGE, now.storage_up)
     yield _plain(catalogue.LEARNING, now.learning)
     yield _plain(catalogue.PENDING, now.pending)
+    yield _plain(catalogue.SPOOLED, now.spooled)
     yield _plain(catalogue.UNSETTLED, now.unsettled)
     yield _plain(catalogue.TROUBLE, now.trouble)
     jobs = now.jobs or {}

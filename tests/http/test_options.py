@@ -286,7 +286,7 @@ def test_a_long_list_of_pictures_is_never_in_memory_as_a_whole(
             return Seen(size_hw=(image.shape[0], image.shape[1]), pixels=pixels)
 
     service = start_service(colour_source(Counting()), result_cache_mb=0.0, state_cache_mb=0.0)
-    pictures = service.services.predictor._pictures
+    pictures = service.services.predictor._fetching._pictures
     decode = pictures.decode
 
     def counted(data: bytes, *, page: int = 1) -> np.ndarray:

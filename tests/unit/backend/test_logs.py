@@ -99,9 +99,12 @@ def test_every_logger_writes_such_lines_to_standard_error(
     monkeypatch.setattr(root, "level", root.level)
 
     logs.to_standard_error(level="INFO", style=style)
-    with followed(Trail(request="r-1")):
-        logging.getLogger("backend.anything").info("told")
-        logging.getLogger("backend.anything").debug("not told")
+    try:
+        with followed(Trail(request="r-1")):
+            logging.getLogger("backend.anything").info("told")
+            logging.getLogger("backend.anything").debug("not told")
+    finally:
+        logging.captureWarnings(False)
 
     (line,) = capsys.readouterr().err.splitlines()
     if style == "json":
