@@ -125,7 +125,15 @@ class DeviceQueue:
     `MOST_IN_A_ROW` jobs of faster lanes it is a slower one's turn.
     """
 
-    def __init__(self, *, linger: float = LINGER) -> None:
+    def __init__(
+        self,
+        *,
+        linger: float = LINGER,
+        failed: Callable[[BaseException], object] = lambda error: None,
+    ) -> None:
+        """`linger` in seconds, see `LINGER`. `failed` hears of every job's error, before whoever
+        waits for it does."""
+        self._failed = failed
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
         self._linger = linger
         self._changed = threading.Condition()  # of what follows
@@ -299,6 +307,7 @@ class DeviceQueue:
         try:
             result = run()
         except BaseException as error:
+            self._failed(error)
             with self._changed:
                 self._forget(key, flight)
             flight.future.set_exception(error)

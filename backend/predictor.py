@@ -31,6 +31,7 @@ from .errors import (
     Busy,
     ConfigError,
     CouldNotPredict,
+    DeviceLost,
     MaskTooLarge,
     ModelFailed,
     ModelLoading,
@@ -53,7 +54,7 @@ from .looking import (
     model_errors_as_ours,
     spend_nothing,
 )
-from .model_host import READY, ModelHost
+from .model_host import ModelHost
 from .model_pool import ModelChoice, ModelPool
 from .outcomes import ImageResult, NotPredicted, Outcome, Predicted, combined
 from .plan import Plan, View, choice_of, taught, version_of, vocabularies
@@ -172,7 +173,7 @@ class Predictor:
         self._defaults, self._clock = dict(defaults or {}), clock
         self._seats = threading.BoundedSemaphore(limits.waiting)
         self._fetching = Fetching(pictures, timeout=limits.fetch_timeout, clock=clock)
-        self._device = DeviceQueue()
+        self._device = DeviceQueue(failed=self._heard)
         self._unfinished = unfinished
         self._teaching = teaching or NothingLearnt()
         self._keeping = keeping or Keeping(MemoryStorage(max_blob_bytes=0))
@@ -220,11 +221,17 @@ class Predictor:
     def device_facts(self) -> Mapping[str, Any]:
         """For `/health`; never waits for the device."""
         own = self._models.own
-        segmenter = own.segmenter() if own.status.state == READY else None
+        segmenter = own.loaded
         return {
+            "device_lost": own.status.reason if own.is_lost else None,
             "queue": {"waiting": self._device.waiting(), "looks": self._looking.looks},
             "batch": self._batches.facts(segmenter),
         }
+
+    def _heard(self, error: BaseException) -> None:
+        """Models that are on a device that is lost are so for good."""
+        if isinstance(error, DeviceLost):
+            self._models.lose(error)
 
     def look_at_store(self) -> None:
         """Find out, some time soon, whether there is anything wrong with it."""
