@@ -52,9 +52,10 @@ def killed(nursery: Nursery, part: str, kills: int, seed: int) -> Json:
     """One site, killed so often; what it came to."""
     chance = random.Random(seed)
     with site(nursery, part) as one:
-        stays = one.life() if part == "replicas" else None
+        if part == "replicas":
+            one.life()  # stays all the time
         points = [one.kill_somewhere(chance) for _ in range(kills)]
-        last = stays or one.life()
+        last = one.life()  # takes up what the last one left on disk
         one.ask(last)
         one.settle(last)
         wrong = one.what_is_wrong()
@@ -78,12 +79,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100, help="in all (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--part", choices=PARTS, action="append", help="default: all in turn")
     args = parser.parse_args()
     begun, sites, left = time.monotonic(), list[Json](), args.kills
+    parts = args.part or PARTS
     with tempfile.TemporaryDirectory() as folder, Nursery(Path(folder)) as nursery:
         while left > 0:
             kills, number = min(A_SITE, left), len(sites)
-            sites.append(killed(nursery, PARTS[number % len(PARTS)], kills, args.seed + number))
+            sites.append(killed(nursery, parts[number % len(parts)], kills, args.seed + number))
             left -= kills
             print(json.dumps(sites[-1]), flush=True)
     where = Counter(point.rstrip(" 0123456789") for one in sites for point in one["kills"])
