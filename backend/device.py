@@ -128,7 +128,15 @@ class DeviceQueue:
     `MOST_IN_A_ROW` jobs of faster lanes it is a slower one's turn.
     """
 
-    def __init__(self, *, linger: float = LINGER) -> None:
+    def __init__(
+        self,
+        *,
+        linger: float = LINGER,
+        failed: Callable[[BaseException], object] = lambda error: None,
+    ) -> None:
+        """`linger` in seconds, see `LINGER`. `failed` hears of every job's error, before whoever
+        waits for it does."""
+        self._failed = failed
         self._worker = ThreadPoolExecutor(
             max_workers=1, thread_name_prefix="device", initializer=self._begins
         )
@@ -318,6 +326,7 @@ class DeviceQueue:
             with followed(job.trail):
                 result = run()
         except BaseException as error:
+            self._failed(error)
             with self._changed:
                 self._forget(key, flight)
             flight.future.set_exception(error)

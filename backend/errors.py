@@ -8,6 +8,7 @@ ServiceError
 ├── ModelNotReady
 │   ├── ModelLoading       the weights are still on their way to the disk or into memory
 │   └── ModelFailed        the model cannot be loaded
+│       └── DeviceLost     the device does nothing more for this process
 ├── Busy                   too many predictions wait already
 ├── BadMask                a region whose mask cannot be read
 ├── StorageError
@@ -94,6 +95,16 @@ class ModelFailed(ModelNotReady):
     def __init__(self, reason: str) -> None:
         super().__init__(f"Model could not be loaded: {reason}")
         self.reason = reason
+
+
+class DeviceLost(ModelFailed):
+    """The device does nothing more for this process, whatever it is asked; `kind` of error says
+    how that came out."""
+
+    def __init__(self, kind: str) -> None:
+        sentence = f"the device is lost ({kind}); start the service again"
+        ServiceError.__init__(self, sentence)
+        self.reason, self.kind = sentence, kind
 
 
 class Busy(ServiceError):

@@ -26,6 +26,7 @@ from .batching import Batches, is_batching
 from .errors import (
     ConfigError,
     CouldNotPredict,
+    DeviceLost,
     LabelsMissing,
     MaskTooLarge,
     ModelFailed,
@@ -53,6 +54,7 @@ from .vocabulary import OBJECTS, ControlVocabulary
 logger = logging.getLogger(__name__)
 
 REMEMBERED_VOCABULARIES = 32
+LOST = ("CUDA error", "HIP error")  # after which the context of the process answers nothing else
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 BRUSHES = ("brushlabels", "brush")
 MEGA = 1_000_000
@@ -583,6 +585,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
 
 
+def is_lost_device(error: BaseException) -> bool:
+    """Whether the device will refuse this process everything from now on, as a graphics card does
+    after an illegal access, or once it is gone."""
+    if is_out_of_memory(error) or not isinstance(error, RuntimeError):
+        return False
+    kind = type(error).__name__
+    return kind == "AcceleratorError" or any(words in str(error) for words in LOST)
+
+
 @contextmanager
 def model_errors_as_ours() -> Iterator[None]:
     """What the model says about words is about the config; about weights, it is not ready."""
@@ -606,6 +617,9 @@ def failures_as_ours() -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error):
             raise OutOfMemory from error
+        if is_lost_device(error):
+            logger.critical("the device is lost", exc_info=error)
+            raise DeviceLost(type(error).__name__) from error
         logger.exception("the model failed on a picture")
         kind = type(error).__name__
         raise CouldNotPredict(f"the model failed on this picture ({kind})") from error

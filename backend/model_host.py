@@ -14,7 +14,7 @@ from typing import Any
 from cliper_model.errors import CliperError
 from cliper_model.segmenter import Identity, Label, Segmenter
 
-from .errors import ModelFailed, ModelLoading, ServiceError
+from .errors import DeviceLost, ModelFailed, ModelLoading, ServiceError
 
 logger = logging.getLogger(__name__)
 
@@ -80,13 +80,14 @@ class ModelHost:
         self._identity: Identity | None = None
         self._segmenter: Segmenter | None = None
         self._failed_at: float | None = None
+        self._lost: DeviceLost | None = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin to fetch and load in the background; further calls do nothing meanwhile."""
         with self._lock:
             busy = self._thread is not None and self._failed_at is None
-            if busy or self._segmenter is not None:
+            if busy or self._segmenter is not None or self._lost is not None:
                 return
             self._failed_at = None
             self._identified.clear()
@@ -120,6 +121,25 @@ class ModelHost:
                 raise self._why_not()
             return self._segmenter
 
+    @property
+    def loaded(self) -> Segmenter | None:
+        """The model if it is there, at once."""
+        with self._lock:
+            return self._segmenter
+
+    @property
+    def is_lost(self) -> bool:
+        return self._lost is not None
+
+    def lose(self, lost: DeviceLost) -> None:
+        """The device does nothing more for this process: loading again would not, either."""
+        with self._lock:
+            if self._lost is not None:
+                return
+            self._lost, self._segmenter, self._identity, self._failed_at = lost, None, None, None
+            self._status = replace(self._status, state=FAILED, reason=lost.reason)
+        self._identified.set()
+
     def check_words(self, labels: Sequence[Label]) -> None:
         """Refuse words this model cannot read, also while it loads. Raises UntrainedWords."""
         profile = self._status.profile
@@ -128,6 +148,8 @@ class ModelHost:
 
     def _why_not(self) -> ModelLoading | ModelFailed:
         status = self._status
+        if self._lost is not None:
+            return DeviceLost(self._lost.kind)
         if status.state == FAILED:
             return ModelFailed(status.reason or "see the log of the service")
         return ModelLoading(status.percent, downloading=status.state == DOWNLOADING)

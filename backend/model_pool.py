@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cliper_model.errors import CliperError
 
-from .errors import ConfigError, ModelLoading
+from .errors import ConfigError, DeviceLost, ModelLoading
 from .model_host import DOWNLOADING, LOADING, ModelHost
 
 
@@ -71,6 +71,11 @@ class ModelPool:
             self._others.move_to_end(choice)
         host.start()
         return host
+
+    def lose(self, lost: DeviceLost) -> None:
+        """All models of the process are on the same device."""
+        for host in (self.own, *(host for _, host in self.others)):
+            host.lose(lost)
 
     @property
     def others(self) -> tuple[tuple[ModelChoice, ModelHost], ...]:

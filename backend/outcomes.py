@@ -5,6 +5,7 @@ NotPredicted    it could not be done this time; nothing is stored, it is asked a
 """
 
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
@@ -46,14 +47,19 @@ class ImageResult:
         return len(self.regions) + 200 + 100 * len(self.presences)
 
     def to_bytes(self) -> bytes:
-        """A line of JSON, and the regions as they are."""
+        """A line of JSON, and the regions as they are, with a checksum: half of them would make
+        the answer to a whole request unreadable."""
         plain = {name: value for name, value in vars(self).items() if name != "regions"}
+        plain |= {"check": zlib.crc32(self.regions)}
         return b"%b\n%b" % (json.dumps(plain).encode(), self.regions)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
+        """Raises ValueError, TypeError and KeyError for what was not written here, or only half."""
         header, _, regions = data.partition(b"\n")
         plain = json.loads(header)
+        if plain.pop("check") != zlib.crc32(regions):
+            raise ValueError("the regions are not what they were")
         plain["answers"] = tuple(plain["answers"])
         plain["presences"] = tuple(Presence(*one) for one in plain.get("presences", ()))
         return cls(**plain, regions=regions)

@@ -31,6 +31,7 @@ from .errors import (
     Busy,
     ConfigError,
     CouldNotPredict,
+    DeviceLost,
     MaskTooLarge,
     ModelFailed,
     ModelLoading,
@@ -56,7 +57,7 @@ from .looking import (
     spend_nothing,
 )
 from .metrics.meters import Meters
-from .model_host import READY, ModelHost
+from .model_host import ModelHost
 from .model_pool import ModelChoice, ModelPool
 from .outcomes import ImageResult, NotPredicted, Outcome, Predicted, combined
 from .plan import Plan, View, choice_of, taught, version_of, vocabularies
@@ -186,7 +187,7 @@ class Predictor:
         self._fetching = Fetching(
             pictures, timeout=limits.fetch_timeout, meters=self._meters, clock=clock
         )
-        self._device = DeviceQueue()
+        self._device = DeviceQueue(failed=self._heard)
         self._unfinished = unfinished
         self._teaching = teaching or NothingLearnt()
         self._keeping = keeping or Keeping(MemoryStorage(max_blob_bytes=0))
@@ -235,8 +236,9 @@ class Predictor:
     def device_facts(self) -> Mapping[str, Any]:
         """For `/health`; never waits for the device."""
         own = self._models.own
-        segmenter = own.segmenter() if own.status.state == READY else None
+        segmenter = own.loaded
         return {
+            "device_lost": own.status.reason if own.is_lost else None,
             "queue": {"waiting": self._device.waiting(), "looks": self._looking.looks},
             "batch": self._batches.facts(segmenter),
         }
@@ -245,6 +247,11 @@ class Predictor:
     def device_takes_work(self) -> bool:
         """Whether the thread that owns the device is there; waits for nobody."""
         return self._device.takes_work
+
+    def _heard(self, error: BaseException) -> None:
+        """Models that are on a device that is lost are so for good."""
+        if isinstance(error, DeviceLost):
+            self._models.lose(error)
 
     def look_at_store(self) -> None:
         """Find out, some time soon, whether there is anything wrong with it."""

@@ -9,7 +9,9 @@ place. Its work may be killed at any moment and begun again: it must take up whe
       └──waiting<─┘                    failed this time, tried again at `not_before`
 
 Whoever runs a job holds a lease on it and renews it. A lease that ran out, or whose owner is a
-process of this host that is gone, is taken over: the same attempt goes on in other hands.
+process of this host that is gone, is taken over: the same attempt goes on in other hands. Leases
+are measured by steady time: who wants a job has seen for as long as a lease that nobody renews it,
+and who has it stops by then. The clock of day may jump as it likes.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,7 +38,7 @@ class Job:
     reason      why it failed or waits, one sentence
     cancelling  asked to stop; it does so at its next pause
     owner       the process that runs it, as `owner.this_process()` writes it; it holds the job
-                until `owned_until` unless renewed
+                until `owned_until` unless renewed, by its own clock: for people
     """
 
     id: str
@@ -111,10 +113,12 @@ class LeaseLost(Exception):
 @dataclass(frozen=True, kw_only=True)
 class Lease:
     """A job in the hands of one runner; `token` is the runner's own, so that it knows its writes
-    again after the store was away in the middle of one."""
+    again after the store was away in the middle of one. `until`: when it runs out, in the book's
+    steady seconds."""
 
     job: Job
     token: str
+    until: float
 
 
 class Jobs(Protocol):

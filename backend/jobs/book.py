@@ -37,6 +37,13 @@ from .base import (
 )
 from .owner import is_gone
 
+
+def steady_seconds() -> float:
+    """From anywhen; whatever the clock is set to, and with the time that the machine sleeps."""
+    counting_sleep = getattr(time, "CLOCK_BOOTTIME", None)  # where the system has it
+    return time.monotonic() if counting_sleep is None else time.clock_gettime(counting_sleep)
+
+
 LONGEST_REASON = 500  # characters
 LEFT_BEHIND = 3600.0  # seconds after which a pointer without a job is nobody's work in progress
 
@@ -105,21 +112,29 @@ class JobBook:
         storage: Storage,
         *,
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = steady_seconds,
         rules: BookRules | None = None,
         gone: Callable[[str], bool] = is_gone,
         origin: str | None = None,
     ) -> None:
-        """`clock`: seconds since 1970. `gone`: whether an owner has certainly ended. `origin`:
-        only jobs of scopes of this origin are listed, counted and handed out; None: all."""
+        """`clock`: seconds since 1970. `steady`: seconds from anywhen, never set. `gone`: whether
+        an owner has certainly ended. `origin`: only jobs of scopes of this origin are listed,
+        counted and handed out; None: all."""
         self.storage, self.clock, self.rules = storage, clock, rules or BookRules()
-        self._gone, self.origin = gone, origin
-        self._lock = threading.Lock()
+        self._steady, self._gone, self.origin = steady, gone, origin
+        self._lock = threading.Lock()  # of the next two
+        self._seen: dict[str, tuple[Any, float]] = {}  # job -> its lease, and since when so
         self._latest = 0  # microseconds since 1970, of the newest id made here
 
     def over(self, storage: Storage) -> "JobBook":
         """The same book over the same store in another wrapping."""
         return JobBook(
-            storage, clock=self.clock, rules=self.rules, gone=self._gone, origin=self.origin
+            storage,
+            clock=self.clock,
+            steady=self._steady,
+            rules=self.rules,
+            gone=self._gone,
+            origin=self.origin,
         )
 
     # For those who ask for work
@@ -220,10 +235,11 @@ class JobBook:
         `token` is the runner's own: a job that is running under it already is given again. None
         where there is nothing to do now.
         """
+        until = self._steady() + self.rules.lease  # from before it is written
         for key, record in self._ours(only):
             page = self._take(key, record, owner, token, kinds)
             if page is not None:
-                return Lease(job=page.job, token=token)
+                return Lease(job=page.job, token=token, until=until)
         return None
 
     def due(self, *, kinds: Collection[str], limit: int) -> list[Job]:
@@ -249,23 +265,24 @@ class JobBook:
 
         Writes where there is something to say or half the time is over. Raises LeaseLost.
         """
+        begun, until = self._steady(), lease.until
 
         def how(page: _Page) -> _Page:
+            nonlocal until
             self._check(page, lease)
             now = self.clock()
-            left = page.job.owned_until - now  # above a whole lease: the clock was set back
             if progress is not None and progress != page.job.progress:
                 page = page.becomes(progress=dict(progress), changed=now)
-            elif self.rules.lease / 2 < left <= self.rules.lease:
+            elif lease.until - begun > self.rules.lease / 2:
                 return page
+            until = begun + self.rules.lease
             return page.becomes(owned_until=now + self.rules.lease)
 
-        return replace(lease, job=self._changed(lease, how).job)
+        return replace(lease, job=self._changed(lease, how).job, until=until)
 
-    def ran_out(self, job: Job) -> bool:
-        """Whether the lease on a running job is over. Clocks may differ by up to a lease: one that
-        ends even later was written before the clock was set back, and holds for no one."""
-        return not 0 < job.owned_until - self.clock() <= 2 * self.rules.lease
+    def ran_out(self, lease: Lease) -> bool:
+        """Whether somebody else may have taken the job over by now."""
+        return lease.until <= self._steady()
 
     def finish(self, lease: Lease, result: Json) -> Job:
         """It is done. Raises LeaseLost; TypeError and ValueError for a result that is not JSON."""
@@ -400,10 +417,22 @@ class JobBook:
     def _to_be_had(self, page: _Page) -> bool:
         job = page.job
         if job.state == RUNNING:
-            return self.ran_out(job) or (job.owner is not None and self._gone(job.owner))
+            return (job.owner is not None and self._gone(job.owner)) or self._is_forgotten(page)
         longest = max(self.rules.first_pause, self.rules.longest_pause)
         ahead = job.not_before - self.clock()  # above the longest pause: the clock was set back
         return job.state == QUEUED or (job.state == WAITING and not 0 < ahead <= longest)
+
+    def _is_forgotten(self, page: _Page) -> bool:
+        """Whether nobody renewed the lease for as long as one lasts, as seen from here."""
+        lease, now = (page.token, page.job.owned_until, page.job.changed), self._steady()
+        with self._lock:
+            seen, since = self._seen.get(page.job.id, (None, now))
+            if seen != lease:
+                since = now
+            self._seen[page.job.id] = lease, since
+            while len(self._seen) > self.rules.most_open:  # others begin anew
+                del self._seen[next(iter(self._seen))]
+        return now - since >= self.rules.lease
 
     def _take(
         self, key: Key, record: Record, owner: str, token: str, kinds: Collection[str]

@@ -74,7 +74,7 @@ class Running:
     def pause(self) -> None:
         """See Handle."""
         with self._changed:
-            while self._why is None and self._book.ran_out(self._lease.job):
+            while self._why is None and self._book.ran_out(self._lease):
                 self._nudge.set()
                 self._changed.wait(self._pace.beat)
             if self._why is not None:

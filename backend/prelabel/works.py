@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..errors import (
     BadRequest,
     ConfigError,
+    DeviceLost,
     ModelFailed,
     ModelLoading,
     StudioRefused,
@@ -211,5 +212,7 @@ def hopeless() -> Iterator[None]:
     """What trying again does not mend ends the job at once."""
     try:
         yield
+    except DeviceLost:  # mended by starting the service again
+        raise
     except NEVER as error:
         raise Hopeless(str(error)) from error

@@ -37,7 +37,7 @@ class Bench:
         self._runners: list[Runner] = []
 
     def book_over(self, storage: Any) -> JobBook:
-        return JobBook(storage, clock=self.clock, rules=self.rules)
+        return JobBook(storage, clock=self.clock, steady=self.clock, rules=self.rules)
 
     def runner(
         self, work: Callable[[Handle], Json], *, book: JobBook | None = None, pace: Pace = QUICK
@@ -342,6 +342,7 @@ def test_who_lost_its_lease_stands_still_and_is_stopped(bench: Bench):
 
     mine.away = True
     until(lambda: runner.facts()["waiting_for"] == "the store cannot be reached")
+    assert bench.book.due(kinds={"work"}, limit=1) == []  # another host sees the lease
     bench.clock.move(bench.rules.lease + 1)
     taken = bench.book.claim("another host", token="theirs", kinds={"work"})
     assert taken is not None

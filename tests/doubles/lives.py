@@ -31,8 +31,9 @@ from backend.storage.base import Scope, Storage
 from backend.storage.open import open_storage
 
 from .corrections import address, painted
+from .label_studio import LEGACY_TOKEN
 from .pictures import brush_config, stripes
-from .studio_server import LEGACY_TOKEN, Call, Fault, StudioServer
+from .studio_server import Call, Fault, StudioServer
 from .waiting import PATIENCE, until
 
 ROOT = Path(__file__).parents[2]
@@ -101,12 +102,12 @@ class Nursery:
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
 
-    def life(self, *, port: int = 0, **environ: str) -> Life:
+    def life(self, environ: Mapping[str, str]) -> Life:
         """`environ`: settings beside those every service here has."""
         log = self._folder / "service.log"
         settings = {"HOST": "127.0.0.1", "PROFILE": "demo", "THREADS": "8", **environ}
         assert self._process.stdin is not None
-        told = {"port": port, "environ": settings, "log": str(log)}
+        told = {"environ": settings, "log": str(log)}
         self._process.stdin.write(json.dumps(told) + "\n")
         self._process.stdin.flush()
         said = json.loads(self._hear())
@@ -175,7 +176,7 @@ class Site:
         }
 
     def life(self, **environ: str) -> Life:
-        return self.nursery.life(**{**self.environ, **environ})
+        return self.nursery.life({**self.environ, **environ})
 
     def records(self, storage: Storage | None = None) -> Records:
         return Records(storage or self.storage, Scope.of(self.server.url, str(self.school)))
@@ -190,7 +191,8 @@ class Site:
             if there and chance.random() < 0.3:
                 number = chance.choice(there)
                 del self.server.annotations[number]
-                action, told = "ANNOTATIONS_DELETED", {"annotations": [{"id": number}]}
+                action = "ANNOTATIONS_DELETED"
+                told: dict[str, Any] = {"annotations": [{"id": number}]}
             else:
                 number = self.server.annotate(task)
                 n = self.server.ids(self.school).index(task)

@@ -1,7 +1,7 @@
 """A process that has everything imported and brings services into the world by forking.
 
-Usage: python -m tests.doubles.nursery. Every line of its input is JSON, `{"port": 0, "log": PATH,
-"environ": {...}}`; for each it starts `cliper serve` in a session of its own, with a toy model of
+Usage: python -m tests.doubles.nursery. Every line of its input is JSON, `{"log": PATH, "environ":
+{...}}`; for each it starts `cliper serve` in a session of its own, with a toy model of
 the method cliper, and prints `{"pid": ..., "port": ...}`. The pid is that of the session, so that
 the service is killed with all its processes. It ends with its input; the services do not.
 
@@ -82,7 +82,7 @@ def main() -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         told = json.loads(line)
-        listener = listen(HOST, told["port"])
+        listener = listen(HOST, 0)
         port = listener.getsockname()[1]
         pid = os.fork()
         if pid == 0:

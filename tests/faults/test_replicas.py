@@ -66,8 +66,9 @@ def test_one_of_two_services_is_killed_and_the_other_goes_on(
     stays = site.life()
 
     points = [site.kill_somewhere(chance) for _ in range(3)]
+    again = site.life()  # who was killed comes back, with what it had on disk
     site.ask(stays)
-    site.settle(stays)
+    site.settle(stays, again)
 
     assert site.acknowledged, points
     assert site.what_is_wrong() == []

@@ -67,7 +67,7 @@ def test_they_outlive_the_process_and_results_from_before_them_are_read():
     told = ImageResult(**{**vars(RESULT), "presences": (Presence("a", "b", 0.5),)})
 
     assert ImageResult.from_bytes(told.to_bytes()) == told
-    header, regions = told.to_bytes().split(b"\n")
+    header, _, regions = told.to_bytes().partition(b"\n")
     older = {name: value for name, value in json.loads(header).items() if name != "presences"}
     assert ImageResult.from_bytes(json.dumps(older).encode() + b"\n" + regions) == RESULT
 
