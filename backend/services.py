@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import condition
-from .errors import ModelFailed, ModelLoading
+from .errors import DeviceLost, ModelFailed, ModelLoading
 from .jobs.desk import JobDesk
 from .learning.intake import Intake
 from .learning.teaching import StoredTeaching
 from .metrics.meters import Meters
 from .metrics.scrape import Now
-from .model_host import READY, ModelHost
+from .model_host import ModelHost
 from .model_pool import ModelPool
 from .predictor import Predictor
 from .prelabel.unfinished import Unfinished
@@ -114,6 +114,8 @@ class Services:
             self.model.segmenter()
         except ModelLoading as loading:
             return str(loading)
+        except DeviceLost as lost:
+            return str(lost)
         except ModelFailed:
             return "the model could not be loaded"
         return None if self.predictor.device_takes_work else "the device takes no more work"
@@ -123,8 +125,9 @@ class Services:
         facts, status = self.facts(), self.model.status
         learning, jobs = facts["learning"], facts.get("jobs")
         model = None
-        if status.state == READY:
-            identity = self.model.segmenter().identity
+        loaded = self.model.loaded
+        if loaded is not None:
+            identity = loaded.identity
             model = {
                 "profile": identity.profile,
                 "method": identity.method,
@@ -134,7 +137,7 @@ class Services:
             }
         return Now(
             version=self.version,
-            ready=status.state == READY and self.predictor.device_takes_work,
+            ready=loaded is not None and self.predictor.device_takes_work,
             degraded=len(self.degraded(facts)),
             waiting=facts["queue"]["waiting"],
             model_state=status.state,

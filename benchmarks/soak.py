@@ -1,4 +1,4 @@
-"""Hours of everything at once: no answer wrong or lost, memory flat, `/health` at once.
+"""Half an hour of everything at once: no answer wrong or lost, memory flat, `/health` at once.
 
     python -m benchmarks.soak [--minutes 30] [--profile demo]
 

@@ -1,6 +1,6 @@
 """How large the two images are once unpacked, from the sizes of what is installed in them.
 
-    PYTHONPATH=. python scripts/image_size.py --cpu-torch FOLDER
+    python scripts/image_size.py --cpu-torch FOLDER
 
 Nothing is built. Every distribution the images install is looked up in this environment, whose
 versions constraints.txt pins, and the files its wheel brought (its RECORD) are added up. Torch is
@@ -21,10 +21,8 @@ from typing import Any, Final
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from benchmarks import record
-
 ROOT: Final = Path(__file__).resolve().parents[1]
-RESULT: Final = record.RESULTS / "image-size.json"
+RESULT: Final = ROOT / "benchmarks" / "results" / "image-size.json"
 PAGE: Final = ROOT / "docs" / "how-to" / "run-in-containers.md"
 OURS: Final = "cliper-label-studio"
 EXTRA: Final = "all"  # what the Dockerfiles install
@@ -167,6 +165,9 @@ def main() -> int:
         "cpu": image(needed(OURS, [EXTRA], {**here, "torch": torch}), own, LIMITS["cpu"]),
         "cuda": image(needed(OURS, [EXTRA], here), own, LIMITS["cuda"]),
     }
+    sys.path.insert(0, str(ROOT))  # benchmarks are not installed
+    from benchmarks import record
+
     record.write(RESULT.stem, {"unit": "bytes", "base image": BASE_FROM, **images})
     PAGE.write_text(written(PAGE.read_text("utf-8"), images), encoding="utf-8")
     for name, one in images.items():

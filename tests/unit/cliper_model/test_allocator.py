@@ -23,6 +23,30 @@ for _ in range(20):
 print(kept, faults() - before)
 """
 
+HELD = """
+import os, threading
+from cliper_model.allocator import keep_freed_memory
+keep_freed_memory(os.environ)
+size = 16 * 2**20
+def held():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon:")) * 1024
+def use(done, over):
+    one = bytearray(size)
+    one[::4096] = b"x" * (size // 4096)
+    del one
+    done.set()
+    over.wait()
+before, over, threads = held(), threading.Event(), []
+for _ in range(8):  # one after the other, and all of them stay
+    done = threading.Event()
+    threads.append(threading.Thread(target=use, args=(done, over)))
+    threads[-1].start()
+    done.wait()
+print((held() - before) / size)
+over.set()
+"""
+
 
 def run(how: str, **more: str) -> tuple[bool, int]:
     """Whether freed memory is kept, and pages asked for anew by 40 arrays of 4096 pages."""
@@ -75,3 +99,24 @@ def test_what_is_kept_can_be_given_back_when_it_is_not_needed() -> None:
 
     assert told[0] == "True"
     assert int(told[1]) > 100 * 256  # pages of 4 KiB: of 128 MB, more than 100
+
+
+def held(**more: str) -> float:
+    """What eight threads leave behind that each used 16 MiB for a moment: in 16 MiB."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC")}
+    plain.pop("GLIBC_TUNABLES", None)
+    told = subprocess.run(
+        [sys.executable, "-c", HELD],
+        cwd=CHECKOUT,
+        env={**plain, **more},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return float(told)
+
+
+@pytest.mark.skipif(not GLIBC, reason="only glibc gives threads heaps of their own")
+def test_what_one_thread_gave_back_the_next_one_uses() -> None:
+    assert held() < 2
+    assert held(MALLOC_ARENA_MAX="8") > 4
