@@ -58,14 +58,9 @@ def of(found: Samples, name: str, /, **labels: str) -> float:
 
 
 def read_ahead(service: Service) -> None:
-    """The words of the config are read, and nobody is at work any more."""
-
-    def idle() -> bool:
-        words = any(thread.name == "words" for thread in threading.enumerate())
-        return not words and not service.services.predictor._device._flights
-
+    """The words of the config are read, so that no request does it."""
     service.setup(CONFIG)
-    until(idle, "words read")
+    until(lambda: bool(service.services.predictor._looking._vocabularies), "words read")
 
 
 def with_traffic(service: Service, files: FileServer) -> Service:
