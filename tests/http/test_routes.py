@@ -24,6 +24,7 @@ def test_health_tells_what_runs_and_where(service: Service):
         "other_models": [],
         "storage": {"store": "memory", "trouble": None},
         "rows": {"memory": 0, "store": 0, "computed": 0},
+        "device_lost": None,
         "queue": {"waiting": {"people": 0, "bulk": 0, "whenever": 0}, "looks": 0},
         "batch": {
             "size": 1,
