@@ -247,9 +247,10 @@ def _encoded(encoder: Any, pixels: Float[Tensor, "b 3 side side"]) -> Float[Tens
     Its first arrays are the largest of a picture's way, and never lie in memory that was freed
     before: that is given back first.
     """
-    hidden = encoder.conv_in(pixels)
-    if hidden.device.type == "cpu" and hidden.nbytes >= allocator.LARGE:
+    first_bytes = pixels[:, :1].nbytes * encoder.conv_in.out_channels
+    if pixels.device.type == "cpu" and first_bytes >= allocator.LARGE:
         allocator.give_back_freed_memory()
+    hidden = encoder.conv_in(pixels)
     for block in encoder.down_blocks:
         for resnet in block.resnets:
             hidden = _residual(resnet, hidden)
