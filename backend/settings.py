@@ -6,6 +6,7 @@ Names follow the ecosystem (protocol notes §3); a blank value counts as unset.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -239,6 +240,7 @@ class _Reader:
         try:
             parts = urlsplit(f"//{word}")
             host = (parts.hostname or "").rstrip(".").encode("idna").decode()
+            host = str(IPv6Address(host)) if ":" in host else host
             usable = parts.netloc == word and parts.username is None and parts.port != 0
             port = parts.port
         except ValueError:  # UnicodeError is one
