@@ -67,6 +67,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "backend.api": {ERRORS, "backend.jobs", "backend.learning", "backend.labelstudio", *CORE},
     "backend.overlay": {"cliper_model"},
+    "backend.redaction": set(),
     "backend.studio": {ERRORS, "backend.images", "backend.labelstudio"},
     "backend.prelabel": {
         ERRORS,
