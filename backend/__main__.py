@@ -14,6 +14,7 @@ from typing import Protocol, cast
 from cliper_model.allocator import keep_freed_memory
 
 from .errors import ServiceError
+from .redaction import Redaction, hidden_in_logs
 
 COMMANDS = {
     "serve": "answer Label Studio over HTTP",
@@ -71,14 +72,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     assert command is not None  # the parser refuses unknown and missing names
     keep_freed_memory(os.environ)
+    redaction = Redaction.of(os.environ)
     try:
-        return command.run(parsed)
+        with hidden_in_logs(redaction):
+            return command.run(parsed)
     except KeyboardInterrupt:
         return 130
     except Exception as error:
         if not _is_expected(error):
             raise
-        print(f"cliper: {error}", file=sys.stderr)
+        print(f"cliper: {redaction.hide(str(error))}", file=sys.stderr)
         return 2
 
 

@@ -13,6 +13,7 @@ from .api import (
     predict,
     ready,
     request_id,
+    secret_address,
     setup,
     versions,
     webhook,
@@ -30,7 +31,9 @@ def create_app(services: Services) -> Flask:
     app.register_blueprint(metrics.bp, name=metrics.name(open_to_all=services.open_metrics))
     request_id.register(app)
     counting.register(app)
-    app.before_request(auth.require_basic_auth)
+    app.before_request(auth.require_credentials)
     app.before_request(body.refuse_compressed)
+    if services.webhook_secret is not None:
+        app.wsgi_app = secret_address.Opened(app.wsgi_app, services.webhook_secret)  # type: ignore[method-assign]
     errors.register(app)
     return app

@@ -26,6 +26,8 @@ class Services:
     """One object graph per process.
 
     basic_auth  user and password; None leaves doors open
+    api_token   opens our own endpoints, without a password
+    webhook_secret  events come to an address that holds it; None: to anybody's
     storage     what outlives the process; None: nothing does
     jobs        None where no long work is done
     unfinished  None where requests leave what they have no time for
@@ -41,7 +43,9 @@ class Services:
 
     models: ModelPool
     predictor: Predictor
-    basic_auth: tuple[str, str] | None = None
+    basic_auth: tuple[str, str] | None = field(default=None, repr=False)
+    api_token: str | None = field(default=None, repr=False)
+    webhook_secret: str | None = field(default=None, repr=False)
     storage: Storage | None = None
     jobs: JobDesk | None = None
     unfinished: Unfinished | None = None

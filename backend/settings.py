@@ -6,13 +6,14 @@ Names follow the ecosystem (protocol notes §3); a blank value counts as unset.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from .errors import BadSetting, StorageError
 from .labelstudio.options import WIDE
-from .storage.address import scheme_of, sqlite_path
+from .storage.address import redacted, scheme_of, sqlite_path
 
 Value = TypeVar("Value")
 
@@ -20,6 +21,7 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOG_FORMATS = ("text", "json")
 DTYPES = ("float32", "float16", "bfloat16", "int8")
 VAES = ("taesd",)
+SECRET = re.compile(r"[A-Za-z0-9_-]{16,200}")
 DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
 OWN_VARIABLES = ("model_method", "model_profile")  # METHOD and PROFILE, for the whole service
 SPARE_THREADS = 2  # stay free of predictions, so that /health and /setup always answer
@@ -37,11 +39,14 @@ class Settings:
     threads: int = 8
     log_level: str = "INFO"
     log_format: str = "text"
-    basic_auth: tuple[str, str] | None = None  # user, password
+    basic_auth: tuple[str, str] | None = field(default=None, repr=False)  # user, password
+    api_token: str | None = field(default=None, repr=False)  # for our own endpoints, as bearer
+    webhook_secret: str | None = field(default=None, repr=False)  # part of the address of events
     metrics_open: bool = False  # /metrics asks for no password
 
     label_studio_url: str | None = None
-    label_studio_api_key: str | None = None  # legacy token or personal access token
+    # legacy token or personal access token
+    label_studio_api_key: str | None = field(default=None, repr=False)
     verify_ssl: bool = True
     local_files_document_root: Path | None = None
     private_hosts: tuple[tuple[str, int | None], ...] = ()  # host, port or any
@@ -71,7 +76,8 @@ class Settings:
 
     learning_most_tasks: int = 500  # whose evidence is kept whole: 64 KiB each, 43 MB as stored
     auto_prelabel: bool = False  # a job finishes what a request had no time for
-    storage: str = "memory:"  # address of the store; the environment's default is a file
+    # address of the store; the environment's default is a file
+    storage: str = field(default="memory:", repr=False)
     spool_dir: Path | None = None  # events on their way to the store; None: in memory only
     storage_blobs_mb: float = 512.0  # megabytes of what the store may forget and make again
 
@@ -86,6 +92,8 @@ class Settings:
             log_level=read.choice("LOG_LEVEL", LOG_LEVELS) or cls.log_level,
             log_format=read.choice("LOG_FORMAT", LOG_FORMATS) or cls.log_format,
             basic_auth=read.basic_auth(),
+            api_token=read.secret("API_TOKEN"),
+            webhook_secret=read.secret("WEBHOOK_SECRET"),
             metrics_open=read.switch("METRICS_OPEN", cls.metrics_open),
             label_studio_url=read.url("LABEL_STUDIO_URL", "LABEL_STUDIO_HOST"),
             label_studio_api_key=read.text("LABEL_STUDIO_API_KEY", "LABEL_STUDIO_ACCESS_TOKEN"),
@@ -241,7 +249,9 @@ class _Reader:
             usable = False
         if not usable or parts.username or parts.query:
             raise BadSetting(
-                name, f"must look like http://label-studio.example:8080, got {value!r}"
+                name,
+                "must look like http://label-studio.example:8080, "
+                f"got {redacted(value.partition('?')[0])!r}",
             )
         return value.rstrip("/")
 
@@ -254,12 +264,15 @@ class _Reader:
         try:
             parts = urlsplit(f"//{word}")
             host = (parts.hostname or "").rstrip(".").encode("idna").decode()
+            host = str(IPv6Address(host)) if ":" in host else host
             usable = parts.netloc == word and parts.username is None and parts.port != 0
             port = parts.port
         except ValueError:  # UnicodeError is one
             host, port, usable = "", None, False
         if not usable or word.endswith(":") or not re.fullmatch(r"[^\s*]+", host):
-            raise BadSetting(name, f"must list hosts such as minio.lan:9000, got {word!r}")
+            raise BadSetting(
+                name, f"must list hosts such as minio.lan:9000, got {redacted(word)!r}"
+            )
         return host, port
 
     def auto_prelabel(self, name: str, default: bool) -> bool:
@@ -311,6 +324,15 @@ class _Reader:
         if path is not None and not path.is_dir():
             raise BadSetting(name, f"must be an existing folder, got {str(path)!r}")
         return path
+
+    def secret(self, name: str) -> str | None:
+        """Long enough that nobody guesses it, and of letters that pass any address or header."""
+        value = self.text(name)
+        if value is not None and not SECRET.fullmatch(value):
+            raise BadSetting(
+                name, "must be 16 to 200 letters, digits, - or _, as 'openssl rand -hex 24' gives"
+            )
+        return value
 
     def basic_auth(self) -> tuple[str, str] | None:
         user_name, user = self._first("BASIC_AUTH_USER", "ML_SERVER_BASIC_AUTH_USER")

@@ -129,6 +129,8 @@ def build(
         models=models,
         predictor=predictor,
         basic_auth=settings.basic_auth,
+        api_token=settings.api_token,
+        webhook_secret=settings.webhook_secret,
         storage=storage,
         jobs=jobs,
         unfinished=unfinished,

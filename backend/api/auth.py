@@ -1,17 +1,24 @@
-"""Basic authentication, the only kind Label Studio sends (protocol notes §1.8).
+"""Who may ask what: a password, a token for our own endpoints, a secret address for events.
 
-Events carry no credentials, and a lost event is worse than a false one that has no effect:
-`/webhook` stays open.
+Label Studio sends basic authentication with its calls of the model and with Start Training, and
+nothing at all with events (protocol notes §1.8). So there are three keys, each optional:
+
+    BASIC_AUTH_USER, BASIC_AUTH_PASS   everything but events
+    API_TOKEN                          our own endpoints, instead of the password
+    WEBHOOK_SECRET                     events, as a part of their address
+
+A false event has no effect but work, as what is learnt is read from Label Studio itself: without
+WEBHOOK_SECRET `/webhook` is open. Each comparison takes the same time for any guess.
 """
 
 import hmac
 import ipaddress
 from urllib.parse import urlsplit
 
-from flask import Response, request
+from flask import Response, abort, request
 
 from ..errors import NotAllowed, NotJson
-from . import services
+from . import secret_address, services
 
 PROXIES = (  # what a proxy adds, unless it was told to hide
     "Forwarded",
@@ -21,42 +28,77 @@ PROXIES = (  # what a proxy adds, unless it was told to hide
     "X-Forwarded-Proto",
     "X-Real-Ip",
 )
-OPEN_ENDPOINTS = frozenset({"webhook.webhook", "ready.ready", "open_metrics.metrics"})
+OPEN = frozenset({"ready", "open_metrics"})  # blueprints that tell everybody
+EVENTS = "webhook"  # blueprint
+OWN = frozenset({"jobs", "metrics"})  # blueprints nobody but an administrator asks
+SHARED = frozenset({"versions"})  # Label Studio asks these, too
 
 
-def require_basic_auth() -> Response | None:
-    """Let the request pass, or answer 401; comparison takes the same time for any guess."""
-    wanted = services().basic_auth
-    if wanted is None or request.endpoint in OPEN_ENDPOINTS:
+def require_credentials() -> Response | None:
+    """Let the request pass, or answer 401; events without their secret end as 404."""
+    if request.blueprint == EVENTS:
+        _require_event_secret()
         return None
-    given = request.authorization
+    if request.blueprint in OPEN:
+        return None
+    known = services()
+    if request.blueprint in OWN | SHARED and _has_token():
+        return None
+    if known.basic_auth is not None:
+        return None if _has_password() else _refused("user or password", 'Basic realm="cliper"')
+    if request.blueprint in OWN and known.api_token is not None:
+        return _refused("API_TOKEN", 'Bearer realm="cliper"')
+    return None
+
+
+def _require_event_secret() -> None:
+    """Start Training comes to the model's own address, with its password: that will do."""
+    if services().webhook_secret is None or secret_address.was_used(request.environ):
+        return
+    if services().basic_auth is not None and _has_password():
+        return
+    abort(404)
+
+
+def _has_password() -> bool:
+    wanted, given = services().basic_auth, request.authorization
+    if wanted is None:
+        return False
     user = (given.username if given else None) or ""
     password = (given.password if given else None) or ""
     same_user = hmac.compare_digest(user.encode(), wanted[0].encode())
     same_password = hmac.compare_digest(password.encode(), wanted[1].encode())
-    if same_user and same_password:
-        return None
-    return Response(
-        "user or password is missing or wrong\n",
-        status=401,
-        headers={"WWW-Authenticate": 'Basic realm="cliper"'},
-    )
+    return same_user and same_password
+
+
+def _has_token() -> bool:
+    wanted, given = services().api_token, request.authorization
+    if wanted is None or given is None or given.type != "bearer":
+        return False
+    return hmac.compare_digest((given.token or "").encode(), wanted.encode())
+
+
+def _refused(what: str, wanted: str) -> Response:
+    sentence = f"{what} is missing or wrong\n"
+    return Response(sentence, status=401, headers={"WWW-Authenticate": wanted})
 
 
 def require_somebody_known() -> None:
     """For routes that change things in Label Studio. Raises NotAllowed, NotJson.
 
-    Where no password is set they answer this very machine only: the caller's address and the name
-    it used for us must both be loopback, so neither a proxy here that says it is one nor a web page
-    whose name was made to lead here is taken for the owner. A proxy here that says nothing of
-    itself and calls us by a loopback name cannot be told from the owner: it needs the password.
-    JSON is asked for since a browser sends that to another site only after asking it first, which
-    is never granted.
+    Where neither password nor API_TOKEN is set they answer this very machine only: the caller's
+    address and the name it used for us must both be loopback, so neither a proxy here that says it
+    is one nor a web page whose name was made to lead here is taken for the owner. A proxy here that
+    says nothing of itself and calls us by a loopback name cannot be told from the owner: it needs
+    the password. JSON is asked for since a browser sends that to another site only after asking it
+    first, which is never granted.
     """
-    if services().basic_auth is None and not _from_this_machine():
+    known = services()
+    has_key = known.basic_auth is not None or known.api_token is not None
+    if not has_key and not _from_this_machine():
         raise NotAllowed(
             "jobs change things in Label Studio: without a password they are for this machine "
-            "only; set BASIC_AUTH_USER and BASIC_AUTH_PASS"
+            "only; set BASIC_AUTH_USER and BASIC_AUTH_PASS, or API_TOKEN"
         )
     if request.method == "POST" and not request.is_json:
         raise NotJson

@@ -7,6 +7,8 @@ import sys
 import warnings
 from pathlib import Path
 
+from ..redaction import Redaction
+
 HELP = (
     "Find out what is wrong: settings, Label Studio, token, service, connection, label config, "
     "pictures, weights, versions. Changes nothing without --fix."
@@ -50,13 +52,14 @@ def run(args: argparse.Namespace) -> int:
         fix=args.fix,
         in_container=DOCKER.exists(),
     )
+    redaction = Redaction.of(question.environ)  # findings quote addresses and what others said
     found = []
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Unverified HTTPS request")
         for finding in examine(question):
             found.append(finding)
             if not args.json:
-                print(finding, flush=True)
+                print(redaction.hide(str(finding)), flush=True)
     if args.json:
-        print(json.dumps([finding.to_json() for finding in found], indent=2))
+        print(redaction.hide(json.dumps([finding.to_json() for finding in found], indent=2)))
     return 1 if any(finding.state == FAIL for finding in found) else 0

@@ -14,7 +14,7 @@ from cliper_model.profiles import Profile
 
 from ..settings import Settings
 
-HELP = "List, fetch and verify model weights; MODEL_DIR or --dir says where they are kept."
+HELP = "List, fetch, verify and carry model weights; MODEL_DIR or --dir says where they are kept."
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,17 +28,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     showing = actions.add_parser("path", help="where weights are kept, or a profile's own files")
     showing.add_argument("profile", nargs="?", choices=profiles.names(), metavar="PROFILE")
-    for action in (fetching, verifying, showing):
+    packing = actions.add_parser(
+        "bundle", help="one file with a profile's weights, checksums and licences"
+    )
+    packing.add_argument("file", type=Path, metavar="FILE", help="to write, such as weights.tar")
+    packing.add_argument(
+        "--profile", choices=profiles.names(), metavar="PROFILE", help="default: like PROFILE"
+    )
+    unpacking = actions.add_parser(
+        "unbundle", help="put such a file's weights in place, each compared with its checksum"
+    )
+    unpacking.add_argument("file", type=Path, metavar="FILE", help="a file 'bundle' wrote")
+    for action in (fetching, verifying, showing, packing):
         action.add_argument("--method", help="another method than the profile's")
         action.add_argument("--features", metavar="SOURCE", help="feature source of that method")
         action.add_argument("--vae", metavar="NAME", help="taesd: with the small encoder TAESD")
-    for action in (listing, fetching, verifying, showing):
-        action.add_argument("--dir", type=Path, metavar="DIR", help="like MODEL_DIR")
+    for action in (listing, fetching, verifying, showing, packing, unpacking):
+        action.add_argument("--dir", "--model-dir", type=Path, metavar="DIR", help="like MODEL_DIR")
 
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0, or 1 when `verify` finds something wrong. Raises WeightsError."""
-    folder: Path | None = args.dir or Settings.from_environ(os.environ).model_dir
+    settings = Settings.from_environ(os.environ)
+    folder: Path | None = args.dir or settings.model_dir
     match args.action:
         case "list":
             return _list(folder)
@@ -46,6 +58,14 @@ def run(args: argparse.Namespace) -> int:
             return _fetch(_chosen(args), folder)
         case "verify":
             return _verify(args, folder)
+        case "bundle":
+            name = args.profile or settings.profile
+            if name is None:
+                print("cliper: say which: --profile PROFILE, or set PROFILE", file=sys.stderr)
+                return 2
+            return _bundle(_profile(name, args), args.file, folder)
+        case "unbundle":
+            return _unbundle(args.file, folder)
         case _:
             return _path(_chosen(args) if args.profile else None, folder)
 
@@ -128,6 +148,27 @@ def _verify(args: argparse.Namespace, folder: Path | None) -> int:
             file=sys.stderr,
         )
     return 1 if wrong else 0
+
+
+def _bundle(profile: Profile, file: Path, folder: Path | None) -> int:
+    from cliper_model.backbones import bundle
+
+    for entry in bundle.pack(profile, file, folder):
+        print(f"{entry.sha256}  {entry.path}")
+    print(f"{file}: take it along and run 'cliper weights unbundle {file.name}' there")
+    return 0
+
+
+def _unbundle(file: Path, folder: Path | None) -> int:
+    from cliper_model.backbones import bundle, weights
+
+    profile, entries = bundle.unpack(file, folder)
+    for component in profile.components:
+        print(f"{component.title}: {component.licence}", file=sys.stderr)
+    for entry in entries:
+        print((folder or weights.default_folder()) / entry.path)
+    print(f"start with HF_HUB_OFFLINE=1 cliper serve --profile {profile.choice}")
+    return 0
 
 
 def _every_profile() -> Iterator[Profile]:

@@ -1,7 +1,7 @@
 """The models stored in the project: does Label Studio reach them, and is there one too many?"""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +16,7 @@ from .findings import Finding, brief, fail, ok, skip, warn
 BLOCKED = "resolves to a reserved network address"
 CALLS, EVENTS = "LABEL_STUDIO_ML_BLOCK_LOCAL_IP", "LABEL_STUDIO_SSRF_PROTECTION_ENABLED"
 GUIDE = "docs/how-to/connect-label-studio.md"
+EVENTS_BELOW = "/webhook/WEBHOOK_SECRET"
 NO_SUCH_ACTION = "NOT_AN_ACTION"  # so that a probe is refused and nothing is stored
 
 
@@ -24,10 +25,12 @@ def connections(case: Case) -> Iterator[Finding]:
     found = known(case.connections)
     if not found:
         yield warn(
-            "the project has no model", f"Settings, Model, Connect Model: {case.backend}; {GUIDE}"
+            "the project has no model",
+            f"Settings, Model, Connect Model: {_address_to_enter(case)}; {GUIDE}",
         )
     for one in found:
         yield _of_one(one, case)
+    yield from _lost_events(found, case)
     asks = case.plan is not None and case.plan.prompts
     if asks and found and not any(one.get("is_interactive") for one in found):
         yield warn(
@@ -73,6 +76,31 @@ def _of_one(one: Json, case: Case) -> Finding:
         f"the address must be the service's as seen from Label Studio, see the table in {GUIDE}",
         **details,
     )
+
+
+def _address_to_enter(case: Case) -> str:
+    """The address of the model for Label Studio; a secret in it is named, not shown."""
+    secret = known(case.settings).webhook_secret
+    return f"{case.backend}{EVENTS_BELOW}" if secret else case.backend
+
+
+def _lost_events(found: Sequence[Json], case: Case) -> Iterator[Finding]:
+    """Models whose address lacks the secret: they predict, and their events are refused."""
+    secret = known(case.settings).webhook_secret
+    if secret is None:
+        return
+    for one in found:
+        url = str(one.get("url") or "").rstrip("/")
+        if _same_server(url, case.backend) and not urlsplit(url).path.endswith(
+            f"/webhook/{secret}"
+        ):
+            yield warn(
+                f"{one.get('title')!r} at {shown(url)} gets no events: WEBHOOK_SECRET is set, and "
+                "its address does not hold it",
+                f"connect it again at {_address_to_enter(case)}, with the value of WEBHOOK_SECRET, "
+                "and delete this model and its webhook",
+                id=one.get("id"),
+            )
 
 
 def _trouble(url: str, case: Case) -> str | None:

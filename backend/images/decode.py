@@ -19,6 +19,7 @@ from .window import to_8_bits, window_of
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF", "PPM", "MPO")
 SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")
+JPEG2000 = (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
 PAPER = (255, 255, 255)  # what shines through transparent pixels
 TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 STRIP = 1 << 20  # pixels converted at the same time
@@ -161,8 +162,16 @@ def _check_size(size_hw: tuple[int, int], max_pixels: int) -> None:
 
 
 def _why_unknown(data: bytes) -> str:
+    """Judged by what the file holds; what a server called it has no say."""
     if data.startswith(SIGNATURES):
         return "the picture is truncated or damaged: its header is not complete"
-    if data[:512].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+    beginning = data[:4096].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if beginning.startswith((b"<!doctype html", b"<html")):
         return "the file is not a picture but a web page; is LABEL_STUDIO_API_KEY right?"
+    if beginning.startswith(b"<") and b"<svg" in beginning:
+        return "the file is an SVG drawing, a text that may name other files; store it as PNG"
+    if beginning.startswith(b"<"):
+        return "the file is not a picture but a text in XML or HTML"
+    if data.startswith(JPEG2000):
+        return "the file is JPEG 2000, which browsers do not show either; store it as PNG"
     return "the file is not a picture of a known format"

@@ -43,8 +43,10 @@ class ImageFetcher:
     def fetch(self, address: str, *, timeout: float, task_id: int | None = None) -> bytes:
         """The bytes at a task's address, within `timeout` seconds. Raises ImageError.
 
-        `task_id` is Label Studio's number of the task; addresses of stores need it.
+        `task_id` is Label Studio's number of the task; addresses of stores need it. Blanks and
+        line ends around the address are not part of it: lists written by hand have them.
         """
+        address = address.strip()
         try:
             address.encode()
         except UnicodeEncodeError:

@@ -6,8 +6,8 @@ addresses is tried at each of them, once all are checked.
 """
 
 import http.client
-import ipaddress
 import queue
+import re
 import socket
 import ssl
 import threading
@@ -21,6 +21,7 @@ from urllib.parse import quote, urljoin, urlsplit
 import certifi
 
 from ..errors import AddressRefused, ImageTooLarge, Unreachable
+from .reserved import host_of, is_public
 
 Address = tuple[str, int]
 Origin = tuple[str, str, int]  # scheme, host, port
@@ -33,7 +34,8 @@ LOOKUPS = 16  # names resolved at the same time
 CHUNK = 1 << 16
 REDIRECTS = (301, 302, 303, 307, 308)
 PORTS = {"http": 80, "https": 443}
-NAT64 = ipaddress.ip_network("64:ff9b::/96")
+SERVER_END = re.compile(r"[/?#\\]")
+PORT_END = re.compile(r":\d*$|\]$")  # of a server's name
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,7 @@ def origin(url: str) -> Origin:
     """Scheme, host and port in one spelling. Raises AddressRefused."""
     try:
         parts = urlsplit(url)
-        host = (parts.hostname or "").rstrip(".").encode("idna").decode().lower()
-        port = parts.port
+        host, port = host_of(parts.hostname or ""), parts.port
     except ValueError:  # UnicodeError is one
         raise AddressRefused(f"{shown(url)!r} is not a proper address") from None
     if parts.scheme not in PORTS:
@@ -61,17 +62,45 @@ def origin(url: str) -> Origin:
         )
     if not host:
         raise AddressRefused(f"{shown(url)!r} names no server")
+    if port == 0:
+        raise AddressRefused(f"{shown(url)!r} names port 0, which no server has")
     return parts.scheme, host, PORTS[parts.scheme] if port is None else port
 
 
 def shown(url: str) -> str:
-    """An address fit for a log: without credentials and signatures, not too long."""
-    bare = url.split("?", 1)[0].split("#", 1)[0]
-    scheme, divider, rest = bare.partition("://")
-    if divider:
-        host, slash, path = rest.partition("/")
-        bare = scheme + divider + host.rpartition("@")[2] + slash + path
+    """An address fit for a log: without credentials and signatures, not too long.
+
+    A password may hold what ends the name of a server: where that is no name, all up to the last
+    `@` goes.
+    """
+    scheme, divider, rest = url.partition("://")
+    if not divider:
+        scheme, rest = "", url
+    server = SERVER_END.split(rest, maxsplit=1)[0]
+    if "@" in server:
+        rest = rest[len(server.rpartition("@")[0]) + 1 :]
+    elif "@" in rest and ":" in server and not PORT_END.search(server):
+        rest = rest.rpartition("@")[2]
+    bare = scheme + divider + rest.split("?", 1)[0].split("#", 1)[0]
+    bare = "".join(c if c.isprintable() else "?" for c in bare)
     return bare if len(bare) <= 120 else bare[:117] + "..."
+
+
+def refuse_disguise(url: str) -> None:
+    """Refuse what programs read in different ways, or what would be dropped in silence.
+
+    Raises AddressRefused.
+    """
+    if any(character < " " or character == "\x7f" for character in url):
+        raise AddressRefused(f"{shown(url)!r} has a line break, a tab or another control character")
+    server = re.split("[/?#]", url.partition("://")[2], maxsplit=1)[0]
+    if "\\" in server:
+        raise AddressRefused(f"{shown(url)!r} has a backslash in the name of its server")
+    if "@" in server:
+        raise AddressRefused(
+            f"{shown(url)!r} carries a user name; pictures are fetched without: use a public or "
+            "signed address, or a storage of Label Studio"
+        )
 
 
 def server_of(url: str) -> str:
@@ -130,6 +159,7 @@ class GuardedHttp:
     def _hop(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, deadline: float
     ) -> tuple[Answer, str | None]:
+        refuse_disguise(url)
         where = origin(url)
         connection = self._open(where, self._checked_addresses(where, deadline), deadline)
         alarm = _Alarm(connection, deadline)
@@ -148,6 +178,8 @@ class GuardedHttp:
             if alarm.rang:
                 raise TimeoutError
             return Answer(response.status, kind, content, url), location
+        except zlib.error:
+            raise Unreachable(f"{shown(url)} is not packed as it says it is") from None
         except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
             # a socket cut by the alarm may fail in many ways
             if alarm.rang or isinstance(error, TimeoutError):
@@ -226,24 +258,14 @@ class GuardedHttp:
                 if len(body) > self._max_bytes:
                     raise self._too_large(url)
         if announced.isdigit() and unpack is None and len(body) < int(announced):
-            raise http.client.IncompleteRead(bytes(body[:0]), int(announced) - len(body))
+            raise http.client.IncompleteRead(b"", int(announced) - len(body))
+        if unpack is not None and body and not unpack.eof:
+            raise http.client.IncompleteRead(b"")
         return bytes(body)
 
     def _too_large(self, url: str) -> ImageTooLarge:
         limit = self._max_bytes / 1_000_000
         return ImageTooLarge(f"{shown(url)} has more than {limit:g} MB (MAX_IMAGE_MB)")
-
-
-def is_public(address: str) -> bool:
-    """Whether an IP address belongs to the open internet, also when wrapped in IPv6."""
-    ip = ipaddress.ip_address(address.split("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if ip in NAT64:
-            inner = ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)
-        if inner is not None:
-            return is_public(str(inner))
-    return ip.is_global and not ip.is_multicast
 
 
 class _Pinned(http.client.HTTPConnection):

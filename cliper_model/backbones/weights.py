@@ -272,7 +272,7 @@ def fetch(
         return locate(chosen, root)  # raises with what to do
 
     root.mkdir(parents=True, exist_ok=True)
-    with _alone(root):
+    with alone(root):
         absent = [part for part in chosen.components if _place(part, root) is None]
         _check_space(absent, root, free_bytes or (lambda folder: shutil.disk_usage(folder).free))
         total = sum(
@@ -453,9 +453,19 @@ class _Sidecar:
         stat = path.stat()
         stamp = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
         entry = self._known.get(str(path.resolve()))
-        if isinstance(entry, dict) and {**entry, **stamp} == entry and "sha256" in entry:
+        entry = entry if isinstance(entry, dict) else {}
+        if {**entry, **stamp} == entry and "sha256" in entry:
             return str(entry["sha256"])
         digest = sha256(path)
+        before = entry.get("sha256", digest)
+        if before != digest:
+            logger.warning(
+                "%s changed since it was first read: SHA-256 %.12s…, before %.12s…; if nobody "
+                "meant to, run 'cliper weights verify'. Predictions get a new version",
+                path,
+                digest,
+                before,
+            )
         self._known[str(path.resolve())] = {**stamp, "sha256": digest}
         self._changed = True
         return digest
@@ -672,7 +682,7 @@ def _starts_at(headers: Mapping[str, str], offset: int) -> bool:
 
 
 @contextlib.contextmanager
-def _alone(root: Path) -> Iterator[None]:
+def alone(root: Path) -> Iterator[None]:
     """Hold the folder's lock: a second fetch waits for the first."""
     with (root / ".fetch.lock").open("a") as handle:
         try:

@@ -79,6 +79,7 @@ ALLOWED: dict[str, set[str]] = {
         *CORE,
     },
     "backend.overlay": {"cliper_model"},
+    "backend.redaction": set(),
     "backend.studio": {ERRORS, "backend.images", "backend.labelstudio"},
     "backend.prelabel": {
         ERRORS,

@@ -317,7 +317,7 @@ def test_without_a_password_jobs_are_for_this_machine_only(
         assert answer.status_code == 403
         assert answer.get_json()["error"] == (
             "jobs change things in Label Studio: without a password they are for this machine "
-            "only; set BASIC_AUTH_USER and BASIC_AUTH_PASS"
+            "only; set BASIC_AUTH_USER and BASIC_AUTH_PASS, or API_TOKEN"
         )
     assert counting.book.all() == []
 

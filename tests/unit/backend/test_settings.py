@@ -216,7 +216,8 @@ def test_the_start_script_s_names_for_the_password_serve_too():
             (
                 "PRIVATE_HOSTS",
                 f"minio:9000, {wrong}",
-                f"PRIVATE_HOSTS must list hosts such as minio.lan:9000, got {wrong!r}",
+                "PRIVATE_HOSTS must list hosts such as minio.lan:9000, got "
+                + repr(wrong.replace("me@", "***@")),  # it may be a password
             )
             for wrong in (
                 "http://minio:9000",
@@ -251,3 +252,53 @@ def test_each_wrong_value_names_its_variable(variable: str, value: str, sentence
 def test_a_colon_in_the_user_name_cannot_be_sent():
     with pytest.raises(BadSetting, match="BASIC_AUTH_USER must not hold a colon"):
         Settings.from_environ({"BASIC_AUTH_USER": "a:b", "BASIC_AUTH_PASS": "c"})
+
+
+@pytest.mark.parametrize("variable", ["API_TOKEN", "WEBHOOK_SECRET"])
+@pytest.mark.parametrize(
+    "secret", ["short", "a" * 15, "a" * 201, "with/slash-and-more", "ümlaut-" * 4]
+)
+def test_a_secret_that_is_no_good_is_refused_without_being_shown(variable: str, secret: str):
+    with pytest.raises(BadSetting) as caught:
+        Settings.from_environ({variable: secret})
+
+    assert str(caught.value).startswith(f"{variable} must be 16 to 200 letters, digits, - or _")
+    assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("LABEL_STUDIO_URL", "http://me:geheim@label-studio:8080"),
+        ("LABEL_STUDIO_URL", "http://label-studio:8080/?token=geheim"),
+        ("PRIVATE_HOSTS", "me:geheim@minio.lan"),
+        ("STORAGE", "redsi://:geheim@redis:6379/0"),
+    ],
+)
+def test_a_wrong_address_is_told_without_its_password(variable: str, value: str):
+    with pytest.raises(BadSetting, match=variable) as caught:
+        Settings.from_environ({variable: value})
+
+    assert "geheim" not in str(caught.value)
+
+
+def test_printed_settings_show_no_secret():
+    environ = {
+        "LABEL_STUDIO_API_KEY": "f" * 40,
+        "BASIC_AUTH_USER": "studio",
+        "BASIC_AUTH_PASS": "geheim",
+        "API_TOKEN": "token-" * 4,
+        "WEBHOOK_SECRET": "secret-" * 4,
+        "STORAGE": "redis://:password@redis:6379/0",
+    }
+
+    printed = repr(Settings.from_environ(environ))
+
+    for secret in ("f" * 40, "geheim", "token-", "secret-", "password"):
+        assert secret not in printed
+
+
+def test_one_private_host_of_ipv6_is_known_by_every_spelling():
+    read = Settings.from_environ({"PRIVATE_HOSTS": "[fd00:0:0::7]:9000"})
+
+    assert read.private_hosts == (("fd00::7", 9000),)

@@ -260,7 +260,7 @@ def test_what_is_there_is_not_fetched_again(mirror: Mirror, tmp_path: Path):
 
 def test_two_fetches_into_one_folder_download_once(mirror: Mirror, tmp_path: Path):
     profile = one_file(mirror)
-    with weights._alone(_made(tmp_path)):
+    with weights.alone(_made(tmp_path)):
         second = threading.Thread(target=fetch, args=(profile, tmp_path))
         second.start()
         assert mirror.asked == []

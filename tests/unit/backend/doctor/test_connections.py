@@ -33,6 +33,36 @@ def broken(url: str, said: str) -> dict[str, Any]:
 
 # -- connections
 
+SECRET = {"WEBHOOK_SECRET": "Secret_of-the-webhook-9"}
+
+
+def test_with_a_secret_the_address_to_enter_names_its_setting(
+    make_case: MakeCase, environ: dict[str, str]
+):
+    environ |= SECRET
+    case = make_case()
+
+    (finding,) = connections(case)
+
+    assert f"{case.backend}/webhook/WEBHOOK_SECRET;" in finding.mend
+    assert SECRET["WEBHOOK_SECRET"] not in str(finding)
+
+
+def test_a_model_whose_address_lacks_the_secret_gets_no_events(
+    make_case: MakeCase, environ: dict[str, str], service: JsonServer
+):
+    environ |= SECRET
+    right = f"{service.url}/webhook/{SECRET['WEBHOOK_SECRET']}"
+
+    fine = list(connections(make_case(connections=[model(right)])))
+    other = list(connections(make_case(connections=[model("http://other.example:9090")])))
+    lost = list(connections(make_case(connections=[model(service.url)])))
+
+    assert [one.state for one in (*fine, *other)] == [OK, OK]
+    assert [one.state for one in lost] == [OK, WARN]
+    assert "gets no events: WEBHOOK_SECRET is set" in lost[1].finding
+    assert SECRET["WEBHOOK_SECRET"] not in str(lost[1])
+
 
 def test_no_model_at_all_is_a_warning_with_the_way_to_connect_one(make_case: MakeCase):
     case = make_case()

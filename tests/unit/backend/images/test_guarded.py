@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from backend.errors import AddressRefused, ImageTooLarge, Unreachable
-from backend.images.guarded import GuardedHttp, is_public, origin, shown
+from backend.images.guarded import GuardedHttp, origin, shown
+from backend.images.reserved import is_public
 
 from ....doubles.label_studio import FileServer, Reply
 from .conftest import PUBLIC, Internet
