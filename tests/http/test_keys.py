@@ -106,7 +106,7 @@ def test_events_come_to_their_secret_address_only(start_service: StartService):
     ):
         answer = service.client.post(wrong, json=EVENT)
         assert answer.status_code == 404, wrong
-        assert answer.get_json() == {"error": "Not Found"}
+        assert list(answer.get_json()) == ["error"]
     assert taken == []
 
     for right in (f"/webhook/{SECRET}", f"/webhook/{SECRET}/", f"/webhook/{SECRET}/webhook"):
