@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup label-studio browser redis demo test check serve bench compare prove
+.PHONY: help setup label-studio browser redis demo test check serve bench compare prove audit
 
 PYTHON := .venv/bin/python
 QUICK := $(wildcard $(addprefix tests/,unit contract http architecture parity adapter))
@@ -46,6 +46,12 @@ compare: setup ## every method on held-out drawn scenes, a student included; hal
 
 prove: setup label-studio browser ## full-size proofs, written to benchmarks/results/proof-*.json
 	$(PYTHON) -m benchmarks.prove $(ARGS)
+
+audit: setup .cache/audit/.ready ## known vulnerabilities, bill of materials, licences; status 2: could not be found out
+	$(PYTHON) scripts/audit.py .cache/audit
+
+.cache/audit/.ready:
+	@scripts/venv.sh .cache/audit 'pip-audit>=2.10,<3' 'cyclonedx-bom>=7,<8'
 
 .venv/.ready: pyproject.toml constraints.txt
 	@scripts/venv.sh .venv -c constraints.txt -e '.[all,dev]'

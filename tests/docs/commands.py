@@ -42,6 +42,16 @@ def label_config_docs() -> ModuleType:
     return _script("write_label_config_docs")
 
 
+def licence_docs() -> ModuleType:
+    """`scripts/write_licence_docs.py` as a module."""
+    return _script("write_licence_docs")
+
+
+def audit() -> ModuleType:
+    """`scripts/audit.py` as a module."""
+    return _script("audit")
+
+
 def _script(name: str) -> ModuleType:
     path = ROOT / "scripts" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(path.stem, path)
