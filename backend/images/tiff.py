@@ -27,9 +27,12 @@ UNPACKED = (1, 32773, *PREDICTED)  # and those as they are, or PackBits
 LEFT_TO_PILLOW = (2, 3, 4, 6, 7, 50001)  # fax codes, JPEG, WebP
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2  # photometric interpretations
 ALPHA = (1, 2)  # extra samples that say how opaque a pixel is
+OF_BYTES = (1, 2, 6, 7)  # kinds of tags that stay bytes: text, profiles, notes
 ORIENTATION, GDAL_NODATA = 274, 42113  # tags
 SEPARATE_PLANES = 2
 MOST_DIRECTORIES = 10_000  # pages, their small copies and their masks
+MOST_TAGS = 100_000  # of all directories together
+MOST_NUMBERS = 1_000_000  # in tags, of all together: strips or tiles; each takes 40 bytes as read
 MOST_AT_ONCE = 1 << 30  # bytes of one strip or tile
 MOST_PER_PIXEL = 64  # bytes: 16 bands of float32
 PIXELS_AT_ONCE = 1 << 20  # pixels turned into 8 bits at the same time
@@ -79,6 +82,7 @@ def opened(data: bytes, *, page: int) -> Iterator[Page]:
 
     Raises ImageBroken.
     """
+    _refuse_endless_tags(data)
     try:
         file = tifffile.TiffFile(io.BytesIO(data))
     except Exception as error:  # the reader of damaged files raises whatever comes to it
@@ -86,6 +90,35 @@ def opened(data: bytes, *, page: int) -> Iterator[Page]:
     with file:
         index, tags = _directory(file, page)
         yield Page(data=data, index=index, tags=tags, byte_order=file.byteorder)
+
+
+def _refuse_endless_tags(data: bytes) -> None:
+    """Count what the tags say they hold before anybody makes numbers of it: a few bytes can name
+    the same megabytes again and again. Raises ImageBroken.
+    """
+    order = "<" if data[:1] == b"I" else ">"
+    big = data[2:4] in (b"+\0", b"\0+")
+    count, entry, place = (
+        struct.Struct(order + one) for one in (("Q", "HHQ8x", "Q") if big else ("H", "HHI4x", "I"))
+    )
+    numbers = tags = directories = 0
+    try:
+        (here,) = place.unpack_from(data, 8 if big else 4)
+        while here and directories < MOST_DIRECTORIES:
+            directories += 1
+            (many,) = count.unpack_from(data, here)
+            tags += many
+            if tags > MOST_TAGS:
+                raise ImageBroken(f"the TIFF has more than {MOST_TAGS} tags")
+            first, end = here + count.size, here + count.size + many * entry.size
+            for _, kind, held in entry.iter_unpack(data[first:end]):
+                if kind not in OF_BYTES:
+                    numbers += held
+            if numbers > MOST_NUMBERS:
+                raise ImageBroken(f"the TIFF has more than {MOST_NUMBERS} numbers in its tags")
+            (here,) = place.unpack_from(data, end)
+    except struct.error:  # truncated: whoever reads it says so
+        return
 
 
 def _directory(file: tifffile.TiffFile, page: int) -> tuple[int, tifffile.TiffPage]:

@@ -94,6 +94,17 @@ def tiff(side: int) -> bytes:
     return struct.pack("<2sHI", b"II", 42, 8 + len(body)) + body + directory + bytes(4)
 
 
+def tiff_of_tags(many: int) -> bytes:
+    """A pixel, and tags that all name the same `many` numbers."""
+    entries = [(256, 3, 1, 1), (257, 3, 1, 1), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1)]
+    body = struct.pack(f"<{many}I", *range(many))
+    entries += [(273, 4, many, 8), (277, 3, 1, 1), (278, 3, 1, 1), (279, 4, many, 8)]
+    entries += [(tag, 4, many, 8) for tag in range(40_000, 40_100)]
+    directory = struct.pack("<H", len(entries))
+    directory += b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return struct.pack("<2sHI", b"II", 42, 8 + len(body)) + body + directory + bytes(4)
+
+
 def bmp(width: int, height: int) -> bytes:
     head = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
     return b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + head
@@ -119,6 +130,7 @@ BOMBS = {
     "webp-canvas": (webp(16_383), TOO_LARGE),
     "tiff-pixels": (tiff(60_000), TOO_LARGE),
     "tiff-less-data-than-pixels": (tiff(10_000), BROKEN),
+    "tiff-endless-tags": (tiff_of_tags(50_000), BROKEN),
     "bmp-pixels": (bmp(60_000, 60_000), TOO_LARGE),
     "bmp-below-nothing": (bmp(-5, -60_000), TOO_LARGE),
     "ppm-pixels": (b"P6 60000 60000 255\n" + bytes(1000), TOO_LARGE),
