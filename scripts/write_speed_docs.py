@@ -55,7 +55,7 @@ BITS = """\
 
 `DTYPE` unset means float16 on a CUDA card, as the authors ran it; for CLIPer bfloat16 on a processor with units for it (`amx_bf16`, `avx512_bf16`), except for the demo weights, which gain little;
 float32 elsewhere, so for all other methods and feature sources. `/health` says which, and why (`dtype_because`). In bfloat16 only the products of CLIP's vision tower and the diffusion networks are rough: LayerNorms, what flows between CLIP's blocks, the
-text tower and everything behind the networks compute in float32 (matrices of the text tower are kept in float16 where it holds them exactly). What that costs was measured with the demo weights alone, on drawn scenes with all labels asked; on your own pictures `cliper evaluate`
+text tower and everything behind the networks compute in float32 (matrices of the text tower stay in their safetensors file until words are encoded; of other files they are kept in float16 where it holds them exactly). What that costs was measured with the demo weights alone, on drawn scenes with all labels asked; on your own pictures `cliper evaluate`
 tells, with `DTYPE` set to one and to the other:
 
 """  # noqa: E501 - a page
