@@ -42,9 +42,16 @@ class JsonLines(logging.Formatter):
                 "message": record.getMessage(),
                 "request_id": about.request,
                 "task_id": about.task,
-                "exception": self.formatException(record.exc_info) if record.exc_info else None,
+                "exception": _traceback(self, record),
             }
         )
+
+
+def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str | None:
+    """As text; where `redaction` hid something, it is text already."""
+    if record.exc_info:
+        return formatter.formatException(record.exc_info)
+    return record.exc_text
 
 
 FORMATS: Final = {"text": Lines, "json": JsonLines}

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from backend import logs
+from backend.redaction import Redaction, hidden_in_logs
 from backend.trail import Trail, followed
 
 KEYS = ["time", "level", "logger", "message", "request_id", "task_id", "exception"]
@@ -62,6 +63,23 @@ def test_a_traceback_is_one_text_in_its_json_line() -> None:
 
     assert told["exception"].startswith("Traceback (most recent call last):\n")
     assert told["exception"].endswith("ValueError: no such thing")
+
+
+def test_a_traceback_with_a_secret_is_in_its_json_line_without_it() -> None:
+    lines: list[dict[str, Any]] = []
+    logger = logging.Logger("backend.x")
+    handler = logging.Handler()
+    handler.emit = lambda made: lines.append(as_object(made))  # type: ignore[method-assign]
+    logger.addHandler(handler)
+
+    with hidden_in_logs(Redaction(("hunter2-hunter2",))):
+        try:
+            raise ValueError("hunter2-hunter2 is wrong")
+        except ValueError:
+            logger.exception("failed")
+
+    (told,) = lines
+    assert told["exception"].endswith("ValueError: *** is wrong")
 
 
 def test_a_text_line_ends_with_whom_it_is_about() -> None:
