@@ -28,6 +28,7 @@ MARK: Final = re.compile(r"\*Needs ([^*]+):\*\n\n$")
 NEEDS: Final = {  # what a marked block must hold, and an unmarked one must not
     "Docker": r"\bdocker\b",
     "a network": r"\bpip install\b|\bweights fetch\b",
+    "that file": r"\bweights unbundle\b",
     "hardware": r"\bnvidia-smi\b",
 }
 SECTIONS: Final = (
