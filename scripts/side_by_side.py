@@ -5,6 +5,7 @@ Exit status 1 if one of them fails.
     python scripts/side_by_side.py
 """
 
+import os
 import queue
 import signal
 import subprocess
@@ -20,6 +21,7 @@ TESTS: Final = CHECKOUT / "tests"
 SHOWN: Final = "e2e"
 LONGEST_FIRST: Final = (SHOWN, "unit", "contract", "weights", "parity", "http", "faults", "docs")
 LANES: Final = 2
+THREADS: Final = {"OMP_NUM_THREADS": "1"}  # of each: more than there are cores wait for each other
 
 
 def folders() -> list[str]:
@@ -72,6 +74,7 @@ class Lanes:
                     one = subprocess.Popen(
                         [sys.executable, "-m", "pytest", f"tests/{name}"],
                         cwd=CHECKOUT,
+                        env=dict(os.environ) if name == SHOWN else {**THREADS, **os.environ},
                         stdout=out,
                         stderr=subprocess.STDOUT,
                         start_new_session=True,
