@@ -154,7 +154,7 @@ class Services:
             spooled=learning.get("spooled", 0),
             unsettled=len(learning.get("unsettled", ())),
             trouble=learning.get("trouble") is not None,
-            jobs=None if jobs is None else jobs["open"],
+            jobs=None if jobs is None else jobs.get("open"),
         )
 
     def close(self) -> None:
