@@ -16,7 +16,7 @@ KEYS = ["time", "level", "logger", "message", "request_id", "task_id", "exceptio
 def record(message: str, *args: object, error: BaseException | None = None) -> logging.LogRecord:
     info = None if error is None else (type(error), error, error.__traceback__)
     made = logging.LogRecord("backend.x", logging.WARNING, "x.py", 1, message, args, info)
-    made.created = 1_790_000_000.125
+    made.created, made.msecs = 1_790_000_000.125, 125.0
     return made
 
 
