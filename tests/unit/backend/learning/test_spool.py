@@ -1,5 +1,6 @@
 """Events on disk: kept before they are acknowledged, found again by the next process."""
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -28,7 +29,12 @@ def event(task: int, project: int = 12) -> bytes:
 
 
 def files(folder: Path) -> list[bytes]:
-    return [one.read_bytes() for one in sorted(folder.glob("*"))] if folder.exists() else []
+    """What is in each of them, in the order of their names; a running life may take them away."""
+    found = []
+    for one in sorted(folder.glob("*")) if folder.exists() else ():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(one.read_bytes())
+    return found
 
 
 class Site:
