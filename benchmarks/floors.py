@@ -5,6 +5,7 @@ of their number formats, and the bytes its operations read and write, unfused, a
 bandwidth. Both peaks come from this machine with the threads that the stage has.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -160,8 +161,25 @@ def _product_of_bytes(rows: Tensor, *_: Any, out_val: Tensor, **__: Any) -> int:
     return 2 * rows.shape[0] * rows.shape[1] * out_val.shape[1]
 
 
+def _packed_convolution(_: Tensor, weight: Tensor, *__: Any, out_val: Tensor, **___: Any) -> int:
+    return 2 * out_val.numel() * math.prod(weight.shape[1:])
+
+
+def _packed_sum(
+    _: Tensor, __: Tensor, weight: Tensor, *___: Any, out_val: Tensor, **____: Any
+) -> int:
+    return 2 * out_val.numel() * math.prod(weight.shape[1:])
+
+
+def _packed_product(tokens: Tensor, *_: Any, out_val: Tensor, **__: Any) -> int:
+    return 2 * out_val.numel() * tokens.shape[-1]
+
+
 _FORMULAS: dict[Any, Callable[..., int]] = {
     torch.ops.onednn.qlinear_pointwise: _product_of_bytes,
+    torch.ops.mkldnn._convolution_pointwise: _packed_convolution,
+    torch.ops.mkldnn._convolution_pointwise_: _packed_sum,
+    torch.ops.mkldnn._linear_pointwise: _packed_product,
 }
 with suppress(AttributeError):
     _FORMULAS[torch.ops.aten._scaled_dot_product_flash_attention_for_cpu] = _attention

@@ -17,6 +17,7 @@ from .. import allocator
 from ..shapes import Image
 from ..stages import refine
 from ..stages.resize import to_diffusion_square
+from .packed import PackedConv2d, can_be_packed, pack
 
 Latent = Callable[[Any, Tensor], Tensor]  # (VAE, pixels in [-1, 1]) -> what the U-Net takes
 
@@ -103,8 +104,9 @@ class DiffusionBackbone:
     @torch.no_grad()
     def settle(self) -> "DiffusionBackbone":
         """Compute now what depends on the time step and the prompt alone, and give up the weights
-        behind it: 50 million of Stable Diffusion's. The network is of use at this step only
-        afterwards, to nobody else. Specification §13 form 3.
+        behind it: 50 million of Stable Diffusion's; and lay out the others as the processor takes
+        them. The networks are of use at this step only afterwards, to nobody else.
+        Specification §13 form 3.
         """
         embedding = self._embedding()
         for module in list(self._unet.modules()):
@@ -117,6 +119,9 @@ class DiffusionBackbone:
                 attention.to_k = _Known(attention.to_k(prompt))
                 attention.to_v = _Known(attention.to_v(prompt))
         self._unet.time_embedding = None
+        if can_be_packed(self.device, self.dtype):
+            pack(self._vae)
+            pack(self._unet)
         return self
 
     def _embedding(self) -> Float[Tensor, "1 channels"]:
@@ -206,26 +211,33 @@ class DiffusionBackbone:
         hidden = unet.conv_in(latent)
         skips = [hidden]
         for block in unet.down_blocks:
-            extra = {"encoder_hidden_states": prompt} if hasattr(block, "attentions") else {}
-            hidden, outputs = block(hidden_states=hidden, temb=embedding, **extra)
-            skips.extend(outputs)
-        hidden = unet.mid_block(hidden, embedding, encoder_hidden_states=prompt)
+            for resnet, transformer in _layers(block):
+                hidden = _transformed(transformer, _residual(resnet, hidden, embedding), prompt)
+                skips.append(hidden)
+            for halve in block.downsamplers or ():
+                hidden = halve(hidden)
+                skips.append(hidden)
+        first, *others = unet.mid_block.resnets
+        hidden = _residual(first, hidden, embedding)
+        for transformer, resnet in zip(unet.mid_block.attentions, others, strict=True):
+            hidden = _residual(resnet, _transformed(transformer, hidden, prompt), embedding)
         for block in unet.up_blocks[:-1]:
-            used = len(block.resnets)
-            passed, skips = tuple(skips[-used:]), skips[:-used]
-            extra = {"encoder_hidden_states": prompt} if hasattr(block, "attentions") else {}
-            hidden = block(
-                hidden_states=hidden, res_hidden_states_tuple=passed, temb=embedding, **extra
-            )
+            for resnet, transformer in _layers(block):
+                hidden = torch.cat([hidden, skips.pop()], dim=1)
+                hidden = _transformed(transformer, _residual(resnet, hidden, embedding), prompt)
+            for double in block.upsamplers or ():
+                hidden = double(hidden)
 
         last = unet.up_blocks[-1]
-        hidden = last.resnets[0](torch.cat([hidden, skips[-1]], dim=1), embedding)
-        hidden, first, seen = _passed(last.attentions[0], hidden, prompt)
-        hidden = last.resnets[1](torch.cat([hidden, skips[-2]], dim=1), embedding)
-        transformer = last.attentions[1]
-        block = transformer.transformer_blocks[0]
-        second = _heads(block.attn1, block.norm1(_entered(transformer, hidden)))
-        return second, first, seen
+        joined = torch.cat([hidden, skips.pop()], dim=1)
+        hidden = _residual(last.resnets[0], joined, embedding)
+        hidden, heads, seen = _passed(last.attentions[0], hidden, prompt)
+        joined = torch.cat([hidden, skips.pop()], dim=1)
+        hidden = _residual(last.resnets[1], joined, embedding)
+        tapped = last.attentions[1]
+        inner = tapped.transformer_blocks[0]
+        second = _heads(inner.attn1, inner.norm1(_entered(tapped, hidden)))
+        return second, heads, seen
 
 
 class _Known(nn.Module):
@@ -248,7 +260,8 @@ def _encoded(encoder: Any, pixels: Float[Tensor, "b 3 side side"]) -> Float[Tens
     before: that is given back first.
     """
     first_bytes = pixels[:, :1].nbytes * encoder.conv_in.out_channels
-    if pixels.device.type == "cpu" and first_bytes >= allocator.LARGE:
+    large = pixels.device.type == "cpu" and first_bytes >= allocator.LARGE
+    if large:
         allocator.give_back_freed_memory()
     hidden = encoder.conv_in(pixels)
     for block in encoder.down_blocks:
@@ -263,17 +276,30 @@ def _encoded(encoder: Any, pixels: Float[Tensor, "b 3 side side"]) -> Float[Tens
             hidden = attention(hidden)
         hidden = _residual(resnet, hidden)
     moments: Tensor = encoder.conv_out(_activated(encoder.conv_act, encoder.conv_norm_out(hidden)))
+    if large:
+        allocator.give_back_freed_memory()
     return moments
 
 
-def _residual(resnet: Any, hidden: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
-    """A residual block without time."""
+def _residual(
+    resnet: Any,
+    hidden: Float[Tensor, "b c h w"],
+    embedding: Float[Tensor, "1 channels"] | None = None,
+) -> Float[Tensor, "b d h w"]:
+    """A residual block; one without time may write over `hidden`."""
     inner = resnet.conv1(_activated(resnet.nonlinearity, resnet.norm1(hidden)))
+    if embedding is not None:
+        inner = inner + resnet.time_emb_proj(resnet.nonlinearity(embedding))[:, :, None, None]
     inner = resnet.norm2(inner)  # nobody holds what it was made of while the next is made
-    inner = resnet.conv2(_activated(resnet.nonlinearity, inner))
+    inner = _activated(resnet.nonlinearity, inner)
+    own = embedding is None
     if resnet.conv_shortcut is not None:
-        hidden = resnet.conv_shortcut(hidden)
-    result: Tensor = inner.add_(hidden)
+        hidden, own = resnet.conv_shortcut(hidden), True
+    result: Tensor
+    if own and isinstance(resnet.conv2, PackedConv2d):
+        result = resnet.conv2.add_to(hidden, inner)
+    else:
+        result = resnet.conv2(inner).add_(hidden)
     return result if resnet.output_scale_factor == 1 else result.div_(resnet.output_scale_factor)
 
 
@@ -315,6 +341,36 @@ def _per_head(
     return projected.unflatten(-1, (attention.heads, -1)).transpose(1, 2).contiguous()
 
 
+def _left(
+    transformer: Any, tokens: Float[Tensor, "b n channels"], hidden: Float[Tensor, "b c h w"]
+) -> Float[Tensor, "b c h w"]:
+    """Back to positions in rows and columns, on top of what entered."""
+    size_hw = hidden.shape[-2:]
+    if transformer.use_linear_projection:
+        left = transformer.proj_out(tokens).transpose(1, 2).unflatten(2, size_hw)
+    else:
+        left = transformer.proj_out(tokens.transpose(1, 2).unflatten(2, size_hw))
+    return left + hidden  # channels last, as it came
+
+
+def _layers(block: Any) -> list[tuple[Any, Any]]:
+    """A block's residual blocks, each with the transformer after it, None where there is none."""
+    transformers = getattr(block, "attentions", None) or [None] * len(block.resnets)
+    return list(zip(block.resnets, transformers, strict=True))
+
+
+def _transformed(
+    transformer: Any, hidden: Float[Tensor, "b c h w"], prompt: Float[Tensor, "b tokens channels"]
+) -> Float[Tensor, "b c h w"]:
+    """A spatial transformer over its own modules; without one, what was given."""
+    if transformer is None:
+        return hidden
+    tokens = _entered(transformer, hidden)
+    for block in transformer.transformer_blocks:
+        tokens = block(tokens, encoder_hidden_states=prompt)
+    return _left(transformer, tokens, hidden)
+
+
 def _passed(
     transformer: Any, hidden: Float[Tensor, "b c h w"], prompt: Float[Tensor, "b tokens channels"]
 ) -> tuple[Float[Tensor, "b c h w"], _Heads, list[refine.Levels] | None]:
@@ -340,9 +396,4 @@ def _passed(
     tokens = first.ff(first.norm3(tokens)) + tokens
     for block in others:
         tokens = block(tokens, encoder_hidden_states=prompt)
-    size_hw = hidden.shape[-2:]
-    if transformer.use_linear_projection:
-        left = transformer.proj_out(tokens).transpose(1, 2).unflatten(2, size_hw).contiguous()
-    else:
-        left = transformer.proj_out(tokens.transpose(1, 2).unflatten(2, size_hw).contiguous())
-    return left + hidden, heads, known
+    return _left(transformer, tokens, hidden), heads, known

@@ -1,0 +1,126 @@
+"""Layers with weights laid out for the processor: what comes out, and where they are used."""
+
+import copy
+import gc
+import weakref
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cliper_model import allocator
+from cliper_model.backbones import diffusion_weights, packed
+from cliper_model.backbones.diffusion import DiffusionBackbone
+
+from ...weights import synthesise
+from ...weights.test_diffusion_weights import backbone
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(8, 16, 3, padding=1),
+        nn.Conv2d(8, 4, 1),
+        nn.Conv2d(8, 8, 3, stride=2, padding=1, bias=False),
+        nn.Conv2d(8, 8, 3, padding=2, dilation=2),
+    ],
+    ids=["3x3", "1x1", "stride", "dilation"],
+)
+def test_a_packed_convolution_gives_what_the_plain_one_gives(layer: nn.Conv2d) -> None:
+    given = drawn(2, 8, 12, 10).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        wanted = layer(given)
+        one = packed.PackedConv2d(layer)
+
+        torch.testing.assert_close(one(given), wanted)
+        assert one(given).is_contiguous(memory_format=torch.channels_last)
+        own = drawn(*wanted.shape, seed=1).contiguous(memory_format=torch.channels_last)
+        sum_wanted = own + wanted
+        added = one.add_to(own, given)
+
+    torch.testing.assert_close(added, sum_wanted)
+    assert added.data_ptr() == own.data_ptr()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_packed_linear_layer_gives_what_the_plain_one_gives(bias: bool) -> None:
+    layer, given = nn.Linear(24, 40, bias=bias), drawn(2, 7, 24)
+    with torch.no_grad():
+        torch.testing.assert_close(packed.PackedLinear(layer)(given), layer(given))
+
+
+def test_every_layer_of_a_network_is_packed_but_those_that_cannot_be() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(4, 8, 3, padding=1),
+        nn.ModuleList([nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Linear(8, 8)]),
+        nn.Conv2d(8, 8, 3, padding=1, padding_mode="circular"),
+        nn.GroupNorm(2, 8),
+    )
+
+    kinds = [type(part) for part in packed.pack(network).modules()]
+
+    assert kinds == [
+        nn.Sequential, packed.PackedConv2d, nn.ModuleList, nn.Conv2d, packed.PackedLinear,
+        nn.Conv2d, nn.GroupNorm,
+    ]  # fmt: skip
+
+
+def test_at_no_time_there_are_two_of_all_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Sequential(nn.Linear(64, 64), nn.Sequential(nn.Linear(64, 64)), nn.Linear(64, 64))
+    old = [weakref.ref(part) for part in network.modules() if isinstance(part, nn.Linear)]
+    alive: list[int] = []
+
+    def given_back() -> bool:
+        gc.collect()
+        alive.append(sum(1 for one in old if one() is not None))
+        return True
+
+    monkeypatch.setattr(packed, "HOLE", 64 * 64 * 4)
+    monkeypatch.setattr(allocator, "give_back_freed_memory", given_back)
+
+    packed.pack(network)
+
+    assert alive == [2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype"),
+    [("cuda", torch.bfloat16), ("cpu", torch.float32), ("cpu", torch.float16)],
+)
+def test_other_devices_and_formats_keep_their_layers(device: str, dtype: torch.dtype) -> None:
+    assert not packed.can_be_packed(torch.device(device), dtype)
+
+
+def test_a_torch_without_such_layers_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(packed, "OPERATORS", ("_no_such_operator",))
+
+    assert not packed.can_be_packed(torch.device("cpu"), torch.bfloat16)
+    assert "no layers of laid out weights" in caplog.text
+
+
+def test_settled_networks_give_the_same_packed_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = diffusion_weights.load_diffusion(synthesise.write_stable_diffusion(tmp_path / "sd"))
+    image = (drawn(48, 64, 3).sigmoid() * 255).to(torch.uint8).numpy()
+
+    def links(pack: bool) -> tuple[Tensor, Tensor]:
+        monkeypatch.setattr(
+            "cliper_model.backbones.diffusion.can_be_packed", lambda device, dtype: pack
+        )
+        network: DiffusionBackbone = backbone(copy.deepcopy(parts)).settle()
+        kinds = {type(part) for part in (*network.vae.modules(), *network.unet.modules())}
+        assert (packed.PackedConv2d in kinds) == (packed.PackedLinear in kinds) == pack
+        assert (nn.Conv2d in kinds) != pack
+        assert (network.dtype, network.device) == (torch.float32, torch.device("cpu"))
+        return network.links(image)
+
+    for one, other in zip(links(pack=True), links(pack=False), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
