@@ -26,7 +26,7 @@ PATIENCE = 120.0  # seconds; an answer later than that is lost
 BULK = (4, 8)  # pictures in a bulk request, from and to
 FEW = ("sky", "house", "tree")
 OUTLINED = ("sun", "cloud", "grass")
-PROJECT = "1.0"  # in which nothing is learnt
+PROJECT = "900001.0"  # in which nothing is learnt: none of the studio's
 DEEP = 100_000  # brackets in a hostile body
 
 Json = Any

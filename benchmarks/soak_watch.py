@@ -3,7 +3,8 @@
     python -m benchmarks.soak_watch URL
 
 asks `/health` ten times a second until its standard input ends, and then prints a JSON list of
-[seconds since its start, milliseconds]; -1 milliseconds where no good answer came.
+[seconds since its start, milliseconds]; -1 milliseconds where no good answer came. Times count from
+the moment at which it was to be asked: an answer that keeps the next questions waiting delays them.
 """
 
 import http.client
@@ -34,10 +35,12 @@ class Memory:
 
     lasting  of the processes that were there at the start: the server and its worker
     all      of these and of those they start for a while, to learn
+    ended    how many of the processes that were there at the start are gone at the end
     """
 
     lasting: list[tuple[float, float]] = field(default_factory=list)
     all: list[tuple[float, float]] = field(default_factory=list)
+    ended: int = 0
 
 
 @contextmanager
@@ -62,6 +65,7 @@ def memory_of(pid: int, every: float = SAMPLED) -> Iterator[Memory]:
     finally:
         over.set()
         thread.join()
+        found.ended = sum(not one.is_running() for one in lasting)
 
 
 def _resident(process: psutil.Process) -> float:
@@ -130,11 +134,10 @@ def main() -> int:
     begun, times = time.monotonic(), list[tuple[float, float]]()
     due = begun
     while not over.wait(max(0.0, due - time.monotonic())):
-        at = time.perf_counter()
         up = _is_up(address.hostname, address.port)
-        taken = 1000 * (time.perf_counter() - at) if up else -1.0
-        times.append((round(time.monotonic() - begun, 2), round(taken, 2)))
-        due = max(due + EVERY, time.monotonic())
+        taken = 1000 * (time.monotonic() - due) if up else -1.0
+        times.append((round(due - begun, 2), round(taken, 2)))
+        due += EVERY
     print(json.dumps(times))
     return 0
 

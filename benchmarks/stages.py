@@ -52,7 +52,12 @@ def stages_of(
         square = resize.to_diffusion_square(image, side=diffusion.side)
         latent = diffusion.encode(square)
         work["VAE encoder"] = lambda: diffusion.encode(square)
-        work["U-Net"] = lambda: diffusion.taps(latent)
+
+        def taps() -> object:
+            diffusion.give_back_after(square)  # as between the two in every prediction
+            return diffusion.taps(latent)
+
+        work["U-Net"] = taps
         queries, keys = state.queries, state.keys
         if queries.dtype == torch.float32:  # the first tap's come with its attention
             queries, keys = (heads[: len(heads) // 2] for heads in (queries, keys))

@@ -19,6 +19,7 @@ from flask import Response, abort, request
 
 from ..errors import NotAllowed, NotJson
 from . import secret_address, services
+from .errors import answer
 
 PROXIES = (  # what a proxy adds, unless it was told to hide
     "Forwarded",
@@ -79,8 +80,9 @@ def _has_token() -> bool:
 
 
 def _refused(what: str, wanted: str) -> Response:
-    sentence = f"{what} is missing or wrong\n"
-    return Response(sentence, status=401, headers={"WWW-Authenticate": wanted})
+    refused = answer(401, f"{what} is missing or wrong")
+    refused.headers["WWW-Authenticate"] = wanted
+    return refused
 
 
 def require_somebody_known() -> None:

@@ -67,7 +67,8 @@ def reason_phrase(sentence: str) -> str:
     return line if len(line) <= LONGEST_PHRASE else f"{line[: LONGEST_PHRASE - 3]}..."
 
 
-def _answer(code: int, sentence: str) -> Response:
+def answer(code: int, sentence: str) -> Response:
+    """A sentence for programs and, in the status line, for the admin of Label Studio."""
     sentence = shortened(sentence)
     return Response(
         json.dumps({"error": sentence}),
@@ -82,24 +83,24 @@ def _expected(error: ServiceError) -> Response:
         logger.error("no status for this error", exc_info=error)
     else:
         logger.info("answered %d: %s", code, shortened(str(error)))
-    return _answer(code, str(error))
+    return answer(code, str(error))
 
 
 def _refused(error: HTTPException) -> Response:
     code = error.code or 500
     most = current_app.config["MAX_CONTENT_LENGTH"] / 1_000_000
-    answer = _answer(code, REFUSED.get(code, error.name).format(most=most))
+    refused = answer(code, REFUSED.get(code, error.name).format(most=most))
     for name, value in error.get_headers():
         if name.lower() not in ("content-type", "content-length"):
-            answer.headers[name] = value  # such as Allow
-    return answer
+            refused.headers[name] = value  # such as Allow
+    return refused
 
 
 def _no_memory(error: MemoryError) -> Response:
     logger.error("memory ran out", exc_info=error)
-    return _answer(503, NO_MEMORY)
+    return answer(503, NO_MEMORY)
 
 
 def _unexpected(error: Exception) -> Response:
     logger.error("internal error", exc_info=error)
-    return _answer(500, "internal error, see the log of the service")
+    return answer(500, "internal error, see the log of the service")

@@ -72,6 +72,8 @@ class DiffusionBackbone:
         self._noise_seed = noise_seed
         self.differences = differences
         self._latent = latent
+        convolutions = (part for part in vae.modules() if isinstance(part, nn.Conv2d))
+        self._largest = next((int(one.out_channels) for one in convolutions), 0)  # channels
 
     @property
     def device(self) -> torch.device:
@@ -146,12 +148,13 @@ class DiffusionBackbone:
     def links_of_many(self, images: Sequence[Image]) -> list[Links]:
         """`links` of pictures of any sizes, which the network sees as equal squares, together;
         and the levels of their maps."""
-        squares = [to_diffusion_square(image, side=self._side) for image in images]
-        latent = self.encode(torch.cat(squares))
+        squares = torch.cat([to_diffusion_square(image, side=self._side) for image in images])
+        latent = self.encode(squares)
+        self.give_back_after(squares)
         shape = (1, *latent.shape[1:])
         noise = torch.cat([self.draw_noise(shape) for _ in images])  # seeded: everyone's the same
         second, first, seen = self._tapped(self.add_noise(latent, noise))
-        return [
+        links = [
             Links(
                 torch.cat([second.queries[number], first.queries[number]]),
                 torch.cat([second.keys[number], first.keys[number]]),
@@ -164,10 +167,24 @@ class DiffusionBackbone:
             )
             for number in range(len(images))
         ]
+        self.give_back_after(squares)
+        return links
 
     def encode(self, pixels: Float[Tensor, "b 3 side side"]) -> Float[Tensor, "b 4 h w"]:
-        """What the U-Net takes, before noise; `pixels` are in [-1, 1]."""
+        """What the U-Net takes, before noise; `pixels` are in [-1, 1].
+
+        Its first arrays are the largest of a picture's way, and never lie in memory that was
+        freed before: that is given back first.
+        """
+        self.give_back_after(pixels)
         return self._latent(self._vae, pixels.to(self.device, self.dtype))
+
+    def give_back_after(self, pixels: Float[Tensor, "b 3 side side"]) -> None:
+        """Give back what a step left behind, where pictures are so large that the next step would
+        need as much again beside it."""
+        largest = pixels[:, :1].numel() * self._largest * self.dtype.itemsize
+        if self.device.type == "cpu" and largest >= allocator.LARGE:
+            allocator.give_back_freed_memory()
 
     def draw_noise(self, shape: tuple[int, ...]) -> Float[Tensor, "1 4 h w"]:
         generator = torch.Generator()
@@ -255,20 +272,13 @@ class _Known(nn.Module):
 def _encoded(encoder: Any, pixels: Float[Tensor, "b 3 side side"]) -> Float[Tensor, "b m h w"]:
     """diffusers' VAE encoder over its own modules, bit for bit, with half of its memory: what
     nobody needs any more is written over.
-
-    Its first arrays are the largest of a picture's way, and never lie in memory that was freed
-    before: that is given back first.
     """
-    first_bytes = pixels[:, :1].nbytes * encoder.conv_in.out_channels
-    large = pixels.device.type == "cpu" and first_bytes >= allocator.LARGE
-    if large:
-        allocator.give_back_freed_memory()
     hidden = encoder.conv_in(pixels)
     for block in encoder.down_blocks:
         for resnet in block.resnets:
             hidden = _residual(resnet, hidden)
         for halve in block.downsamplers or ():
-            hidden = halve(hidden)
+            hidden = _halved(halve, hidden)
     first, *others = encoder.mid_block.resnets
     hidden = _residual(first, hidden)
     for attention, resnet in zip(encoder.mid_block.attentions, others, strict=True):
@@ -276,9 +286,25 @@ def _encoded(encoder: Any, pixels: Float[Tensor, "b 3 side side"]) -> Float[Tens
             hidden = attention(hidden)
         hidden = _residual(resnet, hidden)
     moments: Tensor = encoder.conv_out(_activated(encoder.conv_act, encoder.conv_norm_out(hidden)))
-    if large:
-        allocator.give_back_freed_memory()
     return moments
+
+
+def _halved(halve: Any, hidden: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c y x"]:
+    """A downsampler; the VAE's has a row and a column of zeros below and right, which alone are
+    written, where diffusers fills a whole array first."""
+    if halve.padding != 0 or halve.norm is not None or not halve.use_conv:
+        halved: Tensor = halve(hidden)
+        return halved
+    *batch, height, width = hidden.shape
+    last = hidden.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    shape = (*batch, height + 1, width + 1)
+    padded = torch.empty(shape, dtype=hidden.dtype, device=hidden.device, memory_format=layout)
+    padded[..., :height, :width] = hidden
+    padded[..., height, :] = 0
+    padded[..., width] = 0
+    convolved: Tensor = halve.conv(padded)
+    return convolved
 
 
 def _residual(

@@ -9,6 +9,7 @@ import logging
 from typing import Any, Final
 
 import torch
+from diffusers.models.activations import GEGLU
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -66,6 +67,28 @@ class PackedLinear(nn.Module):
         return product
 
 
+class PackedGeglu(nn.Module):
+    """diffusers' GEGLU, `a * gelu(b)` of one layer's two halves, as two layers: the function is
+    applied to sums that nobody has rounded or written to memory yet."""
+
+    def __init__(self, layer: GEGLU) -> None:
+        super().__init__()
+        halves = zip(layer.proj.weight.chunk(2), layer.proj.bias.chunk(2), strict=True)
+        self.plain, self.gate = (_layer(weight, bias) for weight, bias in halves)
+
+    def forward(self, given: Float[Tensor, "*n width"]) -> Float[Tensor, "*n wide"]:
+        gate: PackedLinear = self.gate
+        how: tuple[Any, ...] = ("gelu", [], "none")  # by the error function
+        gated: Tensor = torch.ops.mkldnn._linear_pointwise(given, gate.weight, gate.bias, *how)
+        return gated.mul_(self.plain(given))
+
+
+def _layer(weight: Float[Tensor, "wide width"], bias: Float[Tensor, " wide"]) -> PackedLinear:
+    layer = nn.Linear(1, 1, device="meta")
+    layer.weight, layer.bias = nn.Parameter(weight, False), nn.Parameter(bias, False)
+    return PackedLinear(layer)
+
+
 def can_be_packed(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether this processor multiplies such numbers by units of its own, through oneDNN."""
     if device.type != "cpu" or dtype != torch.bfloat16 or not torch.backends.mkldnn.is_available():
@@ -87,6 +110,9 @@ def pack(network: nn.Module) -> nn.Module:
             setattr(network, name, PackedConv2d(layer))
         elif type(layer) is nn.Linear:
             setattr(network, name, PackedLinear(layer))
+        elif isinstance(layer, GEGLU):
+            setattr(network, name, PackedGeglu(layer))
+            layer = layer.proj
         else:
             pack(layer)
             continue

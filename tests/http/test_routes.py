@@ -203,7 +203,10 @@ def test_with_a_password_everything_but_events_asks_for_it(start_service: StartS
     assert client.get("/nowhere").status_code == 401
     assert service.setup(brush_config()).status_code == 401
     assert service.predict(brush_config(), {"image": "x"}).status_code == 401
-    assert client.get("/health").headers["WWW-Authenticate"] == 'Basic realm="cliper"'
+    refused = client.get("/health")
+    assert refused.headers["WWW-Authenticate"] == 'Basic realm="cliper"'
+    assert refused.get_json() == {"error": "user or password is missing or wrong"}
+    assert refused.status == "401 user or password is missing or wrong"
     assert client.get("/health", auth=("ls", "wrong")).status_code == 401
     assert client.get("/health", auth=("", "geheim-ä")).status_code == 401
     assert client.get("/health", auth=("ls", "geheim-ä")).status_code == 200

@@ -3,6 +3,9 @@
 import io
 import os
 import random
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -67,7 +70,12 @@ def outcomes(*problems: str) -> list[Outcome]:
 def figures(*problems: str) -> dict[str, Any]:
     health = [(0.1 * at, 4.0) for at in range(100)]
     summed = soak.summary(outcomes(*problems), Memory(FLAT, FLAT), health, warm_up=60)
-    return {**summed, "corrections_not_dealt_with": 0, "restarted": False}
+    return {
+        **summed,
+        "while capacity was measured": soak.counts(outcomes()),
+        "corrections_not_dealt_with": 0,
+        "processes_ended": 0,
+    }
 
 
 def test_a_good_soak_passes() -> None:
@@ -97,7 +105,10 @@ def test_wrong_and_lost_answers_are_counted_apart_and_one_of_them_is_too_many() 
         lambda one: one["health"].update(p99_ms=None),
         lambda one: one["health"].update(not_answered=1),
         lambda one: one.update(corrections_not_dealt_with=1),
-        lambda one: one.update(restarted=True),
+        lambda one: one.update(processes_ended=1),
+        lambda one: one["while capacity was measured"].update(wrong=1),
+        lambda one: one["while capacity was measured"].update(lost=1),
+        lambda one: one["by_kind"]["bulk"].update(latest_start_ms=5000.0),
         lambda one: one.update(answers=0),
         lambda one: one["by_kind"]["click"].update(answers=0),
     ],
@@ -285,6 +296,32 @@ def test_health_is_asked_from_a_process_of_its_own() -> None:
     with soak_watch.health_of("http://127.0.0.1:9") as times:
         pass
     assert all(taken == -1 for _, taken in times)
+
+
+def test_a_question_that_waits_for_the_one_before_counts_from_when_it_was_due() -> None:
+    held = threading.Event()
+
+    def slow(_: Any) -> tuple[int, object]:
+        held.wait(0 if len(server.asked) > 1 else 1.0)
+        return 200, {"status": "UP"}
+
+    with json_server({"GET /health": slow}) as server, soak_watch.health_of(server.url) as times:
+        until(lambda: len(server.asked) >= 8)
+    assert sum(taken > 500 for _, taken in times) >= 4  # not one alone
+
+
+def test_a_worker_that_ended_is_counted() -> None:
+    worker = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        with soak_watch.memory_of(os.getpid(), every=0.01) as memory:
+            until(lambda: len(memory.lasting) >= 1)
+            worker.kill()
+            worker.wait()
+    finally:
+        worker.kill()
+        assert worker.stdin is not None
+        worker.stdin.close()
+    assert memory.ended == 1
 
 
 def test_memory_is_that_of_the_processes_that_stay() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers.models.activations import GEGLU
 from torch import Tensor, nn
 
 from cliper_model import allocator
@@ -52,6 +53,16 @@ def test_a_packed_linear_layer_gives_what_the_plain_one_gives(bias: bool) -> Non
     layer, given = nn.Linear(24, 40, bias=bias), drawn(2, 7, 24)
     with torch.no_grad():
         torch.testing.assert_close(packed.PackedLinear(layer)(given), layer(given))
+
+
+def test_a_packed_gated_layer_gives_what_the_plain_one_gives() -> None:
+    layer, given = GEGLU(24, 40), drawn(2, 7, 24)
+    with torch.no_grad():
+        wanted = layer(given)
+        found = packed.pack(nn.Sequential(layer))
+
+        assert isinstance(found[0], packed.PackedGeglu)  # type: ignore[index]
+        torch.testing.assert_close(found(given), wanted)
 
 
 def test_every_layer_of_a_network_is_packed_but_those_that_cannot_be() -> None:
