@@ -65,8 +65,7 @@ BYTES = """\
 
 `DTYPE=int8` goes further and is never chosen by itself: the linear layers of CLIP's vision tower, all blocks but the last, multiply in 8 bits; everything else is as with bfloat16. It is for CLIPer on a processor with units for
 both (`amx_int8`, `avx512_vnni` or `avx_vnni`, and `amx_bf16` or `avx512_bf16`), and refused elsewhere. Every token has a scale of its own, since CLIP's few tokens of huge length would leave ordinary ones next to nothing under one for all.
-In memory the vision tower of `fast` takes 91 MiB instead of 165. With the demo weights, on the same scenes as above, 99.91 % of the pixels stay as in float32 refined and 99.92 % without refinement (99.18 % and 99.34 % in the worst scene), mIoU 85.83 instead of 85.93 and 83.21 instead of 83.26 (`python -m benchmarks.precision`, 2026-11-28, 2 cores of AMD EPYC). At true size, with random
-weights, `fast` took 0.44 s and the published form, by turns, 1.10 s: 2.5 times faster (`python -m benchmarks.speed --rows fast-int8 --rounds 2`, the same day and machine).
+In memory the vision tower of `fast` takes 91 MiB instead of 165. What its masks lose is in the table above, with the demo weights; what it gains in the first one, as `fast-int8`.
 Real weights were not at hand: on yours, `cliper evaluate` tells.
 
 """  # noqa: E501 - a page
