@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 from ..redaction import Redaction
 
@@ -61,5 +62,16 @@ def run(args: argparse.Namespace) -> int:
             if not args.json:
                 print(redaction.hide(str(finding)), flush=True)
     if args.json:
-        print(redaction.hide(json.dumps([finding.to_json() for finding in found], indent=2)))
+        print(json.dumps(_hidden([finding.to_json() for finding in found], redaction), indent=2))
     return 1 if any(finding.state == FAIL for finding in found) else 0
+
+
+def _hidden(value: Any, redaction: Redaction) -> Any:
+    """A JSON value without secrets; string by string, for writing it down escapes some of them."""
+    if isinstance(value, str):
+        return redaction.hide(value)
+    if isinstance(value, dict):
+        return {_hidden(key, redaction): _hidden(inner, redaction) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_hidden(inner, redaction) for inner in value]
+    return value

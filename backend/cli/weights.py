@@ -39,6 +39,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "unbundle", help="put such a file's weights in place, each compared with its checksum"
     )
     unpacking.add_argument("file", type=Path, metavar="FILE", help="a file 'bundle' wrote")
+    unpacking.add_argument(
+        "--unrecorded",
+        action="store_true",
+        help="take tensors, too, that nobody recorded a checksum of: only the bundle vouches",
+    )
     for action in (fetching, verifying, showing, packing):
         action.add_argument("--method", help="another method than the profile's")
         action.add_argument("--features", metavar="SOURCE", help="feature source of that method")
@@ -65,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
                 return 2
             return _bundle(_profile(name, args), args.file, folder)
         case "unbundle":
-            return _unbundle(args.file, folder)
+            return _unbundle(args.file, folder, take_unrecorded=args.unrecorded)
         case _:
             return _path(_chosen(args) if args.profile else None, folder)
 
@@ -153,20 +158,30 @@ def _verify(args: argparse.Namespace, folder: Path | None) -> int:
 def _bundle(profile: Profile, file: Path, folder: Path | None) -> int:
     from cliper_model.backbones import bundle
 
-    for entry in bundle.pack(profile, file, folder):
+    entries = bundle.pack(profile, file, folder)
+    for entry in entries:
         print(f"{entry.sha256}  {entry.path}")
-    print(f"{file}: take it along and run 'cliper weights unbundle {file.name}' there")
+    alone = bundle.unrecorded(profile, entries)
+    for entry in alone:
+        print(
+            f"cliper: nobody recorded a checksum of {entry.path}: take the one above along, too",
+            file=sys.stderr,
+        )
+    option = " --unrecorded" if alone else ""
+    print(f"{file}: take it along and run 'cliper weights unbundle {file.name}{option}' there")
     return 0
 
 
-def _unbundle(file: Path, folder: Path | None) -> int:
+def _unbundle(file: Path, folder: Path | None, *, take_unrecorded: bool) -> int:
     from cliper_model.backbones import bundle, weights
 
-    profile, entries = bundle.unpack(file, folder)
+    profile, entries = bundle.unpack(file, folder, take_unrecorded=take_unrecorded)
     for component in profile.components:
         print(f"{component.title}: {component.licence}", file=sys.stderr)
     for entry in entries:
         print((folder or weights.default_folder()) / entry.path)
+    for entry in bundle.unrecorded(profile, entries):
+        print(f"cliper: only the bundle vouches for {entry.path}: {entry.sha256}", file=sys.stderr)
     print(f"start with HF_HUB_OFFLINE=1 cliper serve --profile {profile.choice}")
     return 0
 

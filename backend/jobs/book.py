@@ -232,7 +232,8 @@ class JobBook:
     ) -> Lease | None:
         """The oldest job to be had, or the job `only`, now in the hands of `owner`.
 
-        `token` is the runner's own: a job that is running under it already is given again. None
+        `token` is the runner's own: a job that is running under it already is given again, for as
+        long as a new one. None
         where there is nothing to do now.
         """
         until = self._steady() + self.rules.lease  # from before it is written
@@ -451,8 +452,9 @@ class JobBook:
             return page.token == token and page.job.state == RUNNING
 
         def how(page: _Page) -> _Page:
-            free = not ours(page) and self._to_be_had(page)
-            return self._taken(page, owner, token) if free else page
+            if ours(page):
+                return page.becomes(owned_until=self.clock() + self.rules.lease)
+            return self._taken(page, owner, token) if self._to_be_had(page) else page
 
         if page.job.kind not in kinds:  # of a program that knows more
             return None

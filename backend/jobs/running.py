@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from ..errors import ServiceError, StorageAway
+from ..errors import DeviceLost, ServiceError, StorageAway
 from ..storage.base import Json, to_text
 from ..storage.patience import Wait, patiently
 from .base import Hopeless, Job, Lease, LeaseLost, Stopped, Works
@@ -139,7 +139,7 @@ class Running:
             to_text(result)
         except Stopped:
             return self._stopped
-        except StorageAway as away:  # no fault of the work
+        except (StorageAway, DeviceLost) as away:  # no fault of the work
             reason = str(away)
             return lambda book: book.postpone(self._lease, reason)
         except Hopeless as error:

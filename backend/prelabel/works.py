@@ -212,7 +212,7 @@ def hopeless() -> Iterator[None]:
     """What trying again does not mend ends the job at once."""
     try:
         yield
-    except DeviceLost:  # mended by starting the service again
+    except DeviceLost:  # mended by starting the service again: the job waits for it
         raise
     except NEVER as error:
         raise Hopeless(str(error)) from error

@@ -5,7 +5,9 @@ A bundle is a plain tar: `manifest.json` first (what is in it, with sizes and ch
 cannot become larger than it is. `unpack` believes nothing: what is not written down in the
 manifest, is no plain file, or does not belong to the profile is refused, and every file is
 compared with the manifest and with the checksum that this program has on record, before any gets
-its name.
+its name. Tensors of which no checksum is on record, here or at the site, are refused unless
+somebody asks for them; configurations without one are small, and only the manifest vouches for
+them.
 """
 
 import contextlib
@@ -32,6 +34,9 @@ MANIFEST: Final = "manifest.json"
 LICENCES: Final = "LICENCES.md"
 INSIDE: Final = "weights/"
 MOST_MANIFEST: Final = 1 << 20  # bytes
+MOST_CONFIG: Final = 16 << 20  # bytes of a file that holds no tensors
+MOST_BYTES: Final = 1 << 40  # of one file
+STAGING: Final = ".unbundle-"
 NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)+")
 
 
@@ -47,6 +52,8 @@ class Entry:
 def pack(profile: Profile, file: Path, weights_dir: Path | None = None) -> list[Entry]:
     """Write `file`, which is there whole or not at all.
 
+    A stored embedding goes along where it stands for files that are not here.
+
     Raises WeightsMissing, WeightsCorrupt for a file that is not what it should be, WeightsError.
     """
     if profile.shipped:
@@ -55,7 +62,11 @@ def pack(profile: Profile, file: Path, weights_dir: Path | None = None) -> list[
         )
     weights.locate(profile, weights_dir)  # raises, with what to do
     sources: list[tuple[Entry, Path]] = []
-    for verdict in weights.verify(profile, weights_dir):
+    verdicts = [
+        *weights.verify(profile, weights_dir),
+        *weights.verify_stand_ins(profile, weights_dir),
+    ]
+    for verdict in verdicts:
         if verdict.file.startswith("demo/"):
             continue
         if verdict.state == "damaged":
@@ -75,8 +86,25 @@ def pack(profile: Profile, file: Path, weights_dir: Path | None = None) -> list[
     return entries
 
 
-def unpack(file: Path, weights_dir: Path | None = None) -> tuple[Profile, list[Entry]]:
-    """Put a bundle's files in place, all of them or none.
+def unrecorded(profile: Profile, entries: list[Entry]) -> list[Entry]:
+    """Those that hold tensors and have no checksum on record."""
+    pins = _known_paths(profile)
+    return [
+        entry for entry in entries if weights.holds_tensors(entry.path) and not pins[entry.path]
+    ]
+
+
+def unpack(
+    file: Path, weights_dir: Path | None = None, *, take_unrecorded: bool = False
+) -> tuple[Profile, list[Entry]]:
+    """Put a bundle's files in place: none of them, unless all can be.
+
+    What comes, with what is there, has to make every component whole. All that can be looked at
+    is looked at before the first file gets its name. A rename that fails even so (the disk dies)
+    leaves whole files, some of them old; unpacking again goes on.
+
+    Tensors without a checksum on record are taken where this folder's own notes have the same
+    one from an earlier use, or with `take_unrecorded`: then the bundle alone vouches for them.
 
     Raises WeightsError for what is no bundle of ours, WeightsCorrupt, DiskFull.
     """
@@ -85,13 +113,16 @@ def unpack(file: Path, weights_dir: Path | None = None) -> tuple[Profile, list[E
         with tarfile.open(file, "r:") as archive:
             profile, entries = _announced(archive)
             root.mkdir(parents=True, exist_ok=True)
-            _check_space(root, entries)
-            with (
-                weights.alone(root),
-                tempfile.TemporaryDirectory(prefix=".unbundle-", dir=root) as staging,
-            ):
-                _receive(archive, entries, profile, Path(staging))
-                _put_in_place(entries, Path(staging), root)
+            with weights.alone(root):
+                _clear_left_behind(root)
+                _check_whole(profile, entries, root)
+                if not take_unrecorded:
+                    _check_recorded(profile, entries, root)
+                _check_places(entries, root)
+                _check_space(root, entries)
+                with tempfile.TemporaryDirectory(prefix=STAGING, dir=root) as staging:
+                    _receive(archive, entries, profile, Path(staging))
+                    _put_in_place(entries, Path(staging), root)
     except tarfile.TarError as error:
         raise WeightsError(f"{file} is not a whole bundle of weights ({error})") from None
     except OSError as error:
@@ -185,24 +216,61 @@ def _announced(archive: tarfile.TarFile) -> tuple[Profile, list[Entry]]:
         raise WeightsError(f"the bundle is of a profile not known here: {error}") from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise WeightsError(f"the bundle's {MANIFEST} cannot be read: {error!r}") from None
+    except (OverflowError, RecursionError) as error:
+        raise WeightsError(
+            f"the bundle's {MANIFEST} cannot be read: {type(error).__name__}"
+        ) from None
     known = _known_paths(profile)
     for entry in entries:
-        if not NAME.fullmatch(entry.path) or entry.path not in known or entry.bytes < 0:
+        if not NAME.fullmatch(entry.path) or entry.path not in known:
             raise WeightsError(f"the bundle lists {entry.path!r}, which is no file of its profile")
+        most = MOST_BYTES if weights.holds_tensors(entry.path) else MOST_CONFIG
+        if not 0 <= entry.bytes <= most:
+            raise WeightsError(f"the bundle lists {entry.path} with a size it cannot have")
     if len({entry.path for entry in entries}) != len(entries):
         raise WeightsError("the bundle lists a file twice")
     return profile, entries
 
 
 def _known_paths(profile: Profile) -> dict[str, set[str]]:
-    """Files that a profile may have -> checksums on record; none where nobody pinned one."""
+    """Files that a profile may have -> checksums on record; none where nobody pinned one, as of
+    what stands for others."""
     known: dict[str, set[str]] = {}
     for component in profile.components:
         for variant in component.variants:
             for file in variant.files:
                 pins = known.setdefault(f"{component.name}/{file.path}", set())
                 pins |= {file.sha256} if file.sha256 else set()
+                if file.unless is not None:
+                    known.setdefault(f"{component.name}/{file.unless}", set())
     return known
+
+
+def _check_whole(profile: Profile, entries: list[Entry], root: Path) -> None:
+    """Raises WeightsError where a component would still lack files afterwards."""
+    coming = {entry.path for entry in entries}
+    short = [
+        component.title
+        for component in profile.components
+        if not weights.is_whole(component, root, coming)
+    ]
+    if short:
+        raise WeightsError(
+            f"with this bundle {root} would still lack files of {' and '.join(short)}; make it "
+            "again where 'cliper weights verify' finds nothing missing"
+        )
+
+
+def _check_recorded(profile: Profile, entries: list[Entry], root: Path) -> None:
+    """Raises WeightsError for tensors that nobody but the bundle vouches for."""
+    noted = weights.noted_checksums(root)
+    for entry in unrecorded(profile, entries):
+        if noted.get(str((root / entry.path).resolve())) != entry.sha256:
+            raise WeightsError(
+                f"nobody recorded a checksum of {entry.path}, so only the bundle vouches for it; "
+                f"compare its SHA-256 {entry.sha256} with the one where it was packed, then "
+                "unpack with --unrecorded"
+            )
 
 
 def _receive(
@@ -254,13 +322,38 @@ def _copy(stream: IO[bytes], target: Path) -> str:
     return digest.hexdigest()
 
 
-def _put_in_place(entries: list[Entry], staging: Path, root: Path) -> None:
-    """All is checked and on the same disk: what is left is giving names. Raises WeightsError."""
+def _clear_left_behind(root: Path) -> None:
+    """What an unpacking that was killed left; the lock is ours, so none is at work."""
+    for folder in root.glob(f"{STAGING}*"):
+        if folder.is_dir() and not folder.is_symlink():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_places(entries: list[Entry], root: Path) -> None:
+    """Whether every file can get its name; makes nothing. Raises WeightsError."""
+    disk = root.stat().st_dev
     for entry in entries:
-        parent = (root / entry.path).parent
-        parent.mkdir(parents=True, exist_ok=True)
-        if not parent.resolve().is_relative_to(root.resolve()):
-            raise WeightsError(f"{parent} is a link that leads out of {root}; remove it")
+        target = root / entry.path
+        if target.is_dir() and not target.is_symlink():
+            raise WeightsError(f"{target} is a folder; remove it")
+        folder = target.parent
+        while not os.path.lexists(folder):
+            folder = folder.parent
+        if not folder.resolve().is_relative_to(root.resolve()):
+            raise WeightsError(f"{folder} is a link that leads out of {root}; remove it")
+        if not folder.is_dir():
+            raise WeightsError(f"{folder} is no folder; remove it")
+        if folder.stat().st_dev != disk:
+            raise WeightsError(f"{folder} is on another disk than {root}")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise WeightsError(f"nothing can be written into {folder}: Permission denied")
+
+
+def _put_in_place(entries: list[Entry], staging: Path, root: Path) -> None:
+    """All is compared and on the same disk: what is left is giving names. Raises WeightsError."""
+    _check_places(entries, root)  # again: receiving took a while
+    for entry in entries:
+        (root / entry.path).parent.mkdir(parents=True, exist_ok=True)
     for entry in entries:
         (staging / entry.path).replace(root / entry.path)
 

@@ -21,7 +21,7 @@ import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -118,7 +118,7 @@ def checksums(profile: str | Profile, weights_dir: str | Path | None = None) -> 
     for component, (folder, variant) in _places(chosen, root).items():
         for file in variant.files:
             path = folder / file.path
-            if not _holds_tensors(file.path) or file.path.startswith("text_encoder/"):
+            if not holds_tensors(file.path) or file.path.startswith("text_encoder/"):
                 continue
             digests[f"{component.name}/{file.path}"] = notes.sha256(path)
         if component.part == "diffusion":
@@ -151,7 +151,7 @@ def checksums_after_fetch(
         )
         pins = {file.path: file.sha256 for file in variant.files}
         for file in variant.files:
-            if not _holds_tensors(file.path):
+            if not holds_tensors(file.path):
                 continue
             is_text = file.path.startswith("text_encoder/")
             here = (folder / file.path).is_file()
@@ -210,6 +210,57 @@ def verify(profile: str | Profile, weights_dir: str | Path | None = None) -> lis
             if (folder / file.path).is_file() or _needed(file, folder)
         ]
     return verdicts
+
+
+def verify_stand_ins(
+    profile: str | Profile, weights_dir: str | Path | None = None
+) -> list[Verdict]:
+    """Stored files that stand for missing ones, read again: nobody has a checksum of them."""
+    chosen = _profile(profile)
+    root = _root(weights_dir)
+    verdicts = []
+    for component in chosen.components:
+        folder, variant = _place(component, root) or (root / component.name, component.variants[0])
+        used = {
+            file.unless: folder / file.unless
+            for file in variant.files
+            if file.unless is not None
+            and (folder / file.unless).is_file()
+            and not (folder / file.path).is_file()
+        }
+        verdicts += [
+            Verdict(
+                file=f"{component.name}/{name}", path=path, state="unpinned", sha256=sha256(path)
+            )
+            for name, path in used.items()
+        ]
+    return verdicts
+
+
+def is_whole(component: Component, root: Path, coming: Collection[str]) -> bool:
+    """Whether all of a component is here once the files `coming` (`component/file`) are."""
+
+    def here(path: str) -> bool:
+        name = f"{component.name}/{path}"
+        return name in coming or (root / name).is_file()
+
+    return _place(component, root) is not None or any(
+        all(
+            here(file.path) or (file.unless is not None and here(file.unless))
+            for file in variant.files
+        )
+        for variant in component.variants
+    )
+
+
+def noted_checksums(root: Path) -> Mapping[str, str]:
+    """What this folder noted when it first used its files: place, links resolved -> digest."""
+    return _Sidecar(root / SIDECAR).digests
+
+
+def holds_tensors(path: str) -> bool:
+    """By the file's name."""
+    return path.endswith((".safetensors", ".pt", ".pth", ".bin"))
 
 
 def glance(profile: str | Profile, weights_dir: str | Path | None = None) -> list[Verdict]:
@@ -413,10 +464,6 @@ def _listed(names: Sequence[str]) -> str:
 # --- checksums -------------------------------------------------------------------------------
 
 
-def _holds_tensors(path: str) -> bool:
-    return path.endswith((".safetensors", ".pt", ".pth", ".bin"))
-
-
 def _judge(component: Component, file: File, path: Path) -> Verdict:
     name = f"{component.name}/{file.path}"
     if not path.is_file():
@@ -430,7 +477,7 @@ def _text_encoder(folder: Path, variant: Variant, notes: "_Sidecar") -> str:
     """Digest of the text encoder, or of the one the stored empty prompt was made with."""
     for file in variant.files:
         path = folder / file.path
-        if file.path.startswith("text_encoder/") and _holds_tensors(file.path) and path.is_file():
+        if file.path.startswith("text_encoder/") and holds_tensors(file.path) and path.is_file():
             return notes.sha256(path)
     stored = folder / EMPTY_PROMPT
     with safe_open(str(stored), "pt") as tensors:
@@ -448,6 +495,14 @@ class _Sidecar:
         with contextlib.suppress(OSError, ValueError):
             stored = json.loads(path.read_text(encoding="utf-8"))
             self._known = stored if isinstance(stored, dict) else {}
+
+    @property
+    def digests(self) -> dict[str, str]:
+        return {
+            place: str(entry["sha256"])
+            for place, entry in self._known.items()
+            if isinstance(entry, dict) and "sha256" in entry
+        }
 
     def sha256(self, path: Path) -> str:
         stat = path.stat()

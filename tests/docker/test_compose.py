@@ -58,9 +58,30 @@ def test_leftovers_of_requests_can_be_finished_in_the_background(services: dict[
 
 def test_ports_are_the_ones_everybody_expects(services: dict[str, Any]) -> None:
     assert services["label-studio"]["ports"] == ["8080:8080"]
-    assert services["cliper"]["ports"] == ["9090:9090"]
+    assert services["cliper"]["ports"] == ["${CLIPER_PORT:-9090}:9090"]
     assert services["cliper"]["environment"]["PORT"] == "9090"
     assert "ports" not in services["redis"], "redis has no password; it stays inside"
+
+
+def test_several_of_the_backend_get_as_many_ports_that_no_other_service_has(
+    services: dict[str, Any],
+) -> None:
+    taken = {
+        int(port.split(":")[-2])
+        for name, service in services.items()
+        if name != "cliper"
+        for port in service.get("ports", ())
+    }
+    scaled = re.findall(
+        r"^CLIPER_PORT=(\d+)-(\d+) .*--scale cliper=(\d+)$",
+        (ROOT / "docs" / "operations.md").read_text(),
+        re.MULTILINE,
+    )
+    assert scaled
+    for first, last, several in scaled:
+        ports = range(int(first), int(last) + 1)
+        assert len(ports) == int(several)
+        assert not taken & set(ports)
 
 
 def test_no_secret_is_written_down(services: dict[str, Any]) -> None:

@@ -161,13 +161,41 @@ def test_every_alert_says_what_it_means_and_what_to_do() -> None:
         assert set(rule["annotations"]) == {"summary", "action"}
 
 
+def rule(name: str) -> dict[str, Any]:
+    (found,) = [one for one in rules() if one["alert"] == name]
+    return found
+
+
+def test_a_service_without_any_container_is_gone_too() -> None:
+    """A container that is gone has no address, so no target either."""
+    assert 'absent(up{job="cliper"})' in rule("CliperGone")["expr"]
+
+
+def test_memory_that_grows_is_told_before_the_limit_is_reached_and_not_after_loading() -> None:
+    grows = rule("CliperMemoryGrows")
+    window = re.search(r"\[(\d+)h\]", grows["expr"])
+    since = re.search(r"cliper_uptime_seconds > (\d+)$", grows["expr"])
+    assert window
+    assert since
+    assert int(window[1]) * 3600 < int(since[1]), "loading lies within the window"
+    assert grows["for"] == "1h"
+
+
+def test_a_service_that_begins_again_and_again_is_told() -> None:
+    restarts = rule("CliperRestarts")
+    assert names_in(restarts["expr"]) == {"cliper_uptime_seconds"}
+    assert "for" not in restarts
+
+
 def test_prometheus_asks_the_service_of_the_compose_file(services: dict[str, Any]) -> None:
     content = yaml.safe_load(PROMETHEUS.read_text())
     (job,) = content["scrape_configs"]
     assert job["job_name"] == "cliper"
-    (where,) = job["static_configs"]
-    host, _, port = where["targets"][0].partition(":")
-    assert services[host]["environment"]["PORT"] == port
+    assert "static_configs" not in job, "one name is one target, however many answer to it"
+    (where,) = job["dns_sd_configs"]
+    (host,) = where["names"]
+    assert where["type"] == "A"
+    assert services[host]["environment"]["PORT"] == str(where["port"])
     mounted = mounts(services["prometheus"])
     assert mounted["/etc/prometheus/prometheus.yml"] == PROMETHEUS
     assert [mounted[path] for path in content["rule_files"]] == [ALERTS]
@@ -206,7 +234,11 @@ def test_graphs_are_optional_and_for_this_machine_only(services: dict[str, Any],
 
 
 def test_no_two_services_want_the_same_port_of_the_host(services: dict[str, Any]) -> None:
-    ports = [port.split(":")[-2] for one in services.values() for port in one.get("ports", ())]
+    ports = [
+        re.sub(r"\$\{\w+:-(\d+)\}", r"\1", port).split(":")[-2]
+        for one in services.values()
+        for port in one.get("ports", ())
+    ]
     assert len(ports) == len(set(ports))
 
 

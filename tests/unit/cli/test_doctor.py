@@ -7,6 +7,7 @@ import pytest
 
 from backend.__main__ import main
 from backend.demo.processes import free_port
+from backend.doctor.findings import Finding, fail
 
 from ...doubles.json_server import JsonServer, json_server, service_routes, studio_routes
 from ...doubles.label_studio import LEGACY_TOKEN
@@ -61,6 +62,25 @@ def test_the_token_is_never_printed(arguments: list[str], capsys):
     main([*arguments, "--json", "--project", "3"])
 
     assert LEGACY_TOKEN not in capsys.readouterr().out
+
+
+def test_json_stays_json_where_secrets_are_hidden_in_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    def examine(question: object) -> Iterator[Finding]:
+        yield fail('said "geheimnisß" and kennwort\\', "", heard=["geheimnisß", {"a": 1}])
+        yield fail('said token=abc\\"', "", quoted='https://here/?token=abc"def')
+
+    monkeypatch.setenv("API_TOKEN", "geheimnisß")
+    monkeypatch.setenv("BASIC_AUTH_PASS", "kennwort\\")
+    monkeypatch.setattr("backend.doctor.examine.examine", examine)
+
+    assert main(["doctor", "--json"]) == 1
+
+    first, second = json.loads(capsys.readouterr().out)
+    assert first["finding"] == 'said "***" and ***'
+    assert first["heard"] == ["***", {"a": 1}]
+    assert second["quoted"] == 'https://here/?token=***"def'
 
 
 @pytest.mark.parametrize("wrong", [["--fix"], ["--task", "3"]])

@@ -304,6 +304,26 @@ def test_a_job_that_cannot_go_on_waits_without_losing_an_attempt(bench: Bench):
     assert bench.taken().job.attempts == 1
 
 
+def test_a_job_given_again_is_held_anew_by_the_book_too():
+    bench = Bench(lease=60)
+    bench.ask()
+    first = bench.taken("a")
+    assert bench.take("b") is None
+    bench.wait(50)
+
+    again = bench.taken("a")
+
+    assert again.until == first.until + 50
+    assert again.job.owned_until == bench.book.get(again.job.id).owned_until == bench.clock() + 60
+    assert again.job.attempts == 1
+    assert bench.take("b") is None
+    bench.wait(50)
+    assert not bench.book.ran_out(again)
+    assert bench.take("b") is None
+    bench.wait(10)
+    assert bench.taken("b").job.attempts == 1
+
+
 def test_a_lease_that_is_renewed_is_kept_and_one_that_ran_out_is_taken_over():
     bench = Bench(lease=60)
     bench.ask()
