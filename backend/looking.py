@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -54,13 +55,22 @@ from .vocabulary import OBJECTS, ControlVocabulary
 logger = logging.getLogger(__name__)
 
 REMEMBERED_VOCABULARIES = 32
-LOST = ("CUDA error", "HIP error")  # after which the context of the process answers nothing else
-NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+LOST = ("CUDA error", "HIP error")  # after which the context may answer nothing else; it is asked
+NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "_STATUS_ALLOC_FAILED",  # of cuBLAS, cuDNN and the like
+    "ALLOCATION_FAILED",
+    "BLAS_STATUS_NOT_INITIALIZED",  # what they keep on the card does not fit
+    "CUDNN_STATUS_NOT_INITIALIZED",
+)
 BRUSHES = ("brushlabels", "brush")
 MEGA = 1_000_000
 
 Segmenters = Mapping[ModelChoice, Segmenter]
 Spend = Callable[[str, float], None]  # a step's name and its seconds
+Answers = Callable[[], bool]  # whether the device still computes; waits for it
 LetBy = Callable[[], float]  # whoever goes first, between two steps; the seconds that takes
 
 
@@ -71,6 +81,21 @@ def spend_nothing(what: str, seconds: float) -> None:
 def let_nobody_by() -> float:
     """Where there is nobody else."""
     return 0.0
+
+
+def answers(device: str | None = None) -> bool:
+    """Whether a device still computes, asked with next to nothing. One whose memory is full does.
+
+    None: the graphics card, if there is one.
+    """
+    try:
+        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        doubled = torch.ones(8, device=place) * 2
+        if place.type == "cuda":
+            torch.cuda.synchronize(place)
+        return doubled.sum().item() == 16
+    except Exception as error:
+        return is_out_of_memory(error)
 
 
 @dataclass(frozen=True)
@@ -144,11 +169,14 @@ class Looking:
         keeping: Keeping | None = None,
         batches: Batches | None = None,
         let_by: LetBy = let_nobody_by,
+        answers: Answers = answers,
         meters: Meters | None = None,
     ) -> None:
         """`brush_megapixels`: the largest picture that gets brush masks. `keeping`: where looks
         outlive the process. `let_by` is called between steps; it may call other methods of this.
+        `answers` is asked before the device is taken for lost.
         """
+        self._answers = answers
         self._brush_megapixels, self._keeping = brush_megapixels, keeping
         self._batches, self._let_by = batches or Batches(), let_by
         self._meters = meters or Meters()
@@ -191,7 +219,7 @@ class Looking:
         ConfigError, ModelFailed.
         """
         begun = time.perf_counter()
-        with failures_as_ours():
+        with failures_as_ours(self._answers):
             painted = []
             looks = dict(ahead.looks) if ahead is not None else {}
             earlier = sum(ahead.seconds) if ahead is not None else 0.0
@@ -330,7 +358,7 @@ class Looking:
 
         `number` is the label's among the sought of `one`. Raises as `result`.
         """
-        with failures_as_ours():
+        with failures_as_ours(self._answers):
             look = seen if isinstance(seen, Look) else self._look(seen, choice_of(one), segmenter)
             self.refuse_brush(look.size_hw, (one,))
             scores = self._scores(look, one, segmenter)
@@ -355,7 +383,7 @@ class Looking:
     def studied(self, picture: Picture, view: View, segmenters: Segmenters) -> StudiedPicture:
         """What learning needs to know of a picture. Raises CouldNotPredict, ConfigError,
         ModelFailed; controls whose method cannot learn are left out."""
-        with failures_as_ours():
+        with failures_as_ours(self._answers):
             controls: list[Studied] = []
             cells: Float[np.ndarray, "h w embed"] = np.zeros((0, 0, 0), np.float32)
             look: Look | None = None
@@ -401,7 +429,7 @@ class Looking:
         over places of p (1 - p). Raises as `studied`; cheap, since nothing is refined."""
         found: dict[tuple[str, str], float] = {}
         glances: dict[ModelChoice, Float[Tensor, "h w embed"]] = {}
-        with failures_as_ours():
+        with failures_as_ours(self._answers):
             for one in view.wanted:
                 choice = choice_of(one)
                 segmenter = segmenters[choice]
@@ -420,7 +448,7 @@ class Looking:
     def courses(self, plan: Plan, segmenters: Segmenters) -> tuple[Course, ...]:
         """What there is to learn, control by control. Raises as `result`."""
         found = []
-        with failures_as_ours():
+        with failures_as_ours(self._answers):
             for one in plan.wanted:
                 segmenter = segmenters[choice_of(one)]
                 if not is_taught(segmenter) or one.control.is_answer or not one.sought:
@@ -456,7 +484,10 @@ class Looking:
         """A control's words, before anybody waits for them; what is wrong with them is told to
         whoever does."""
         if one.sought:
-            with suppress(CouldNotPredict, ConfigError, ModelFailed), failures_as_ours():
+            with (
+                suppress(CouldNotPredict, ConfigError, ModelFailed),
+                failures_as_ours(self._answers),
+            ):
                 self._vocabulary(one, segmenters[choice_of(one)])
 
     def advise(self, plan: Plan, segmenters: Segmenters) -> None:
@@ -465,7 +496,10 @@ class Looking:
             if not one.sought:
                 continue
             self._let_by()
-            with suppress(CouldNotPredict, ConfigError, ModelFailed), failures_as_ours():
+            with (
+                suppress(CouldNotPredict, ConfigError, ModelFailed),
+                failures_as_ours(self._answers),
+            ):
                 vocabulary = self._vocabulary(one, segmenters[choice_of(one)])
                 for warning in advice.of_meaning(vocabulary):
                     logger.warning("label config of %s: %s", plan.version, warning)
@@ -585,13 +619,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
 
 
-def is_lost_device(error: BaseException) -> bool:
+def is_lost_device(error: BaseException, answers: Answers) -> bool:
     """Whether the device will refuse this process everything from now on, as a graphics card does
-    after an illegal access, or once it is gone."""
-    if is_out_of_memory(error) or not isinstance(error, RuntimeError):
+    after an illegal access, or once it is gone. Many an error sounds like that, so it is asked."""
+    if not isinstance(error, RuntimeError):
         return False
     kind = type(error).__name__
-    return kind == "AcceleratorError" or any(words in str(error) for words in LOST)
+    sounds = kind == "AcceleratorError" or any(words in str(error) for words in LOST)
+    return sounds and not answers()
 
 
 @contextmanager
@@ -606,7 +641,7 @@ def model_errors_as_ours() -> Iterator[None]:
 
 
 @contextmanager
-def failures_as_ours() -> Iterator[None]:
+def failures_as_ours(answers: Answers) -> Iterator[None]:
     """Raises CouldNotPredict, ConfigError or ModelFailed, whatever the model raised."""
     try:
         yield
@@ -615,11 +650,11 @@ def failures_as_ours() -> Iterator[None]:
     except CliperError as error:
         raise CouldNotPredict(str(error)) from error
     except Exception as error:
-        if is_out_of_memory(error):
-            raise OutOfMemory from error
-        if is_lost_device(error):
+        if is_lost_device(error, answers):
             logger.critical("the device is lost", exc_info=error)
             raise DeviceLost(type(error).__name__) from error
+        if is_out_of_memory(error):
+            raise OutOfMemory from error
         logger.exception("the model failed on a picture")
         kind = type(error).__name__
         raise CouldNotPredict(f"the model failed on this picture ({kind})") from error

@@ -52,6 +52,7 @@ from .looking import (
     Picture,
     Segmenters,
     Spend,
+    answers,
     is_out_of_memory,
     model_errors_as_ours,
     spend_nothing,
@@ -174,11 +175,13 @@ class Predictor:
         unfinished: Unfinished | None = None,
         teaching: Teaching | None = None,
         meters: Meters | None = None,
+        answers: Callable[[str | None], bool] = answers,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`defaults`: values of `model_*` options for configs that name none. `keeping`: what
         outlives the process; without it nothing does. `unfinished` takes over what a request had
-        no time for; it must answer at once. `teaching`: what corrections taught, by project."""
+        no time for; it must answer at once. `teaching`: what corrections taught, by project.
+        `answers`: whether a device still computes."""
         self._models, self._limits = models, limits
         self._defaults, self._clock = dict(defaults or {}), clock
         self._seats = threading.BoundedSemaphore(limits.waiting)
@@ -198,6 +201,7 @@ class Predictor:
             keeping=keeping,
             batches=self._batches,
             let_by=self._device.let_by,
+            answers=lambda: answers(models.own.status.details.get("device")),
             meters=self._meters,
         )
         self._results: ResultCache[ImageResult] = ResultCache(max_bytes=limits.result_bytes)
@@ -293,8 +297,7 @@ class Predictor:
         if asked == taken:
             return []
         why = TooManyTasks(asked, self._limits.tasks)
-        for _ in range(asked - taken):
-            self._meters.task(why)
+        self._meters.task(why, times=asked - taken)
         left = NotPredicted(reason=str(why), later=True, kind=kind_of(why))
         return [left] * (asked - taken)
 

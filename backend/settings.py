@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from .errors import BadSetting, StorageError
 from .labelstudio.options import WIDE
+from .labelstudio.tasks import MOST_TASKS
 from .storage.address import redacted, scheme_of, sqlite_path
 
 Value = TypeVar("Value")
@@ -119,7 +120,7 @@ class Settings:
                 "MAX_REQUEST_MB", cls.max_request_mb, lowest=0.01, highest=4000
             ),
             max_tasks=read.number(
-                "MAX_TASKS", cls.max_tasks, lowest=1, highest=1_000_000, kind=int
+                "MAX_TASKS", cls.max_tasks, lowest=1, highest=MOST_TASKS, kind=int
             ),
             max_image_mb=read.number("MAX_IMAGE_MB", cls.max_image_mb, lowest=0.001, highest=2000),
             max_image_megapixels=read.number(

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from .learning.spool import Spool
 from .learning.teaching import StoredTeaching
 from .learning.works import LEARN, LearningWorks, Watch, opening
 from .learning.works import kinds as learning_kinds
+from .looking import answers
 from .metrics.meters import Meters
 from .model_host import ModelHost, ModelSource, Progress
 from .model_pool import ModelChoice, ModelPool
@@ -69,13 +70,18 @@ DISTRIBUTION = "cliper-label-studio"
 
 
 def build(
-    settings: Settings, *, source: ModelSource | None = None, taught_by: Storage | None = None
+    settings: Settings,
+    *,
+    source: ModelSource | None = None,
+    taught_by: Storage | None = None,
+    answers: Callable[[str | None], bool] = answers,
 ) -> Services:
     """The object graph of one process; nothing runs until `start()`.
 
     `source` replaces all real models. `taught_by`: the store that knows what was learnt, where it
-    is not the settings' own; whoever gives it closes it. Raises UnknownProfile for a profile not
-    shipped, and StorageError for a store that cannot be used.
+    is not the settings' own; whoever gives it closes it. `answers`: whether a device still
+    computes. Raises UnknownProfile for a profile not shipped, and StorageError for a store that
+    cannot be used.
     """
     check_choice(settings)
     meters = Meters()
@@ -114,6 +120,7 @@ def build(
         unfinished=unfinished,
         teaching=teaching,
         meters=meters,
+        answers=answers,
     )
     jobs = intake = None
     if studio is not None:

@@ -11,6 +11,7 @@ Region = dict[str, Any]
 
 LONGEST_PROJECT = 100  # characters of a project's number and birth, which have some twenty
 LONGEST_HOSTNAME = 2_000  # characters of an address
+MOST_TASKS = 100_000  # of one request: each gets an entry in the answer, which has 20 MB then
 LONGEST_ID = 100  # characters of a task's; Label Studio's are numbers
 UNNAMED_KEY = "$undefined$"  # data key of files uploaded before the project had a config
 
@@ -80,6 +81,10 @@ class PredictRequest:
         tasks = fields.get("tasks")
         if not isinstance(tasks, list):
             raise BadRequest("the request has no list of tasks")
+        if len(tasks) > MOST_TASKS:
+            raise BadRequest(
+                f"the request has {len(tasks)} tasks, more than {MOST_TASKS}; send fewer at a time"
+            )
         params = fields.get("params")
         context = params.get("context") if isinstance(params, dict) else None
         if context is not None and not isinstance(context, dict):

@@ -49,12 +49,12 @@ class Meters:
         self._requests.labels(place, verb, f"{status // 100}xx").inc()
         self._latency.labels(place, lane).observe(seconds)
 
-    def task(self, failed: CouldNotPredict | None) -> None:
-        """A task: predicted, or why not."""
+    def task(self, failed: CouldNotPredict | None, *, times: int = 1) -> None:
+        """A task, or so many with the same end: predicted, or why not."""
         outcome = catalogue.PREDICTED
         if failed is not None:
             outcome = _reason(catalogue.TASK_FAILURES, failed)
-        self._tasks.labels(outcome).inc()
+        self._tasks.labels(outcome).inc(times)
 
     def image_failed(self, error: ImageError) -> None:
         """A picture that could not be had."""

@@ -8,6 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from backend.app import create_app
+from backend.looking import answers as device_answers
 from backend.model_host import ModelSource
 from backend.services import Services
 from backend.settings import Settings
@@ -49,9 +50,15 @@ def segmenter() -> ColourSegmenter:
 def start_service(segmenter: ColourSegmenter, files: FileServer) -> Iterator[StartService]:
     started: list[Services] = []
 
-    def start(source: ModelSource | None = None, *, wait: bool = True, **settings: Any) -> Service:
+    def start(
+        source: ModelSource | None = None,
+        *,
+        wait: bool = True,
+        answers: Callable[[str | None], bool] = device_answers,
+        **settings: Any,
+    ) -> Service:
         chosen = Settings(**{"label_studio_url": files.url, **settings})
-        services = build(chosen, source=source or colour_source(segmenter))
+        services = build(chosen, source=source or colour_source(segmenter), answers=answers)
         started.append(services)
         services.start()
         if wait:

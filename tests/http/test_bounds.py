@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
+from backend.errors import CouldNotPredict
+from backend.labelstudio import tasks
 from backend.labelstudio.label_config import LONGEST_NAME, MOST_CONTROLS, MOST_LABELS
+from backend.labelstudio.tasks import MOST_TASKS
 
 from ..doubles.label_studio import FileServer
 from ..doubles.pictures import brush_config, striped_png
@@ -102,6 +105,44 @@ def test_tasks_beyond_the_limit_are_left_and_the_others_answered(
         "the request has 4 tasks, more than 2 (MAX_TASKS); retrieve predictions again to go on"
     )
     assert results[2:] == [{"error": sentence}] * 2
+
+
+def test_far_too_many_tasks_are_400_and_none_is_read(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+):
+    sent = json.dumps({**body_of(), "tasks": [{"data": {}}] * (MOST_TASKS + 1)})
+
+    def read(item: object) -> None:
+        raise AssertionError("a task was read")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tasks, "_task", read)
+        answer = service.client.post("/predict", data=sent)
+
+    sentence = "the request has 100001 tasks, more than 100000; send fewer at a time"
+    assert answer.status == f"400 {sentence}"
+    assert answer.get_json() == {"error": sentence}
+
+
+def test_as_many_tasks_as_allowed_are_answered_and_counted_in_one_go(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+):
+    told: list[int] = []
+    count = service.services.meters.task
+
+    def task(failed: CouldNotPredict | None, *, times: int = 1) -> None:
+        told.append(times)
+        count(failed, times=times)
+
+    monkeypatch.setattr(service.services.meters, "task", task)
+    sent = json.dumps({**body_of(), "tasks": [{"data": {}}] * MOST_TASKS})
+
+    answer = service.client.post("/predict", data=sent)
+
+    assert answer.status_code == 200
+    assert len(answer.get_json()["results"]) == MOST_TASKS
+    assert len(answer.data) < 20_000_000
+    assert told == [1] * 10_000 + [MOST_TASKS - 10_000]
 
 
 @pytest.mark.parametrize("project", ["\ud800", "1" * 101, 10**200])
