@@ -16,14 +16,16 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from ..errors import ServiceError, UnknownJob
 from ..jobs.base import CANCELLED, ENDED, Job, Jobs
+from ..labelstudio import bounded_json
 from ..prelabel.works import LabelStudio
 from ..storage.base import Storage
 from .records import LOG, Changed, Records
-from .spool import Spool
+from .spool import NUMBERS, Spool
 from .works import LEARN, Asked
 
 logger = logging.getLogger(__name__)
@@ -41,7 +43,6 @@ PROJECT = Changed()  # its label config may be another one
 EVERYTHING = Changed(everything=True)
 
 Event = tuple[int, Changed]  # project, and what may have changed in it
-Reads = Callable[[object], Event | None]
 
 
 def read_event(body: object) -> Event | None:
@@ -79,14 +80,22 @@ def _kept(project: int, changed: Changed) -> bytes:
     return json.dumps({"project": project, "waits": list(changed.to_lines())}).encode()
 
 
-def read_kept(body: object) -> Event | None:
-    """As `read_event`, of what was in the spool: an event as it came, or what `_kept` made."""
-    if not isinstance(body, Mapping) or "waits" not in body:
-        return read_event(body)
+def read_kept(body: object) -> Event:
+    """What `_kept` made. Raises ValueError where it did not."""
+    project = _number(body.get("project")) if isinstance(body, Mapping) else None
+    lines = body.get("waits") if isinstance(body, Mapping) else None
+    if project is None or not isinstance(lines, list):
+        raise ValueError("is not of our making")
     changed = PROJECT
-    for line in body["waits"]:
-        changed |= Changed.from_line(line)
-    return int(body["project"]), changed
+    for line in lines:
+        if not isinstance(line, Mapping):
+            raise ValueError("is not of our making")
+        changed |= Changed(
+            tasks=frozenset(_numbers(line.get("tasks"))),
+            annotations=frozenset(_numbers(line.get("annotations"))),
+            everything=line.get("all") is True,
+        )
+    return project, changed
 
 
 def _many(given: object) -> list[Any]:
@@ -145,11 +154,12 @@ class Intake:
         with the process. `look`: seconds, see `LOOK`."""
         self._storage, self._jobs, self._studio = storage, jobs, studio
         self._wake, self._spool, self._look, self._clock = wake, spool, look, clock
-        self._lock = threading.Lock()  # of the next eight
+        self._lock = threading.Lock()  # of the next nine
         self._unread: deque[tuple[bytes, str | None]] = deque()  # events and their files
         self._unread_bytes = 0
         self._pending: OrderedDict[int, Changed] = OrderedDict()
         self._files: dict[int, list[str]] = {}  # by project, where what is pending lies on disk
+        self._bare: set[int] = set()  # projects of which something pending is in memory only
         self._left = spool is not None  # there may be files that nobody has read
         self._brief: dict[int, str] = {}  # by project, its file of numbers; the thread's own
         self._trouble: str | None = None
@@ -193,7 +203,7 @@ class Intake:
         with self._lock:
             left = len(self._unread) + len(self._pending)
             on_disk = sum(1 for _, name in self._unread if name)
-            on_disk += sum(1 for project in self._pending if self._files.get(project))
+            on_disk += sum(1 for project in self._pending if project not in self._bare)
         if left > on_disk:
             logger.error("%d events could not be written down: %s", left - on_disk, self._trouble)
         elif left:
@@ -219,27 +229,40 @@ class Intake:
         while True:
             self._woken.clear()
             closing = self._closing.is_set()
-            try:
-                self._read_all()
-                self._read_left()
-                self._write_down()
-                if not closing:
-                    self._find()
-                    self._watch()
-                trouble = None
-            except ServiceError as error:  # the store is away, or there are too many jobs
-                trouble = str(error)
-            except Exception as error:  # a thread that ends silently would lose every event
-                logger.exception("events cannot be taken in")
-                trouble = f"{type(error).__name__}, see the log of the service"
+            trouble = self._trouble_of(partial(self._take_in, closing=closing))
+            trouble = self._trouble_of(partial(self._keep_what_waits, trouble)) or trouble
             self._say(trouble)
-            if self._spool is not None:
-                self._spool.try_again()
-            if trouble is not None:
-                self._tidy()
             if closing:
                 return
             self._woken.wait(self._look)
+
+    def _trouble_of(self, work: Callable[[], None]) -> str | None:
+        """Why it cannot be done now, one sentence; whatever it is, the thread goes on."""
+        try:
+            work()
+        except ServiceError as error:  # the store is away, or there are too many jobs
+            return str(error)
+        except Exception as error:  # a thread that ends silently would lose every event
+            logger.exception("events cannot be taken in")
+            return f"{type(error).__name__}, see the log of the service"
+        return None
+
+    def _take_in(self, *, closing: bool) -> None:
+        self._read_all()
+        self._write_down()
+        if closing:
+            return
+        self._read_left()
+        self._write_down()
+        self._find()
+        self._watch()
+
+    def _keep_what_waits(self, trouble: str | None) -> None:
+        """Have it on disk, as little as it can be."""
+        if self._spool is not None:
+            self._spool.try_again()
+            if trouble is not None:
+                self._tidy(self._spool)
 
     def _say(self, trouble: str | None) -> None:
         with self._lock:
@@ -258,29 +281,51 @@ class Intake:
                 self._unread_bytes -= len(body)
             self._read(body, name)
 
-    def _read(self, body: bytes, name: str | None, *, how: Reads = read_event) -> None:
-        """`name`: of the file it is in already."""
+    def _read(self, body: bytes, name: str | None) -> None:
+        """`name`: of the file it is in already. What cannot be read is no loss for the others."""
+        ours = name is not None and name.endswith(NUMBERS)
+        event: Event | None = None
         try:
-            event = how(json.loads(body))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            event = None
+            told = bounded_json.loads(body)
+            event = read_kept(told) if ours else read_event(told)
+        except ValueError as error:
+            logger.warning("%s is left out: it %s", name or "an event", error)
+        except Exception:
+            logger.exception("%s is left out", name or "an event")
         if event is not None:
             self._add(*event, name or self._keep(*event))
         elif name is not None and self._spool is not None:
             self._spool.drop([name])
 
     def _read_left(self) -> None:
-        """What earlier processes left on disk, or there was no room for in memory."""
+        """What earlier processes left on disk, or there was no room for in memory. After
+        `_write_down`, so that little is pending; what there is no room for waits for another
+        round."""
+        if self._spool is None:
+            return
         with self._lock:
-            if not self._left or self._pending:
-                return
-            self._left = False
-        if self._spool is not None:
+            left, self._left = self._left, False
+        if not left:
+            return
+        complete = False
+        try:
             for name, body in self._spool.left():
-                self._read(body, name, how=read_kept)
+                self._read(body, name)
+                with self._lock:
+                    room = len(self._pending) < MOST_PROJECTS
+                if not room:
+                    break
+            else:
+                complete = self._spool.unreadable is None
+        finally:
+            if not complete:
+                with self._lock:
+                    self._left = True
 
     def _keep(self, project: int, changed: Changed) -> str | None:
-        return None if self._spool is None else self._spool.keep(_kept(project, changed))
+        if self._spool is None:
+            return None
+        return self._spool.keep(_kept(project, changed), ends=NUMBERS)
 
     def _add(self, project: int, changed: Changed, name: str | None) -> None:
         """`name`: of its file, if it has one."""
@@ -292,6 +337,8 @@ class Intake:
             self._pending[project] = together
             if name is not None:
                 self._files.setdefault(project, []).append(name)
+            else:
+                self._bare.add(project)
             if len(self._pending) > MOST_PROJECTS:
                 lost, _ = self._pending.popitem(last=False)
                 on_disk = self._files.pop(lost, [])
@@ -299,50 +346,58 @@ class Intake:
                 if self._spool is not None and on_disk:
                     self._spool.let_go(on_disk)
                     self._left = True
-                else:
+                if lost in self._bare:
+                    self._bare.remove(lost)
                     logger.error("events of too many projects: those of project %d are lost", lost)
 
     def _write_down(self) -> None:
-        """Raises StorageAway; what is not written stays pending. Written twice does no harm."""
-        while True:
+        """Raises StorageAway; what is not written stays pending. Written twice does no harm. What
+        comes meanwhile may have to wait for another round, so that everything gets its turn."""
+        with self._lock:
+            projects = list(self._pending)
+        for project in projects:
             with self._lock:
-                if not self._pending:
-                    return
-                project, changed = next(iter(self._pending.items()))
+                changed = self._pending.get(project)
+                names = list(self._files.get(project, ()))
+            if changed is None:  # too many projects
+                continue
             self._records(project).note(changed)
-            names: list[str] = []
             with self._lock:
                 if self._pending.get(project) is changed:
                     del self._pending[project]  # else more came meanwhile; all is noted again
-                    names = self._files.pop(project, [])
+                    self._bare.discard(project)
+                later = [one for one in self._files.pop(project, ()) if one not in names]
+                if later:
+                    self._files[project] = later
                 self._watched[project] = _Watch()
             if self._spool is not None:
                 self._spool.drop(names)
 
-    def _tidy(self) -> None:
+    def _tidy(self, spool: Spool) -> None:
         """Of what waits: one file of numbers per project in place of events as they came."""
-        spool = self._spool
-        if spool is None:
-            return
         with self._lock:
             waiting = [
                 (project, changed, list(self._files.get(project, ())))
                 for project, changed in self._pending.items()
+                if project in self._bare
+                or self._files.get(project, []) != [self._brief.get(project)]
             ]
-        self._brief = {one: self._brief.get(one, "") for one, _, _ in waiting}
+            self._brief = {one: name for one, name in self._brief.items() if one in self._pending}
+        waiting.sort(key=lambda one: not one[2])  # first those that make room for the others
         for project, changed, names in waiting:
-            if names == [self._brief[project]]:
-                continue
-            kept = spool.keep(_kept(project, changed))
+            kept = spool.keep(_kept(project, changed), ends=NUMBERS, replaces=names)
             if kept is None:
                 return
             with self._lock:
                 if project not in self._pending:  # too many projects: read from disk later
                     spool.let_go([kept])
+                    self._left = True
                     continue
                 later = [one for one in self._files.get(project, ()) if one not in names]
                 self._files[project] = [kept, *later]
                 self._brief[project] = kept
+                if self._pending[project] is changed:
+                    self._bare.discard(project)
             spool.drop(names)
 
     def _find(self) -> None:

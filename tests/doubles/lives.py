@@ -27,6 +27,7 @@ import requests
 from backend.jobs.base import DONE, FAILED
 from backend.jobs.book import JobBook
 from backend.learning.records import ACTIVE, Gone, Kept, Records
+from backend.learning.spool import EVENT, NUMBERS
 from backend.storage.base import Scope, Storage
 from backend.storage.open import open_storage
 
@@ -262,7 +263,7 @@ class Site:
 
     def is_settled(self) -> bool:
         """Whether nothing waits anywhere: no event, no line of the log, no job."""
-        waiting = any(one.suffix == ".event" for one in self.folder.glob("events/*/*"))
+        waiting = any(one.suffix in (EVENT, NUMBERS) for one in self.folder.glob("events/*/*"))
         return (
             not waiting
             and not self.records().oldest_unsettled()

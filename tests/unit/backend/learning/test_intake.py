@@ -288,10 +288,13 @@ def test_what_is_no_event_does_no_harm(office: Office):
     intake.start()
     for given in (b"", b"{", b"\xff", b"[" * 100_000, b"null", b'{"action": 1}'):
         intake(given)
+    intake(created(6, 13).decode().encode("utf-16"))
+    intake(created(6, 13)[:-1] + b', "more": Infinity}')
     intake(created(5))
     until(lambda: bool(office.woken))
 
     assert office.records().unsettled()[0] == tasks(5)
+    assert office.records(13).unsettled()[0] == PROJECT
 
 
 def test_events_of_two_projects_are_kept_apart(office: Office):
