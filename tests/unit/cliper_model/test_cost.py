@@ -185,7 +185,7 @@ def test_a_look_runs_every_network_once_and_none_of_what_is_not_needed() -> None
         state = method.observe(PICTURE)
 
     assert calls["vae.encoder.conv_in"] == calls["unet.conv_in"] == calls["vision.conv1"] == 1
-    assert calls["unet.mid_block"] == 1
+    assert calls["unet.mid_block.resnets.0.conv1"] == 1
     last = "unet.up_blocks.1"
     second = f"{last}.attentions.1.transformer_blocks.0.attn1"
     assert of(calls, second) == {f"{second}.to_k": 1, f"{second}.to_q": 1}
