@@ -1,5 +1,6 @@
 """How the service is: `/ready`, and what stands under `degraded` in `/health`."""
 
+import itertools
 import logging
 import threading
 from collections.abc import Callable
@@ -32,7 +33,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> AwayStorage:
 def shaded(number: int) -> np.ndarray:
     """Pictures of the same size that differ a little."""
     pixels = stripes("red", "blue")
-    pixels[0, 0, 1] = number
+    pixels[0, 0, 1:] = divmod(number, 256)
     return pixels
 
 
@@ -169,12 +170,14 @@ def test_weights_unlike_those_the_method_was_made_for_are_a_fallback(start_servi
 def test_a_batch_that_was_halved_is_a_fallback(start_service: StartService, files: FileServer):
     segmenter = ManyColours(room=1)
     service = start_service(colour_source(segmenter), batch=4)
-    addresses = [f"/data/upload/1/{number}.png" for number in range(4)]
-    for number, address in enumerate(addresses):
-        files.put(address, encoded(shaded(number)))
+    numbers = itertools.count()
 
     def halved() -> bool:
-        service.services.predictor._results._values.clear()
+        """Four pictures that nobody has looked at yet; they may still come one by one."""
+        addresses = []
+        for number in itertools.islice(numbers, 4):
+            addresses.append(f"/data/upload/1/{number}.png")
+            files.put(addresses[-1], encoded(shaded(number)))
         service.predict(CONFIG, *({"image": address} for address in addresses))
         return bool(service.client.get("/health").get_json()["batch"]["halved"])
 
