@@ -4,11 +4,11 @@
 
 Starts the service as users do (`cliper serve`) and a small server that plays Label Studio, asks
 for every right answer once, measures how much of a mixed traffic the service can take with clients
-that wait for it, while it learns, and then sends four fifths of that, at drawn moments: opened tasks, bulk requests,
-clicks, changed label configs, corrections, broken pictures, hostile bodies. Every answer is held
-against the right one. Meanwhile a process of its own asks `/health` ten times a second, and
-resident memory is looked at every five seconds. Writes `results/proof-soak.json`; exit status 1
-unless
+that wait for it, while it learns, and then sends four fifths of that, at drawn moments: opened
+tasks, bulk requests, clicks, changed label configs, corrections, broken pictures, hostile bodies.
+Every answer is held against the right one. Meanwhile a process of its own asks `/health` ten times
+a second, and resident memory is looked at every five seconds. Writes `results/proof-soak.json`;
+exit status 1 unless
 
 * no answer is wrong and none is lost, no request is sent five seconds late, no process of the
   service ends, and every correction is dealt with,
@@ -50,9 +50,7 @@ SCENES = 12
 SHARE = 0.8  # of the capacity
 CLIENTS = 6  # at once while capacity is measured
 CAPACITY_SECONDS = 90.0
-RUN_UP = (
-    60.0  # seconds of the same before that: what was corrected is being learnt by then, as later
-)
+RUN_UP = 60.0  # seconds of the same before that: from then on it learns all the time
 WARM_UP = 300.0  # seconds whose memory does not count; at most a sixth of the time
 THREADS = 96  # of the service
 SENDERS = 80  # requests in flight at most, fewer than are refused; a training makes them wait
