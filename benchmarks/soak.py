@@ -3,9 +3,10 @@
     python -m benchmarks.soak [--minutes 30] [--profile demo]
 
 Starts the service as users do (`cliper serve`) and a small server that plays Label Studio, asks
-for every right answer once, measures how much of a mixed traffic the service can take with clients
-that wait for it, while it learns, and then sends four fifths of that, at drawn moments: opened
-tasks, bulk requests, clicks, changed label configs, corrections, broken pictures, hostile bodies.
+for every right answer once, opens a crowd of tasks at the same moment, measures how much of a mixed
+traffic the service can take with clients that wait for it, while it learns, and then sends four
+fifths of that, at drawn moments: opened tasks, bulk requests, clicks, changed label configs,
+corrections, broken pictures, hostile bodies.
 Every answer is held against the right one. Meanwhile a process of its own asks `/health` ten times
 a second, and resident memory is looked at every five seconds. Writes `results/proof-soak.json`;
 exit status 1 unless
@@ -121,7 +122,7 @@ def soak(profile: str, seconds: float, measured: float, share: float, store: str
             traffic = Traffic(url, studio, number, SEED)
             traffic.learn_what_is_right()
             print("the right answers are known", flush=True)
-            before = as_fast_as_it_goes(traffic, RUN_UP)
+            before = all_at_once(traffic) + as_fast_as_it_goes(traffic, RUN_UP)
             closed = as_fast_as_it_goes(traffic, measured)
             capacity = sum(not one.problem for one in closed) / measured
             print(f"capacity: {capacity:.2f} requests a second", flush=True)
@@ -154,6 +155,17 @@ def serving(url: str) -> Iterator[int]:
     ours = [one for one in psutil.Process().children() if "serve" in one.cmdline()]
     assert len(ours) == 1, f"no service of ours answers {url}"
     yield ours[0].pid
+
+
+def all_at_once(traffic: Traffic) -> list[Outcome]:
+    """As many new tasks opened together as there are senders, so that every thread of the service
+    has worked once: a crowd that comes by chance later would look like a leak."""
+    with ThreadPoolExecutor(SENDERS) as senders:
+        opened = [
+            senders.submit(send, traffic, "open_new", number / SENDERS, 0.0)
+            for number in range(2 * SENDERS)
+        ]
+        return [one.result() for one in opened]
 
 
 def as_fast_as_it_goes(traffic: Traffic, seconds: float) -> list[Outcome]:
