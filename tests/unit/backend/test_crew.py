@@ -12,7 +12,7 @@ import pytest
 from backend.condition import degraded
 from backend.device import Lane
 from backend.errors import DeviceLost, ModelFailed, ModelLoading
-from backend.labelstudio.tasks import PredictRequest, SetupRequest, Task
+from backend.labelstudio.tasks import PredictRequest, SetupRequest
 from backend.model_host import ModelHost
 from backend.model_pool import ModelPool
 from backend.outcomes import NotPredicted, Outcome, Predicted
@@ -544,17 +544,19 @@ def test_who_was_looked_at_together_with_a_deadly_picture_is_done_alone_by_anoth
     predictor = crew_of(rack, album, batch=2)
     for card in rack.cards:  # a picture that is all red in its first row
         card.segmenter.on_observe = lambda pixels, card=card: fell(card, pixels)
-    go = threading.Event()
-    for worker in predictor.crew.workers:
-        worker.queue.submit(("hold", worker.name), lambda: go.wait(PATIENCE), Lane.PEOPLE)
-    tasks = [Task(name, {"image": name}) for name in ("poison", "a", "b")]
-    asked = Asked(predictor)
-    for worker in predictor.crew.workers[1:]:  # so that all three wait for the first
-        for number in range(8):
+    goes = [threading.Event() for _ in rack.cards]
+    for worker, go, before in zip(predictor.crew.workers, goes, (0, 8, 30), strict=True):
+        worker.queue.submit(("hold", worker.name), lambda go=go: go.wait(PATIENCE), Lane.PEOPLE)
+        for number in range(before):
             worker.queue.submit(("more", worker.name, number), lambda: None, Lane.PEOPLE)
-    asked(*[str(task.id) for task in tasks])
+    asked = Asked(predictor)
+    asked("poison", "a", "b")
     until(lambda: waiting(predictor, "bulk") == [3, 0, 0], "all of them wait for the first")
-    go.set()
+    goes[0].set()
+    until(lambda: waiting(predictor, "bulk") == [0, 3, 0], "and then for the second")
+    goes[1].set()
+    until(lambda: states(predictor) == ["lost", "lost", "ready"], "the second is lost, too")
+    goes[2].set()
 
     poison, *others = asked.told()
 
