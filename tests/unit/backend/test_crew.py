@@ -486,6 +486,7 @@ def test_a_click_that_waits_for_a_device_that_is_lost_is_answered(crew_of: Make)
     (answer,) = answers
     assert isinstance(answer, Predicted)
     assert answer.regions
+    assert ALBUM.pictures["a"].shape[1] in rack[1].widths
 
 
 def test_where_every_device_is_lost_it_is_as_with_a_single_one(crew_of: Make):
