@@ -4,6 +4,9 @@ Label Studio asks twice for the same task when a page opens, and never takes bac
 it has given up. So waiting and working are apart: whoever waits may leave at its deadline,
 and a job nobody waits for any more is dropped unless it already runs.
 
+Where there are several devices each has a queue, and all of them one board: equal jobs run once
+whichever queue they are in, and a job may go from one queue to another with all who wait for it.
+
 Who is waited for goes first. A job of a slower lane lets people by between its steps, and jobs
 that have a step in common may take it together.
 """
@@ -12,9 +15,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any, Generic, TypeVar, cast
 
@@ -77,21 +80,28 @@ class Shared:
 
 @dataclass(eq=False)
 class _Flight:
-    """What waiters know of a job."""
+    """What waiters know of a job, and which queue it is in."""
 
+    home: "DeviceQueue"
     lane: Lane
     future: Future[Any] = field(default_factory=Future)
     waiting: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Job:
-    """What the device knows of it; gone once it is done, with all it holds."""
+class Job:
+    """What the device knows of it; gone once it is done, with all it holds.
+
+    errand  what it was made from, for whoever makes it anew for another device; None: nobody can
+    lost    devices that were lost while they did it
+    """
 
     key: Hashable
     flight: _Flight
     run: Callable[[], Any]
     shared: Shared | None
+    errand: object = None
+    lost: int = 0
     trail: Trail = field(default_factory=here)  # of whoever asked first
 
 
@@ -121,6 +131,46 @@ class Ticket(Generic[Result]):
             self._leave(self._flight)
 
 
+class Board:
+    """The jobs under way in all queues that share it; its lock is theirs, too."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.flights: dict[Hashable, _Flight] = {}
+
+    def join(self, key: Hashable, lane: Lane) -> Ticket[Any] | None:
+        """A place beside whoever waits for the equal job; None where there is none. One that waits
+        goes on in the faster lane of the two."""
+        with self.lock:
+            flight = self.flights.get(key)
+            if flight is None:
+                return None
+            flight.waiting += 1
+            flight.home.move_up(key, lane)
+            return self.ticket(key, flight)
+
+    def ticket(self, key: Hashable, flight: _Flight) -> Ticket[Any]:
+        return Ticket(flight, lambda left: self._leave(key, left))
+
+    def forget(self, key: Hashable, flight: _Flight) -> None:
+        """A job that is done, or that nobody waits for."""
+        with self.lock:
+            if self.flights.get(key) is flight:
+                del self.flights[key]
+
+    def _leave(self, key: Hashable, flight: _Flight) -> None:
+        with self.lock:
+            flight.home.abandon(key, flight)
+
+
+Settle = Callable[[Job, BaseException], BaseException | None]
+
+
+def as_it_is(job: Job, error: BaseException) -> BaseException:
+    """Where nobody else could do the job."""
+    return error
+
+
 class DeviceQueue:
     """Runs jobs one at a time on a thread of its own; safe to use from many threads.
 
@@ -133,17 +183,22 @@ class DeviceQueue:
         *,
         linger: float = LINGER,
         failed: Callable[[BaseException], object] = lambda error: None,
+        settle: Settle = as_it_is,
+        board: Board | None = None,
+        threads: int | None = None,
     ) -> None:
         """`linger` in seconds, see `LINGER`. `failed` hears of every job's error, before whoever
-        waits for it does."""
-        self._failed = failed
+        waits for it does; `settle` says what they hear, None where another queue of the `board`
+        took the job over. `threads` a computation takes; None: what is usual in the process."""
+        self._failed, self._settle, self._threads = failed, settle, threads
+        self._board = board or Board()
         self._worker = ThreadPoolExecutor(
             max_workers=1, thread_name_prefix="device", initializer=self._begins
         )
         self._linger = linger
-        self._changed = threading.Condition()  # of what follows
-        self._flights: dict[Hashable, _Flight] = {}
-        self._lanes: dict[Lane, dict[Hashable, _Job]] = {lane: {} for lane in Lane}
+        self._changed = threading.Condition(self._board.lock)  # of what follows
+        self._flights = self._board.flights
+        self._lanes: dict[Lane, dict[Hashable, Job]] = {lane: {} for lane in Lane}
         self._passed_by = dict.fromkeys(Lane, 0)  # jobs of faster lanes, in a row
         self._at_work: _Flight | None = None  # this and the next are the device's thread's own
         self._usual_threads = 1
@@ -157,20 +212,56 @@ class DeviceQueue:
         lane: Lane = Lane.BULK,
         *,
         shared: Shared | None = None,
+        errand: object = None,
     ) -> Ticket[Result]:
         """Queue a job, or join the equal one (same `key`) that waits or runs already; one that
-        waits goes on in the faster lane of the two."""
+        waits goes on in the faster lane of the two. `errand`: see `Job`."""
         with self._changed:
-            flight = self._flights.get(key)
-            if flight is not None:
-                flight.waiting += 1
-                self._move_up(key, flight, lane)
-            else:
-                self._worker.submit(self._next)  # as many turns as jobs; some find nothing to do
-                flight = self._flights[key] = _Flight(lane)
-                self._lanes[lane][key] = _Job(key=key, flight=flight, run=job, shared=shared)
+            ticket = self._board.join(key, lane)
+            if ticket is None:
+                flight = _Flight(self, lane)
+                self._queue(Job(key=key, flight=flight, run=job, shared=shared, errand=errand))
+                self._flights[key] = flight
+                ticket = self._board.ticket(key, flight)
+        return ticket
+
+    def take_over(self, job: Job, run: Callable[[], Any], shared: Shared | None) -> None:
+        """Do a job of another queue on the same board, made anew; whoever waits for it stays."""
+        with self._changed:
+            self._queue(replace(job, run=run, shared=shared))
+            job.flight.home = self
+
+    def hand_out(self) -> list[Job]:
+        """Those that have not begun, and that another queue can do; they are no longer here."""
+        with self._changed:
+            found = [job for jobs in self._lanes.values() for job in jobs.values()]
+            found = [job for job in found if job.errand is not None]
+            for job in found:
+                del self._lanes[job.flight.lane][job.key]
+            return found
+
+    def give_up(self, job: Job, error: BaseException) -> None:
+        """Tell whoever waits for it that nobody does it."""
+        with self._changed:
+            self._board.forget(job.key, job.flight)
+        job.flight.future.set_exception(error)
+
+    def load(self, lane: Lane) -> int:
+        """How many jobs a new one of a lane would have before it, what runs included."""
+        with self._changed:
+            mine = (flight for flight in self._flights.values() if flight.home is self)
+            return sum(flight.lane <= lane or flight.future.running() for flight in mine)
+
+    def move_up(self, key: Hashable, lane: Lane) -> None:
+        """Whoever waits in a slower lane goes on in this one."""
+        with self._changed:
+            flight = self._flights[key]
+            if lane < flight.lane:
+                job = self._lanes[flight.lane].pop(key, None)
+                flight.lane = lane
+                if job is not None:
+                    self._lanes[lane][key] = job
             self._changed.notify()
-        return Ticket(flight, lambda left: self._abandon(key, left))
 
     def let_by(self) -> float:
         """For a job, between two of its steps: people who came meanwhile go first, at most
@@ -212,38 +303,40 @@ class DeviceQueue:
         with self._changed:
             self._closed = True
             self._worker.shutdown(wait=False, cancel_futures=True)
+            left = [job for jobs in self._lanes.values() for job in jobs.values()]
             for jobs in self._lanes.values():
                 jobs.clear()
-            dropped = [key for key, flight in self._flights.items() if flight.future.cancel()]
+            mine = {key: one for key, one in self._flights.items() if one.home is self}
+            dropped = [key for key, flight in mine.items() if flight.future.cancel()]
             for key in dropped:
                 # whoever waits for several at once hears of it
                 self._flights.pop(key).future.set_running_or_notify_cancel()
+            for job in left:
+                if job.flight.future.running():  # it had begun elsewhere
+                    self.give_up(job, CancelledError())
             self._changed.notify()
 
     # -- whoever waits ----------------------------------------------------------------
 
-    def _move_up(self, key: Hashable, flight: _Flight, lane: Lane) -> None:
-        if lane < flight.lane:
-            job = self._lanes[flight.lane].pop(key, None)
-            flight.lane = lane
-            if job is not None:
-                self._lanes[lane][key] = job
-
-    def _abandon(self, key: Hashable, flight: _Flight) -> None:
+    def abandon(self, key: Hashable, flight: _Flight) -> None:
+        """One fewer waits; the job is dropped if it has not begun and nobody does."""
         with self._changed:
             flight.waiting -= 1
             if flight.waiting == 0 and flight.future.cancel():
                 self._lanes[flight.lane].pop(key, None)
-                self._forget(key, flight)
+                self._board.forget(key, flight)
 
-    def _forget(self, key: Hashable, flight: _Flight) -> None:
-        if self._flights.get(key) is flight:
-            del self._flights[key]
+    def _queue(self, job: Job) -> None:
+        self._worker.submit(self._next)  # as many turns as jobs; some find nothing to do
+        self._lanes[job.flight.lane][job.key] = job
+        self._changed.notify()
 
     # -- the device's thread ----------------------------------------------------------
 
     def _begins(self) -> None:
         self._thread = threading.current_thread()
+        if self._threads is not None:  # another device's thread may work gently just now
+            torch.set_num_threads(self._threads)
 
     def _next(self) -> None:
         """Whatever is in turn: one job, or several that begin together."""
@@ -261,7 +354,7 @@ class DeviceQueue:
         finally:
             self._at_work = None
 
-    def _taken(self) -> list[_Job]:
+    def _taken(self) -> list[Job]:
         """Out of the lanes; after a moment, where others are on their way and no person waits."""
         until: float | None = None
         with self._changed:
@@ -292,10 +385,10 @@ class DeviceQueue:
         patient = [lane for lane in waited_for if self._passed_by[lane] >= MOST_IN_A_ROW]
         return next(iter(patient or waited_for), None)
 
-    def _first(self, lane: Lane) -> _Job | None:
+    def _first(self, lane: Lane) -> Job | None:
         return next(iter(self._lanes[lane].values()), None)
 
-    def _together(self, lane: Lane) -> list[_Job]:
+    def _together(self, lane: Lane) -> list[Job]:
         """The first job of a lane, and of the slow ones those of its bucket."""
         first = next(iter(self._lanes[lane].values()))
         if lane is not Lane.BULK or first.shared is None:
@@ -307,7 +400,7 @@ class DeviceQueue:
         ]
         return same[: max(1, first.shared.most())]
 
-    def _begin_together(self, jobs: Sequence[_Job]) -> None:
+    def _begin_together(self, jobs: Sequence[Job]) -> None:
         self._at_work = jobs[0].flight
         shared = [job.shared for job in jobs if job.shared is not None]
         with followed(common(job.trail for job in jobs)):
@@ -316,10 +409,10 @@ class DeviceQueue:
             except Exception as error:  # whose fault it is comes out when each is alone
                 logger.info("%d jobs could not begin together: %r", len(jobs), error)
 
-    def _do(self, job: _Job) -> None:
+    def _do(self, job: Job) -> None:
         key, flight, run = job.key, job.flight, job.run
         with self._changed:
-            if flight.future.cancelled() or not flight.future.set_running_or_notify_cancel():
+            if not self._begun(job):
                 return
         self._at_work = flight
         try:
@@ -327,12 +420,24 @@ class DeviceQueue:
                 result = run()
         except BaseException as error:
             self._failed(error)
-            with self._changed:
-                self._forget(key, flight)
-            flight.future.set_exception(error)
+            self._ends_badly(job, self._settle(job, error))
         else:
-            with self._changed:
-                self._forget(key, flight)
+            self._board.forget(key, flight)
             flight.future.set_result(result)
         finally:
             del job, flight, run  # an error remembers this frame, and would keep the picture
+
+    def _begun(self, job: Job) -> bool:
+        """Whether it is to be done: one that another device began may be left by everybody."""
+        future = job.flight.future
+        if not future.running():
+            return not future.cancelled() and future.set_running_or_notify_cancel()
+        if job.flight.waiting <= 0:
+            self.give_up(job, CancelledError())
+            return False
+        return True
+
+    def _ends_badly(self, job: Job, told: BaseException | None) -> None:
+        """Not where it is caught: the error would hold its own frame, and so the picture."""
+        if told is not None:
+            self.give_up(job, told)

@@ -30,6 +30,7 @@ ServiceError
     ├── BudgetSpent        the request's time was over before the task's turn
     ├── TooManyTasks       the request has more tasks than are taken on at a time
     ├── OutOfMemory        the picture is too much for the device
+    ├── DevicesLost        several devices were lost over the picture, one after the other
     ├── TaskDataMissing    the task carries no picture under the config's key
     ├── LabelsMissing      the config takes labels from the task, and the task has none
     ├── MaskTooLarge       the editor could not open a brush mask of this picture
@@ -242,6 +243,17 @@ class OutOfMemory(CouldNotPredict):
         super().__init__(
             "not enough memory for this picture; use a smaller profile or picture, or DEVICE=cpu"
         )
+
+
+class DevicesLost(CouldNotPredict):
+    """Several devices were lost over the picture, one after the other; the rest is spared it."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(
+            f"{count} devices were lost over this picture, so no other one tries it; leave the "
+            "picture out, or use a smaller one"
+        )
+        self.count = count
 
 
 class TaskDataMissing(CouldNotPredict):

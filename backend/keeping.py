@@ -254,7 +254,8 @@ def _row_header(key: RowKey, body: bytes) -> bytes:
 
 
 def _look_key(scope: Scope, picture: tuple[str, int], segmenter: Segmenter) -> Key:
-    """States of other weights, settings, devices and number formats are other states."""
+    """States of other weights, settings, kinds of device and number formats are other states;
+    devices of one kind share theirs."""
     identity = segmenter.identity
     model = json.dumps(
         [
@@ -263,7 +264,7 @@ def _look_key(scope: Scope, picture: tuple[str, int], segmenter: Segmenter) -> K
             identity.profile,
             dict(identity.weights),
             dict(identity.settings),
-            str(_device_of(segmenter)),
+            _device_of(segmenter).type,
             _number_format_of(segmenter),
         ],
         sort_keys=True,

@@ -24,6 +24,7 @@ from cliper_model.stages import places
 
 from . import advice, prompting
 from .batching import Batches, is_batching
+from .device import Shared
 from .errors import (
     ConfigError,
     CouldNotPredict,
@@ -171,15 +172,16 @@ class Looking:
         let_by: LetBy = let_nobody_by,
         answers: Answers = answers,
         meters: Meters | None = None,
+        device: str = "the device",
     ) -> None:
         """`brush_megapixels`: the largest picture that gets brush masks. `keeping`: where looks
         outlive the process. `let_by` is called between steps; it may call other methods of this.
-        `answers` is asked before the device is taken for lost.
+        `answers` is asked before the device is taken for lost. `device`: its name, for `meters`.
         """
         self._answers = answers
         self._brush_megapixels, self._keeping = brush_megapixels, keeping
         self._batches, self._let_by = batches or Batches(), let_by
-        self._meters = meters or Meters()
+        self._meters, self._device = meters or Meters(), device
         self.looks = 0  # pictures a model looked at so far
         self._seen: ResultCache[Look | Scored] = ResultCache(max_bytes=state_bytes)
         self._keeps_newest = state_bytes > 0
@@ -284,6 +286,17 @@ class Looking:
             for choice, bucket in ahead.buckets.items()
         )
 
+    def shared(self, ahead: Ahead, *, follows: bool) -> Shared:
+        """What such a picture has in common with others that wait; for any thread."""
+        models = {choice: id(ahead.segmenters[choice]) for choice in ahead.buckets}
+        return Shared(
+            bucket=(tuple(models.items()), tuple(ahead.buckets.items())),
+            subject=ahead,
+            most=lambda: self.together(ahead),
+            begin=self.look_ahead,
+            follows=follows,
+        )
+
     def look_ahead(self, waiting: Sequence[Ahead]) -> None:
         """Look at several pictures of the same buckets at once, at as many as memory allows.
 
@@ -332,7 +345,7 @@ class Looking:
             raise
         share = (time.perf_counter() - looked) / len(pictures)
         self.looks += len(pictures)
-        self._meters.looked(len(pictures))
+        self._meters.looked(len(pictures), self._device)
         for alike, image, state in zip(pictures, pixels, states, strict=True):
             size_hw = (image.shape[0], image.shape[1])
             self._meters.stage_took("look", share)
@@ -515,7 +528,7 @@ class Looking:
                 state = segmenter.observe(pixels)
             look = Look(key, state, (pixels.shape[0], pixels.shape[1]))
             self.looks += 1
-            self._meters.looked(1)
+            self._meters.looked(1, self._device)
             self._note(picture, look, segmenter, keep=keep, fresh=True)
         else:
             self._note(picture, look, segmenter, keep=keep, fresh=False)
@@ -651,7 +664,6 @@ def failures_as_ours(answers: Answers) -> Iterator[None]:
         raise CouldNotPredict(str(error)) from error
     except Exception as error:
         if is_lost_device(error, answers):
-            logger.critical("the device is lost", exc_info=error)
             raise DeviceLost(type(error).__name__) from error
         if is_out_of_memory(error):
             raise OutOfMemory from error

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -57,7 +58,7 @@ class ModelStatus:
 
 
 class ModelHost:
-    """Keeps the one Segmenter of the process; safe to use from many threads."""
+    """Keeps one Segmenter on one device; safe to use from many threads."""
 
     def __init__(
         self,
@@ -66,15 +67,17 @@ class ModelHost:
         patience: float = 0.3,
         retry_after: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
+        turn: AbstractContextManager[bool] | None = None,
     ) -> None:
         """`patience`: seconds `/setup` may wait for the identity (Label Studio waits 3 in all).
+        `turn`: shared by hosts of the same weights, which one fetches and loads at a time.
 
         A failed load is tried again when asked for after `retry_after` seconds, so that
         weights put in place later are found without a restart.
         """
         self._source, self._patience = source, patience
         self._retry_after, self._clock = retry_after, clock
-        self._lock = threading.Lock()
+        self._lock, self._turn = threading.Lock(), turn or threading.Lock()
         self._identified = threading.Event()  # the identity is known, or will not be
         self._status = ModelStatus()
         self._identity: Identity | None = None
@@ -178,6 +181,15 @@ class ModelHost:
         foreseen = self._source.foresee(profile)
         if foreseen is not None:
             self._identify(foreseen)
+        with self._turn:
+            segmenter = self._loaded(profile)
+        details = dict(self._source.describe(segmenter))
+        with self._lock:
+            self._segmenter = segmenter
+            self._status = ModelStatus(state=READY, percent=100, profile=profile, details=details)
+        logger.info("model ready: profile %s, %s", profile, details)
+
+    def _loaded(self, profile: str) -> Segmenter:
         self._source.fetch(profile, self._progress(DOWNLOADING, profile))
         self._tell(ModelStatus(profile=profile))
 
@@ -186,12 +198,7 @@ class ModelHost:
         segmenter = self._source.load(profile, self._progress(LOADING, profile))
         if segmenter.identity != identity:
             raise CliperError("the weights on disk changed while they were loaded; start again")
-
-        details = dict(self._source.describe(segmenter))
-        with self._lock:
-            self._segmenter = segmenter
-            self._status = ModelStatus(state=READY, percent=100, profile=profile, details=details)
-        logger.info("model ready: profile %s, %s", profile, details)
+        return segmenter
 
     def _identify(self, identity: Identity) -> None:
         with self._lock:

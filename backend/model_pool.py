@@ -37,12 +37,14 @@ class ModelPool:
         *,
         most: int = 1,
         name: Callable[[], ModelChoice] = ModelChoice,
+        device: str | None = None,
     ) -> None:
         """`build` None: there are no others. It raises CliperError for names nobody knows.
 
-        `name` says what the service's own is called, as far as that is known.
+        `name` says what the service's own is called, as far as that is known. `device`: where all
+        of them are; None: nobody asks.
         """
-        self.own = own
+        self.own, self.device = own, device
         self._build, self._most, self._name = build, most, name
         self._lock = threading.Lock()
         self._others: OrderedDict[ModelChoice, ModelHost] = OrderedDict()
@@ -73,7 +75,7 @@ class ModelPool:
         return host
 
     def lose(self, lost: DeviceLost) -> None:
-        """All models of the process are on the same device."""
+        """All models of the pool are on the same device."""
         for host in (self.own, *(host for _, host in self.others)):
             host.lose(lost)
 

@@ -1,4 +1,4 @@
-"""The use case: tasks in, predictions out. Owns the device queue and the caches.
+"""The use case: tasks in, predictions out. Owns the devices and the finished results.
 
 Each task has one of three outcomes, never mixed:
 
@@ -13,9 +13,9 @@ import math
 import re
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -23,15 +23,17 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import UInt8
 
-from . import advice, prompting, streaming
+from . import prompting, streaming
 from .batching import Batches
-from .device import DeviceQueue, Lane, Shared, Ticket, gently
+from .clicks import Clicks, in_time
+from .crew import Crew, Errand, Hands, Made
+from .desks import Desk, Desks, Work
+from .device import DeviceQueue, Lane, Ticket, gently
 from .errors import (
     BudgetSpent,
     Busy,
     ConfigError,
     CouldNotPredict,
-    DeviceLost,
     MaskTooLarge,
     ModelFailed,
     ModelLoading,
@@ -42,44 +44,33 @@ from .errors import (
 )
 from .fetching import Fetching, Hurry, Pictures
 from .keeping import Keeping
-from .labelstudio import label_config, options
+from .labelstudio import options
 from .labelstudio.tasks import PredictRequest, SetupRequest, Task
 from .lessons import NothingLearnt, Teaching
 from .looking import (
-    Ahead,
-    Look,
     Looking,
     Picture,
-    Segmenters,
     Spend,
     answers,
     is_out_of_memory,
-    model_errors_as_ours,
+    refuse_brush,
     spend_nothing,
 )
 from .metrics.meters import Meters
-from .model_host import ModelHost
-from .model_pool import ModelChoice, ModelPool
+from .model_pool import ModelPool
 from .outcomes import ImageResult, NotPredicted, Outcome, Predicted, combined
-from .plan import Plan, View, choice_of, taught, version_of, vocabularies
+from .plan import View, choice_of
 from .result_cache import ResultCache
-from .storage.base import Scope
 from .storage.memory import MemoryStorage
 from .studying import Course, StudiedPicture
-from .trail import carried, of_task
-from .vocabulary import ControlVocabulary
+from .trail import of_task
 
 logger = logging.getLogger(__name__)
 
-AHEAD = 1  # pictures of a request that wait, beside the one it waits for
+AHEAD = 1  # pictures of a request that wait for a device, beside those at work
 AHEAD_BYTES = 256 * 1_000_000  # of pictures that wait, where a batch holds more
-REMEMBERED_VERSIONS = 20
-REMEMBERED_PICTURES = 256  # whose bytes are known by their address, for clicks
-FRESH = 300.0  # seconds such an address is believed
 WORDS = re.compile("[A-Z][a-z]*")  # of an error's name
 A_DAY = 86_400.0  # seconds; for ever, as far as a picture is concerned
-MOST_READERS = 4  # threads that wait for a model, to read a config's words ahead
-MOST_LATER = 200  # jobs of the device that nobody waits for
 FORGIVEN = 60.0  # seconds after which a stream asks a server again that hung
 
 Waited = TypeVar("Waited")
@@ -95,7 +86,7 @@ class Limits:
     waiting        requests at the same time
     tasks          of one request; the others are left for another
     result_bytes   finished results kept in memory
-    state_bytes    looks at pictures kept in memory
+    state_bytes    looks at pictures kept in memory, of all devices together
     brush_megapixels  largest picture that gets brush masks
     batch          pictures looked at together; None: as many as the device makes something of
     """
@@ -112,28 +103,6 @@ class Limits:
 
 _Found = ImageResult | Ticket[ImageResult]
 Unfinished = Callable[[str, Sequence[int]], None]  # project, numbers of tasks
-
-
-@dataclass(frozen=True, kw_only=True)
-class Desk:
-    """A label config and the models it asks for, ready to work. For any thread."""
-
-    plan: Plan
-    segmenters: Segmenters
-    scope: Scope = Scope()  # noqa: RUF009  # a frozen value
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Work(Desk):
-    """One request while it is worked on; belongs to one thread.
-
-    lane  who waits for it
-    keep  its pictures may be clicked on soon, and asked for again
-    """
-
-    hurry: Hurry
-    lane: Lane = Lane.BULK
-    keep: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +135,7 @@ class Predictor:
 
     def __init__(
         self,
-        models: ModelPool,
+        models: ModelPool | Sequence[ModelPool],
         pictures: Pictures,
         limits: Limits,
         *,
@@ -178,37 +147,40 @@ class Predictor:
         answers: Callable[[str | None], bool] = answers,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`defaults`: values of `model_*` options for configs that name none. `keeping`: what
-        outlives the process; without it nothing does. `unfinished` takes over what a request had
-        no time for; it must answer at once. `teaching`: what corrections taught, by project.
-        `answers`: whether a device still computes."""
-        self._models, self._limits = models, limits
-        self._defaults, self._clock = dict(defaults or {}), clock
+        """`models`: those of one device, or of each of several. `defaults`: values of `model_*`
+        options for configs that name none. `keeping`: what outlives the process; without it
+        nothing does. `unfinished` takes over what a request had no time for; it must answer at
+        once. `teaching`: what corrections taught, by project. `answers`: whether a device still
+        computes."""
+        self._limits, self._clock = limits, clock
         self._seats = threading.BoundedSemaphore(limits.waiting)
-        self._readers = threading.BoundedSemaphore(MOST_READERS)
         self._meters = meters or Meters()
         self._fetching = Fetching(
             pictures, timeout=limits.fetch_timeout, meters=self._meters, clock=clock
         )
-        self._device = DeviceQueue(failed=self._heard)
         self._unfinished = unfinished
-        self._teaching = teaching or NothingLearnt()
         self._keeping = keeping or Keeping(MemoryStorage(max_blob_bytes=0))
         self._batches = Batches(limits.batch)
-        self._looking = Looking(
-            state_bytes=limits.state_bytes,
-            brush_megapixels=limits.brush_megapixels,
-            keeping=keeping,
-            batches=self._batches,
-            let_by=self._device.let_by,
-            answers=lambda: answers(models.own.status.details.get("device")),
-            meters=self._meters,
+        pools = [models] if isinstance(models, ModelPool) else list(models)
+
+        def looking(device: str, queue: DeviceQueue, pool: ModelPool) -> Looking:
+            return Looking(
+                state_bytes=limits.state_bytes // len(pools),
+                brush_megapixels=limits.brush_megapixels,
+                keeping=keeping,
+                batches=self._batches,
+                let_by=queue.let_by,
+                answers=lambda: answers(pool.own.status.details.get("device") or pool.device),
+                meters=self._meters,
+                device=device,
+            )
+
+        self.crew = Crew(pools, looking, meters=self._meters)
+        self._desks = Desks(
+            self.crew, self._keeping, teaching or NothingLearnt(), defaults=defaults or {}
         )
         self._results: ResultCache[ImageResult] = ResultCache(max_bytes=limits.result_bytes)
-        self._versions: deque[str] = deque(maxlen=REMEMBERED_VERSIONS)
-        self._advised: deque[str] = deque(maxlen=REMEMBERED_VERSIONS)
-        self._lock = threading.Lock()  # of what follows
-        self._recent: OrderedDict[tuple[str, int], tuple[str, float]] = OrderedDict()
+        self._clicks = Clicks(self.crew, self._fetching, meters=self._meters, clock=clock)
 
     # -- what the routes call ---------------------------------------------------------
 
@@ -227,35 +199,20 @@ class Predictor:
             if asked.project is not None:
                 said = {"extra_params": given, "hostname": asked.hostname}
                 self._keeping.keep_connection(self._keeping.scope(asked.project), said)
-        return self._plan(asked.label_config, extra, asked.project)[0].version
+        return self._desks.plan(asked.label_config, extra, asked.project).version
 
     def versions(self) -> list[str]:
         """Versions given out lately, the newest first, by any process on the same store."""
-        return self._keeping.versions() or list(reversed(self._versions))
+        return self._desks.versions()
 
     def storage_facts(self) -> Mapping[str, Any]:
         """For `/health`."""
         return self._keeping.facts()
 
     def device_facts(self) -> Mapping[str, Any]:
-        """For `/health`; never waits for the device."""
-        own = self._models.own
-        segmenter = own.loaded
-        return {
-            "device_lost": own.status.reason if own.is_lost else None,
-            "queue": {"waiting": self._device.waiting(), "looks": self._looking.looks},
-            "batch": self._batches.facts(segmenter),
-        }
-
-    @property
-    def device_takes_work(self) -> bool:
-        """Whether the thread that owns the device is there; waits for nobody."""
-        return self._device.takes_work
-
-    def _heard(self, error: BaseException) -> None:
-        """Models that are on a device that is lost are so for good."""
-        if isinstance(error, DeviceLost):
-            self._models.lose(error)
+        """For `/health`; never waits for a device."""
+        loaded = self.crew.leading.models.own.loaded
+        return {**self.crew.facts(), "batch": self._batches.facts(loaded)}
 
     def look_at_store(self) -> None:
         """Find out, some time soon, whether there is anything wrong with it."""
@@ -271,12 +228,13 @@ class Predictor:
         with self._seat():
             budget = self._limits.budget
             hurry = Hurry(deadline=self._clock() + budget, budget=budget)
-            extra = self._extra_of(request.project)
-            desk = self._desk(request.label_config, extra, request.project)
+            extra = self._desks.extra_of(request.project)
+            desk = self._desks.of(request.label_config, extra, request.project)
             scope = self._keeping.scope(request.project)
-            work = _Work(
+            work = Work(
                 plan=desk.plan,
                 segmenters=desk.segmenters,
+                team=desk.team,
                 hurry=hurry,
                 scope=scope,
                 lane=lane_of(request),
@@ -307,7 +265,7 @@ class Predictor:
         `project`: whose corrections taught something; without it nothing was learnt.
         Raises ConfigError, ModelLoading, ModelFailed.
         """
-        return self._desk(config, options.read_extra(extra_params), project)
+        return self._desks.of(config, options.read_extra(extra_params), project)
 
     def study(self, task: Task, desk: Desk, *, most: int = 4) -> list[StudiedPicture]:
         """What learning needs to know of a task's first pictures, at a desk without corrections.
@@ -320,12 +278,23 @@ class Predictor:
     def _studied(self, task: Task, view: View, desk: Desk) -> StudiedPicture:
         picture = self._picture(task, view, desk)
 
-        def study() -> StudiedPicture:
+        def study(hands: Hands) -> StudiedPicture:
             with gently():
-                return self._looking.studied(picture, view, desk.segmenters)
+                return hands.looking.studied(picture, view, hands.segmenters)
 
         key = ("study", picture.digest, view.place, desk.plan.version)
-        return self._device.submit(key, study, Lane.WHENEVER).wait(A_DAY)
+        return self._some_time(key, study, desk)
+
+    def _some_time(self, key: Hashable, job: Callable[[Hands], Waited], desk: Desk) -> Waited:
+        """What nobody looks forward to; waits for it."""
+        errand = Errand(
+            key=key,
+            made=lambda hands: Made(run=partial(job, hands)),
+            lane=Lane.WHENEVER,
+            team=desk.team,
+        )
+        found: Waited = self.crew.submit(errand).wait(A_DAY)
+        return found
 
     def _picture(self, task: Task, view: View, desk: Desk) -> Picture:
         """A picture fetched, with no deadline. Raises CouldNotPredict."""
@@ -345,25 +314,19 @@ class Predictor:
         summed: dict[tuple[str, str], float] = {}
         for view in desk.plan.views(task):
             picture = self._picture(task, view, desk)
-            ticket = self._device.submit(
-                ("doubts", picture.digest, view.place, desk.plan.version),
-                lambda picture=picture, view=view: self._looking.doubts(  # type: ignore[misc]
-                    picture, view, desk.segmenters
-                ),
-                Lane.WHENEVER,
-            )
-            for name, share in ticket.wait(A_DAY).items():
+            key = ("doubts", picture.digest, view.place, desk.plan.version)
+            told = self._some_time(key, partial(_doubts, picture, view), desk)
+            for name, share in told.items():
                 summed[name] = summed.get(name, 0.0) + share
         return summed
 
     def courses(self, desk: Desk) -> tuple[Course, ...]:
         """What there is to learn, control by control. Raises ConfigError, ModelFailed."""
-        ticket = self._device.submit(
+        return self._some_time(
             ("courses", desk.plan.version),
-            lambda: self._looking.courses(desk.plan, desk.segmenters),
-            Lane.WHENEVER,
+            lambda hands: hands.looking.courses(desk.plan, hands.segmenters),
+            desk,
         )
-        return ticket.wait(A_DAY)
 
     def stream(
         self,
@@ -383,8 +346,12 @@ class Predictor:
         hurries = _Hurries(self._clock)
 
         def unpack(task: Task, view: View) -> ImageResult | _Unpacked | CouldNotPredict:
-            work = _Work(
-                plan=desk.plan, segmenters=desk.segmenters, hurry=hurries.now(), keep=False
+            work = Work(
+                plan=desk.plan,
+                segmenters=desk.segmenters,
+                team=desk.team,
+                hurry=hurries.now(),
+                keep=False,
             )
             return self._mine(task, lambda: self._unpack(task, view, work, spend, sees))
 
@@ -401,13 +368,14 @@ class Predictor:
                 view, ready, desk, keep=False, spend=spend, follows=follows
             ),
         )
-        with closing(streaming.stream(tasks, steps, batch=self._batch_of(desk))) as done:
+        flow = streaming.stream(tasks, steps, batch=self._batch_of(desk), devices=self.crew.count)
+        with closing(flow) as done:
             for task, results in done:
                 yield task, self._told(task, results, desk)
 
     def close(self) -> None:
-        """Let the device finish what runs, and nothing more."""
-        self._device.close()
+        """Let every device finish what runs, and nothing more."""
+        self.crew.close()
         self._keeping.close()
 
     # -- one request ------------------------------------------------------------------
@@ -421,97 +389,7 @@ class Predictor:
         finally:
             self._seats.release()
 
-    def _extra_of(self, project: str | None) -> options.Values:
-        """What the last `/setup` of the project said, if anybody remembers."""
-        if project is None:
-            return {}
-        known = self._keeping.connection(self._keeping.scope(project))
-        if known is None:
-            logger.info("project %s: its extra parameters come with its next /setup", project)
-            return {}
-        try:
-            return options.read_extra(known["extra_params"])
-        except (ConfigError, KeyError, TypeError):  # of an earlier version of this program
-            return {}
-
-    def _desk(self, config: str, extra: options.Values, project: str | None) -> Desk:
-        """Raises ConfigError, ModelLoading, ModelFailed."""
-        plan, hosts = self._plan(config, extra, project)
-        return Desk(
-            plan=plan, segmenters={choice: host.segmenter() for choice, host in hosts.items()}
-        )
-
-    def _plan(
-        self, config: str, extra: options.Values, project: str | None
-    ) -> tuple[Plan, Mapping[ModelChoice, ModelHost]]:
-        """What a config asks for, and who does it.
-
-        Raises ConfigError, ModelLoading, ModelFailed.
-        """
-        read = label_config.parse(config)
-        layers = ((options.EXTRA, extra), (options.ENVIRONMENT, self._defaults))
-        wanted = vocabularies(read, layers)
-        hosts = self._models.hosts(map(choice_of, wanted))
-        identities = {choice: host.identity() for choice, host in hosts.items()}
-        with model_errors_as_ours():
-            for one in wanted:
-                hosts[choice_of(one)].check_words(one.explicit_words)
-        if project is not None:
-            learned = self._teaching.of(self._keeping.scope(project))
-            wanted = taught(wanted, identities, learned)
-        version = version_of(identities, wanted)
-        plan = Plan(
-            wanted=wanted,
-            prompts=read.prompts,
-            identities=identities,
-            version=version,
-            warnings=(*read.warnings, *advice.of_config(wanted)),
-        )
-        if version not in self._versions:
-            self._versions.append(version)
-            self._keeping.keep_version(version)
-            for warning in plan.warnings:
-                logger.warning("label config of %s: %s", version, warning)
-        if version not in self._advised and self._readers.acquire(blocking=False):
-            self._advised.append(version)
-            ahead = threading.Thread(
-                target=carried(self._read_ahead), args=(plan, hosts), name="words", daemon=True
-            )
-            ahead.start()
-        return plan, hosts
-
-    def _read_ahead(self, plan: Plan, hosts: Mapping[ModelChoice, ModelHost]) -> None:
-        """As soon as its models are there, the words of a config become rows, so that its first
-        picture need not wait for them; then what will not work well goes on the log."""
-        try:
-            self._read_words(plan, hosts)
-        finally:
-            self._readers.release()
-
-    def _read_words(self, plan: Plan, hosts: Mapping[ModelChoice, ModelHost]) -> None:
-        for host in hosts.values():
-            host.join()
-        try:
-            segmenters = {choice: host.segmenter() for choice, host in hosts.items()}
-        except (ModelFailed, ModelLoading):  # whoever asks later finds it tried again
-            with suppress(ValueError):
-                self._advised.remove(plan.version)
-            return
-        for one in plan.wanted:  # a job each: whoever comes waits for one of them
-            self._later(("words", one.reading), partial(self._looking.read_ahead, one, segmenters))
-        for one in plan.wanted:
-            for warning in advice.of_spelling(one):
-                logger.warning("label config of %s: %s", plan.version, warning)
-        self._later(("advice", plan.version), partial(self._looking.advise, plan, segmenters))
-
-    def _later(self, key: Hashable, job: Callable[[], None]) -> None:
-        """Work of the device's that nobody waits for; left undone where very much waits."""
-        if self._device.waiting()[Lane.WHENEVER.name.lower()] >= MOST_LATER:
-            return
-        with suppress(RuntimeError):  # it takes no more jobs: we are going down
-            self._device.submit(key, job, Lane.WHENEVER)
-
-    def _in_a_good_order(self, tasks: Sequence[Task], work: _Work) -> list[Outcome]:
+    def _in_a_good_order(self, tasks: Sequence[Task], work: Work) -> list[Outcome]:
         """Pictures on servers that hung lately are tried last; the answers keep their order."""
 
         def may_hang(index: int) -> bool:
@@ -522,18 +400,20 @@ class Predictor:
         by_index = dict(zip(order, outcomes, strict=True))
         return [by_index[index] for index in range(len(tasks))]
 
-    def _outcomes(self, tasks: Sequence[Task], work: _Work) -> list[Outcome]:
+    def _outcomes(self, tasks: Sequence[Task], work: Work) -> list[Outcome]:
         """Fetch the next pictures while the device works on the earlier ones.
 
         Of a task with many pictures no more are in memory than of many tasks.
         """
         done: list[list[ImageResult] | CouldNotPredict] = [[] for _ in tasks]
         begun: deque[_Begun] = deque()
+        devices = self.crew.count()
+        ahead = AHEAD * devices
         bulk = work.lane is Lane.BULK
-        most = streaming.ON_DEVICE * self._batch_of(work) - 1 if bulk else AHEAD
+        most = streaming.ON_DEVICE * devices * self._batch_of(work) - 1 if bulk else ahead
 
         def many() -> bool:
-            if len(begun) <= AHEAD:
+            if len(begun) <= ahead:
                 return False
             return len(begun) > most or sum(one.waiting_bytes for one in begun) >= AHEAD_BYTES
 
@@ -545,7 +425,9 @@ class Predictor:
                     raise found
                 if not isinstance(results, CouldNotPredict):
                     results.append(
-                        found if isinstance(found, ImageResult) else self._wait(found, work.hurry)
+                        found
+                        if isinstance(found, ImageResult)
+                        else in_time(found, work.hurry, self._clock)
                     )
             except CouldNotPredict as error:
                 done[number] = error
@@ -576,7 +458,7 @@ class Predictor:
         return [self._told(task, found, work) for task, found in zip(tasks, done, strict=True)]
 
     def _begin(
-        self, task: Task, view: View, work: _Work, *, follows: bool
+        self, task: Task, view: View, work: Work, *, follows: bool
     ) -> tuple[_Found | CouldNotPredict, int]:
         """Fetch a picture and queue what is not known yet; and how many bytes it holds meanwhile.
 
@@ -608,7 +490,7 @@ class Predictor:
                 return step()
             except CouldNotPredict as error:
                 return error
-            except (ConfigError, ModelFailed):
+            except (ConfigError, ModelFailed, ModelLoading):
                 raise
             except Exception as error:
                 if is_out_of_memory(error):
@@ -621,7 +503,7 @@ class Predictor:
         self,
         task: Task,
         view: View,
-        work: _Work,
+        work: Work,
         spend: Spend = spend_nothing,
         sees: Sees | None = None,
     ) -> ImageResult | _Unpacked:
@@ -635,7 +517,7 @@ class Predictor:
         spend("download", time.perf_counter() - begun)
         digest = hashlib.sha256(data).hexdigest()
         if work.keep:
-            self._note(view, digest)
+            self._clicks.note(view, digest)
         key = (digest, view.place, work.plan.version)
         known, found = self._results.get(key), "memory"
         if known is None and work.keep:
@@ -650,7 +532,11 @@ class Predictor:
             sees(task, view, pixels)
         if known is not None:
             return known
-        self._looking.refuse_brush((pixels.shape[0], pixels.shape[1]), view.wanted)
+        refuse_brush(
+            (pixels.shape[0], pixels.shape[1]),
+            view.wanted,
+            megapixels=self._limits.brush_megapixels,
+        )
         picture = Picture(digest, view.page, lambda: pixels, work.scope)
         size_hw = (pixels.shape[0], pixels.shape[1])
         return _Unpacked(
@@ -672,50 +558,43 @@ class Predictor:
 
         `follows`: another picture is on its way."""
         key = unpacked.key
-        ahead = None
-        if lane is Lane.BULK:
-            ahead = self._looking.ahead(
-                unpacked.picture, unpacked.size_hw, view, desk.segmenters, keep=keep
-            )
 
-        def job() -> ImageResult:
-            result = self._results.get(key)
-            if result is None:
-                result = self._looking.result(
-                    unpacked.picture,
-                    view,
-                    desk.segmenters,
-                    seed="|".join(key),
-                    keep=keep,
-                    spend=spend,
-                    ahead=ahead,
+        def made(hands: Hands) -> Made:
+            looking, ahead = hands.looking, None
+            if lane is Lane.BULK:
+                ahead = looking.ahead(
+                    unpacked.picture, unpacked.size_hw, view, hands.segmenters, keep=keep
                 )
-                self._results.put(key, result)
-                if keep:
-                    self._keeping.keep_result(desk.scope, key, result)
-            return result
 
-        shared = None if ahead is None else self._shared(ahead, follows=follows)
-        with of_task(unpacked.task):
-            return self._device.submit(key, job, lane, shared=shared)
+            def job() -> ImageResult:
+                result = self._results.get(key)
+                if result is None:
+                    result = looking.result(
+                        unpacked.picture,
+                        view,
+                        hands.segmenters,
+                        seed="|".join(key),
+                        keep=keep,
+                        spend=spend,
+                        ahead=ahead,
+                    )
+                    self._results.put(key, result)
+                    if keep:
+                        self._keeping.keep_result(desk.scope, key, result)
+                return result
 
-    def _shared(self, ahead: Ahead, *, follows: bool) -> Shared:
-        models = {choice: id(ahead.segmenters[choice]) for choice in ahead.buckets}
-        return Shared(
-            bucket=(tuple(models.items()), tuple(ahead.buckets.items())),
-            subject=ahead,
-            most=lambda: self._looking.together(ahead),
-            begin=self._looking.look_ahead,
-            follows=follows,
+            shared = None if ahead is None else looking.shared(ahead, follows=follows)
+            return Made(run=job, shared=shared)
+
+        errand = Errand(
+            key=key,
+            made=made,
+            lane=lane,
+            team=desk.team,
+            seen=lambda hands: _remembers(hands, unpacked.picture, view),
         )
-
-    def _note(self, view: View, digest: str) -> None:
-        """A click on this picture soon after need not fetch it again."""
-        with self._lock:
-            self._recent[_key_of(view)] = (digest, self._clock())
-            self._recent.move_to_end(_key_of(view))
-            while len(self._recent) > REMEMBERED_PICTURES:
-                self._recent.popitem(last=False)
+        with of_task(unpacked.task):
+            return self.crew.submit(errand)
 
     def _tell_what_is_left(self, request: PredictRequest, outcomes: Sequence[Outcome]) -> None:
         left = [
@@ -756,16 +635,9 @@ class Predictor:
             kind=kind_of(results),
         )
 
-    def _wait(self, ticket: Ticket[Waited], hurry: Hurry) -> Waited:
-        """What the device says, in time. Raises BudgetSpent, and as the job."""
-        try:
-            return ticket.wait(max(hurry.deadline - self._clock(), 0.0))
-        except TimeoutError:
-            raise BudgetSpent(hurry.budget) from None
-
     # -- one click --------------------------------------------------------------------
 
-    def _answer(self, task: Task, context: Mapping[str, Any], work: _Work) -> Outcome:
+    def _answer(self, task: Task, context: Mapping[str, Any], work: Work) -> Outcome:
         """The clicked label's region; nothing to add where no control can hold it."""
         version = work.plan.version
         prompt = prompting.read(context)
@@ -774,7 +646,7 @@ class Predictor:
             return nothing
         with of_task(task.id):
             try:
-                answer = self._clicked(task, prompt, work) or nothing
+                answer = self._clicks.answer(task, prompt, work) or nothing
             except CouldNotPredict as error:
                 reason = shortened(str(error))
                 logger.warning("task %s: the click was not answered: %s", task.id, reason)
@@ -783,55 +655,16 @@ class Predictor:
         self._meters.task(None)
         return answer
 
-    def _clicked(self, task: Task, prompt: prompting.Prompt, work: _Work) -> Predicted | None:
-        """None where no control can hold the answer. Raises CouldNotPredict."""
-        for view in work.plan.views(task):
-            found = prompting.target(prompt, view.wanted)
-            if found is not None and view.index in (prompt.index, None):
-                regions, score = self._select(task, view, prompt, *found, work)
-                return Predicted(regions=(regions,), score=score, model_version=work.plan.version)
-        return None
 
-    def _select(
-        self,
-        task: Task,
-        view: View,
-        prompt: prompting.Prompt,
-        one: ControlVocabulary,
-        number: int,
-        work: _Work,
-    ) -> tuple[bytes, float]:
-        """The selected region as JSON, and its score. Raises CouldNotPredict."""
-        seen, digest = self._seen(task, view, choice_of(one), work)
-        segmenter = work.segmenters[choice_of(one)]
-        key = ("click", digest, view.place, work.plan.version, prompt)
-        ticket = self._device.submit(
-            key,
-            lambda: self._looking.selection(
-                seen, view, prompt, one, number, segmenter, seed=repr(key)
-            ),
-            work.lane,
-        )
-        return self._wait(ticket, work.hurry)
+def _doubts(picture: Picture, view: View, hands: Hands) -> dict[tuple[str, str], float]:
+    return hands.looking.doubts(picture, view, hands.segmenters)
 
-    def _seen(
-        self, task: Task, view: View, choice: ModelChoice, work: _Work
-    ) -> tuple[Look | Picture, str]:
-        """An earlier look at a picture fetched lately, else the picture; and its digest."""
-        with self._lock:
-            digest, since = self._recent.get(_key_of(view), ("", -math.inf))
-        if self._clock() - since < FRESH:
-            known = self._looking.known(digest, view.page, choice)
-            if known is not None:
-                self._meters.asked_cache("looks", "memory")
-                return known, digest
-        data = self._fetching.fetch(task, view.address, work.hurry)
-        digest = hashlib.sha256(data).hexdigest()
-        self._note(view, digest)
-        picture = Picture(
-            digest, view.page, lambda: self._fetching.decode(data, page=view.page), work.scope
-        )
-        return picture, digest
+
+def _remembers(hands: Hands, picture: Picture, view: View) -> bool:
+    """Whether a device need not look again, for one of the models at least."""
+    choices = {choice_of(one) for one in view.wanted}
+    known = hands.looking.known
+    return any(known(picture.digest, picture.page, choice) is not None for choice in choices)
 
 
 def lane_of(request: PredictRequest) -> Lane:
@@ -848,11 +681,6 @@ def _refuse_if_all_are(outcomes: Sequence[Outcome]) -> None:
     reasons = [one.reason for one in outcomes if isinstance(one, NotPredicted) and one.refused]
     if reasons and len(reasons) == len(outcomes):
         raise ConfigError(reasons[0])
-
-
-def _key_of(view: View) -> tuple[str, int]:
-    """An address by its digest: some hold the whole picture."""
-    return hashlib.sha256(view.address.encode(errors="replace")).hexdigest(), view.page
 
 
 class _Hurries:

@@ -11,7 +11,7 @@ from .learning.intake import Intake
 from .learning.teaching import StoredTeaching
 from .metrics.meters import Meters
 from .metrics.scrape import Now
-from .model_host import ModelHost
+from .model_host import READY, ModelHost
 from .model_pool import ModelPool
 from .predictor import Predictor
 from .prelabel.unfinished import Unfinished
@@ -41,7 +41,6 @@ class Services:
     version     of the program
     """
 
-    models: ModelPool
     predictor: Predictor
     basic_auth: tuple[str, str] | None = field(default=None, repr=False)
     api_token: str | None = field(default=None, repr=False)
@@ -59,13 +58,19 @@ class Services:
     most_request_bytes: int = MOST_REQUEST_BYTES
 
     @property
+    def models(self) -> ModelPool:
+        """Of the device that speaks for the service."""
+        return self.predictor.crew.leading.models
+
+    @property
     def model(self) -> ModelHost:
         """The service's own."""
         return self.models.own
 
     def start(self) -> None:
-        """Begin to load the model, and to look at the store and for jobs, in the background."""
-        self.model.start()
+        """Begin to load the model, on every device, and to look at the store and for jobs, in the
+        background."""
+        self.predictor.crew.start()
         self.predictor.look_at_store()
         if self.jobs is not None:
             self.jobs.runner.start()
@@ -79,7 +84,7 @@ class Services:
             self.intake(event)
 
     def facts(self) -> Mapping[str, Any]:
-        """For `/health`: store, device, text rows, jobs, and what is done without being asked.
+        """For `/health`: store, devices, text rows, jobs, and what is done without being asked.
         Asks nobody."""
         facts: dict[str, Any] = {
             "storage": dict(self.predictor.storage_facts()),
@@ -103,9 +108,9 @@ class Services:
         """One sentence per reason why not all is as it should be; `facts` as above. Asks nobody."""
         return condition.degraded(
             self.model.status,
-            [(choice, host.status) for choice, host in self.models.others],
+            [(choice, host.status) for choice, host in self.predictor.crew.others()],
             facts,
-            device=self.predictor.device_takes_work,
+            device=self.predictor.crew.takes_work,
         )
 
     def not_ready(self) -> str | None:
@@ -122,7 +127,7 @@ class Services:
             return str(lost)
         except ModelFailed:
             return "the model could not be loaded"
-        return None if self.predictor.device_takes_work else "the device takes no more work"
+        return None if self.predictor.crew.takes_work else "the device takes no more work"
 
     def now(self) -> Now:
         """How things are, for `/metrics`. Asks nobody but what `/health` asks."""
@@ -141,9 +146,10 @@ class Services:
             }
         return Now(
             version=self.version,
-            ready=loaded is not None and self.predictor.device_takes_work,
+            ready=loaded is not None and self.predictor.crew.takes_work,
             degraded=len(self.degraded(facts)),
-            waiting=facts["queue"]["waiting"],
+            waiting={one["name"]: one["waiting"] for one in facts["devices"]},
+            devices={one["name"]: one["state"] == READY for one in facts["devices"]},
             model_state=status.state,
             model=model,
             other_models=len(self.models.others),

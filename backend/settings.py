@@ -23,7 +23,8 @@ LOG_FORMATS = ("text", "json")
 DTYPES = ("float32", "float16", "bfloat16", "int8")
 VAES = ("taesd",)
 SECRET = re.compile(r"[A-Za-z0-9_-]{16,200}")
-DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
+DEVICE = re.compile(r"(cpu|cuda)(:\d+)?|mps")
+MOST_DEVICES = 16  # of one host
 OWN_VARIABLES = ("model_method", "model_profile")  # METHOD and PROFILE, for the whole service
 SPARE_THREADS = 2  # stay free of predictions, so that /health and /setup always answer
 
@@ -32,7 +33,8 @@ SPARE_THREADS = 2  # stay free of predictions, so that /health and /setup always
 class Settings:
     """Everything an administrator can choose. Raises BadSetting at birth.
 
-    `profile`, `device` and `dtype` None mean: choose by the hardware found.
+    `profile`, `device` and `dtype` None mean: choose by the hardware found. `device` may name
+    several, separated by commas.
     """
 
     host: str = "0.0.0.0"
@@ -106,7 +108,7 @@ class Settings:
             features=read.text("FEATURES"),
             student=read.path("STUDENT"),
             vae=read.choice("VAE", VAES),
-            device=read.device("DEVICE"),
+            device=read.devices("DEVICE"),
             dtype=read.choice("DTYPE", DTYPES),
             model_dir=read.path("MODEL_DIR"),
             options=read.options(),
@@ -150,9 +152,24 @@ class Settings:
         )
 
     @property
+    def devices(self) -> tuple[str, ...]:
+        """Those that are named; empty where the hardware says."""
+        return tuple(self.device.split(",")) if self.device else ()
+
+    @property
+    def first_device(self) -> str | None:
+        """For what runs on one device alone."""
+        return next(iter(self.devices), None)
+
+    @property
     def waiting_predictions(self) -> int:
         """How many `/predict` requests may wait at the same time."""
         return self.threads - SPARE_THREADS
+
+
+def _numbered(device: str) -> str:
+    """`cuda` is the first card."""
+    return device if ":" in device else f"{device}:0"
 
 
 class _Reader:
@@ -222,13 +239,30 @@ class _Reader:
             given = self.text(name)
             raise BadSetting(name, f"must be one of {', '.join(allowed)}, got {given!r}") from None
 
-    def device(self, name: str) -> str | None:
+    def devices(self, name: str) -> str | None:
+        """One device or several, of one kind: others compute in other number formats, so that the
+        same version would be other masks."""
         value = self.text(name)
         if value is None or value.lower() == "auto":
             return None
-        if not DEVICE.fullmatch(value.lower()):
-            raise BadSetting(name, f"must be auto, cpu, cuda, cuda:<number> or mps, got {value!r}")
-        return value.lower()
+        found = [word.strip().lower() for word in value.split(",")]
+        if not all(DEVICE.fullmatch(one) for one in found):
+            raise BadSetting(
+                name,
+                "must be auto, cpu, cuda, cuda:<number> or mps, or several with commas, "
+                f"got {value!r}",
+            )
+        if len(found) > MOST_DEVICES:
+            raise BadSetting(name, f"must name {MOST_DEVICES} devices at most, got {len(found)}")
+        if len({_numbered(one) for one in found}) < len(found):
+            raise BadSetting(name, f"must name each device once, got {value!r}")
+        if len({one.partition(":")[0] for one in found}) > 1:
+            raise BadSetting(
+                name,
+                "must name devices of one kind, since others give other masks for the same "
+                f"version, got {value!r}",
+            )
+        return ",".join(found)
 
     def switch(self, name: str, default: bool) -> bool:
         words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}

@@ -4,7 +4,8 @@ Knows nothing of models: who unpacks and who queues is given. Memory stays bound
 number of tasks and of pictures per task: at most `AHEAD` pictures wait or are being fetched, at
 most `FETCHERS` of them are being fetched, and no new one is begun while those that wait take
 `AHEAD_BYTES` or more. Where pictures are looked at together as many are on the device as two
-batches hold, unless they take as many bytes once more.
+batches hold, unless they take as many bytes once more. With several devices as many times as many
+pictures are on their way, as long as the bytes allow; whatever they take, every device has one.
 """
 
 from collections import deque
@@ -20,9 +21,10 @@ from .outcomes import ImageResult
 from .plan import View
 from .trail import carried
 
-AHEAD = 8  # pictures being fetched or waiting for the device; two batches, if that is more
+AHEAD = 8  # pictures being fetched or waiting for a device; two batches, if that is more
 AHEAD_BYTES = 256 * 1_000_000  # of pictures that wait
-FETCHERS = 3  # pictures fetched and unpacked at the same time
+FETCHERS = 3  # pictures fetched and unpacked at the same time, for each device
+MOST_FETCHERS = 24  # of them, however many devices there are
 ON_DEVICE = 2  # batches: one works, one waits, so that the device has always something to do
 
 
@@ -89,11 +91,16 @@ class _Queued:
 
 
 def stream(
-    tasks: Iterable[Task], steps: Steps[Ready], *, batch: int = 1
+    tasks: Iterable[Task],
+    steps: Steps[Ready],
+    *,
+    batch: int = 1,
+    devices: Callable[[], int] = lambda: 1,
 ) -> Generator[tuple[Task, Results], None, None]:
     """Every task once, with its pictures' results in their order, as soon as it is done.
 
-    `batch`: how many pictures the device looks at together.
+    `batch`: how many pictures a device looks at together. `devices`: how many there are; asked
+    again and again, since it may change.
     Whatever a picture brings about is its task's trouble and no other's; what is everybody's
     (anything else than CouldNotPredict is raised) ends the stream.
     """
@@ -102,18 +109,22 @@ def stream(
     fetching: dict[Future[Any], _Place] = {}
     waiting: deque[tuple[_Place, Ready]] = deque()
     working: dict[Future[Any], list[_Queued]] = {}
-    ahead, on_device = max(AHEAD, 2 * batch), ON_DEVICE * batch
-    workers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
+    workers = ThreadPoolExecutor(MOST_FETCHERS, thread_name_prefix="fetch")
 
     def room() -> bool:
-        few = len(fetching) < FETCHERS and len(fetching) + len(waiting) < ahead
+        fetchers = min(FETCHERS * devices(), MOST_FETCHERS)
+        ahead = max(AHEAD, 2 * batch) * devices()
+        few = len(fetching) < fetchers and len(fetching) + len(waiting) < ahead
         return few and sum(ready.nbytes for _, ready in waiting) < AHEAD_BYTES
+
+    def on_devices() -> int:
+        return ON_DEVICE * batch * devices()
 
     def idle() -> bool:
         queued = [one for shared in working.values() for one in shared]
-        if len(queued) < ON_DEVICE:
+        if len(queued) <= devices():  # one each, and one that waits
             return True
-        return len(queued) < on_device and sum(one.nbytes for one in queued) < AHEAD_BYTES
+        return len(queued) < on_devices() and sum(one.nbytes for one in queued) < AHEAD_BYTES
 
     try:
         while True:
@@ -140,7 +151,7 @@ def stream(
                 )
             while waiting and idle():
                 place, ready = waiting.popleft()
-                follows = bool(waiting or fetching) and _count(working) + 1 < on_device
+                follows = bool(waiting or fetching) and _count(working) + 1 < on_devices()
                 ticket = steps.queue(place.view, ready, follows)
                 # equal pictures share one job, and so one future
                 working.setdefault(ticket.future, []).append(

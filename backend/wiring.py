@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from cliper_model import profiles
+from cliper_model.devices import best_device, cards
 from cliper_model.segmenter import Identity, Label, Segmenter
 
 from .images.fetch import ImageFetcher, Reach
@@ -37,7 +39,7 @@ from .prelabel.unfinished import Unfinished
 from .prelabel.works import LabelStudio, ProjectWorks, kinds
 from .row_shelf import KeptRows
 from .services import Services
-from .settings import Settings
+from .settings import MOST_DEVICES, Settings
 from .storage.address import scheme_of
 from .storage.base import Json, Scope, Storage
 from .storage.open import open_storage
@@ -50,6 +52,7 @@ __all__ = [
     "build",
     "check_choice",
     "counted",
+    "devices",
     "label_studio",
     "learning",
     "limits",
@@ -72,40 +75,23 @@ DISTRIBUTION = "cliper-label-studio"
 def build(
     settings: Settings,
     *,
-    source: ModelSource | None = None,
+    source: ModelSource | Callable[[str], ModelSource] | None = None,
     taught_by: Storage | None = None,
     answers: Callable[[str | None], bool] = answers,
 ) -> Services:
     """The object graph of one process; nothing runs until `start()`.
 
-    `source` replaces all real models. `taught_by`: the store that knows what was learnt, where it
-    is not the settings' own; whoever gives it closes it. `answers`: whether a device still
-    computes. Raises UnknownProfile for a profile not shipped, and StorageError for a store that
-    cannot be used.
+    `source` replaces all real models, of every device or by its name. `taught_by`: the store that
+    knows what was learnt, where it is not the settings' own; whoever gives it closes it.
+    `answers`: whether a device still computes. Raises UnknownProfile for a profile not shipped, and
+    StorageError for a store that cannot be used.
     """
     check_choice(settings)
     meters = Meters()
     storage = store(settings)
     keeping = Keeping(storage, label_studio_url=settings.label_studio_url)
     rows = KeptRows(keeping, meters=meters)
-    own = ModelHost(source or real_model(settings, shelf=rows))
-
-    def other(choice: ModelChoice) -> ModelHost:
-        chosen = replace(
-            settings,
-            method=choice.method or settings.method,
-            profile=choice.profile or settings.profile,
-            features=settings.features if choice.method is None else None,
-            student=settings.student if choice.method is None else None,
-        )
-        check_choice(replace(chosen, vae=None))  # it is for those alone that have a use for it
-        return ModelHost(source or real_model(chosen, own=False, shelf=rows))
-
-    def name() -> ModelChoice:
-        profile = settings.profile or own.status.profile
-        return ModelChoice(method=settings.method or DEFAULT_METHOD, profile=profile)
-
-    models = ModelPool(own, other, most=settings.max_models, name=name)
+    models = _pools(settings, source, rows)
     studio = label_studio(settings)
     # other services on the store may serve other Label Studios
     book = JobBook(storage, origin=Scope.of(settings.label_studio_url).origin)
@@ -133,7 +119,6 @@ def build(
         jobs = JobDesk(jobs=book, runner=runners, kinds={**kinds(studio), **learning_kinds(studio)})
         intake = Intake(storage, book, studio, wake=runners.wake, spool=spool(settings, storage))
     return Services(
-        models=models,
         predictor=predictor,
         basic_auth=settings.basic_auth,
         api_token=settings.api_token,
@@ -150,6 +135,56 @@ def build(
         version=version(),
         most_request_bytes=int(settings.max_request_mb * MEGA),
     )
+
+
+def _pools(
+    settings: Settings,
+    source: ModelSource | Callable[[str], ModelSource] | None,
+    rows: KeptRows,
+) -> list[ModelPool]:
+    """The models of every device: the service's own, and those that label configs name."""
+    turns: dict[ModelChoice, threading.Lock] = {}  # of models that several devices load
+
+    def host(chosen: Settings, choice: ModelChoice) -> ModelHost:
+        if source is None:
+            made = real_model(chosen, own=choice == ModelChoice(), shelf=rows)
+        else:
+            made = source if isinstance(source, ModelSource) else source(str(chosen.device))
+        return ModelHost(made, turn=turns.setdefault(choice, threading.Lock()))
+
+    def other(here: Settings, choice: ModelChoice) -> ModelHost:
+        chosen = replace(
+            here,
+            method=choice.method or settings.method,
+            profile=choice.profile or settings.profile,
+            features=settings.features if choice.method is None else None,
+            student=settings.student if choice.method is None else None,
+        )
+        check_choice(replace(chosen, vae=None))  # it is for those alone that have a use for it
+        return host(chosen, choice)
+
+    def name(own: ModelHost) -> ModelChoice:
+        profile = settings.profile or own.status.profile
+        return ModelChoice(method=settings.method or DEFAULT_METHOD, profile=profile)
+
+    def pool(device: str | None) -> ModelPool:
+        here = replace(settings, device=device)
+        own = host(here, ModelChoice())
+        return ModelPool(
+            own,
+            lambda choice: other(here, choice),
+            most=settings.max_models,
+            name=lambda: name(own),
+            device=device,
+        )
+
+    found = devices(settings) if source is None else settings.devices
+    return [pool(device) for device in found or (None,)]
+
+
+def devices(settings: Settings) -> tuple[str, ...]:
+    """Those that are named, else every graphics card, else the best there is."""
+    return settings.devices or cards()[:MOST_DEVICES] or (best_device(),)
 
 
 def version() -> str:
@@ -328,7 +363,7 @@ def real_model(
             return settings.profile
         from cliper_model.loading import best_profile
 
-        return best_profile(settings.device)
+        return best_profile(settings.first_device)
 
     def fetch(name: str, progress: Progress) -> None:
         if not own:
@@ -364,7 +399,7 @@ def real_model(
 
         method = cliper_model.load(
             name,
-            device=settings.device,
+            device=settings.first_device,
             dtype=settings.dtype,
             weights_dir=settings.model_dir,
             progress=progress,

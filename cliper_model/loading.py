@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from .backbones.base import FeatureSource
 from .backbones.clip import ClipBackbone
 from .backbones.diffusion import DiffusionBackbone, posterior_mean
 from .backbones.row_shelf import RowShelf
+from .devices import best_device, cards
 from .errors import NoSuchDevice, UnfitPrecision, WeightsMissing
 from .methods.frame import Parts
 from .profiles import Profile
@@ -29,13 +31,6 @@ Progress = Callable[[float], None]  # share done, from 0 to 1
 NOISE_SEED = 0
 BFLOAT16_UNITS = ("amx_bf16", "avx512_bf16")  # several times float32's pace, and twice
 INT8_UNITS = ("amx_int8", "avx512_vnni", "avx_vnni")
-
-
-def best_device() -> str:
-    """CUDA, else Apple's GPU, else the CPU."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def best_profile(device: str | None = None) -> str:
@@ -101,9 +96,8 @@ def _units(names: Sequence[str]) -> list[str]:
 
 def devices() -> tuple[str, ...]:
     """Every device of this machine, such as "cpu" and "cuda:0"."""
-    cards = tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
     mps = ("mps",) if torch.backends.mps.is_available() else ()
-    return ("cpu", *(cards if torch.cuda.is_available() else ()), *mps)
+    return ("cpu", *cards(), *mps)
 
 
 def load(
@@ -353,12 +347,15 @@ class _Shop:
 
 
 def known_device(device: str) -> str:
-    """`device`, if this machine has it; "cuda" and "mps" mean the first one.
+    """`device`, if this machine has it; "cuda" and "mps" mean the first one, and there is one
+    processor, however it is counted.
 
     Raises NoSuchDevice.
     """
     known = devices()
-    first = {"cuda": "cuda:0", "cpu:0": "cpu", "mps:0": "mps"}
+    first = {"cuda": "cuda:0", "mps:0": "mps"}
+    if re.fullmatch(r"cpu:\d+", device):
+        return "cpu"
     if first.get(device, device) not in known:
         raise NoSuchDevice(device, known)
     return device

@@ -24,10 +24,10 @@ Made from the list of metrics (`backend/metrics/catalogue.py`) and the alert rul
 | address | answers | password |
 | --- | --- | --- |
 | `/health` | always 200 and at once: `status` is `UP`, `degraded` lists one sentence per thing that is not as it should be, and the rest says what runs | asked for where one is set; without it 401, as Label Studio shows an admin that way that the pair is wrong |
-| `/ready` | 200 while predictions work, 503 and why otherwise: the model is on its way or could not be loaded, or the device takes no more work. A store that is away changes nothing. A model that failed is tried again after a minute when this is asked | never |
+| `/ready` | 200 while predictions work, 503 and why otherwise: the model is on its way or could not be loaded, or no device takes work. With several devices one that works is enough. A store that is away changes nothing. A model that failed is tried again after a minute when this is asked | never |
 | `/metrics` | everything below, in Prometheus's text format | asked for where one is set, unless `METRICS_OPEN=true` |
 
-Under `degraded`: a model that could not be loaded, a store that is away, learning events or jobs that wait, fallbacks in effect (weights unlike those the method was made for, batches that are smaller
+Under `degraded`: a model that could not be loaded, a device that is out while others work, a store that is away, learning events or jobs that wait, fallbacks in effect (weights unlike those the method was made for, batches that are smaller
 since memory ran out). Predictions go on with all of them but the first.
 
 None of the three asks anybody: not the device, not the store, not Label Studio. A store that was away is asked again in the background.

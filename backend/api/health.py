@@ -12,7 +12,8 @@ bp = Blueprint("health", __name__)
 @bp.get("/")
 @bp.get("/health")
 def health() -> ResponseReturnValue:
-    """State of the service (UP), and of the model: downloading, loading, ready or failed.
+    """State of the service (UP), of the model: downloading, loading, ready or failed, and of every
+    device.
 
     With a password set it asks for it: that is how Label Studio tells an admin of a wrong one
     (protocol notes §1.7). Who only wants to know whether somebody lives here asks `/ready`.

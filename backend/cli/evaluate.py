@@ -237,7 +237,7 @@ def _export_file(root: Path) -> Path:
 def _profile(args: argparse.Namespace, settings: Settings) -> str:
     from cliper_model.loading import best_profile
 
-    return args.profile or settings.profile or best_profile(args.device or settings.device)
+    return args.profile or settings.profile or best_profile(args.device or settings.first_device)
 
 
 def _load(args: argparse.Namespace, settings: Settings, profile: str) -> "Segmenter":
@@ -249,7 +249,7 @@ def _load(args: argparse.Namespace, settings: Settings, profile: str) -> "Segmen
         features=args.features or settings.features,
         student=args.student or settings.student,
         vae=args.vae or settings.vae,
-        device=args.device or settings.device,
+        device=args.device or settings.first_device,
         dtype=settings.dtype,
         weights_dir=settings.model_dir,
         published=args.published,

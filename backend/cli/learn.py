@@ -120,7 +120,7 @@ def _learn(asked: Any, studio: "LabelStudio", storage: "Storage", settings: Sett
     )
     services = build(replace(settings, storage="memory:", auto_prelabel=False))
     with contextlib.closing(services), _shown() as watch:
-        services.model.start()
+        services.predictor.crew.start()
         works = learning(settings, studio, services.predictor, storage, watch=watch).works()
         try:
             told = works[LEARN](_InFront(job))

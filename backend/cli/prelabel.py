@@ -167,7 +167,7 @@ def _work(
     at_work = Running(book, lease, pace=Pace(), wait=wait)
     with contextlib.closing(services), shown() as watch, _stopped_by_hand(at_work):
         if kind == PRELABEL:
-            services.model.start()
+            services.predictor.crew.start()
         works = ProjectWorks(studio, services.predictor, storage, watch=watch).works()
         return at_work.run({job.kind: works[kind]}, explain=sentence, settle=patient)
 

@@ -85,7 +85,7 @@ def ready_services(
     services = wiring.build(
         replace(settings, storage="memory:", auto_prelabel=False), taught_by=taught_by
     )
-    services.model.start()
+    services.predictor.crew.start()
     status = None
     try:
         while True:

@@ -191,7 +191,7 @@ def _load(args: argparse.Namespace, settings: Settings) -> tuple[Segmenter, str]
     import cliper_model
     from cliper_model.loading import best_profile
 
-    device = args.device or settings.device
+    device = args.device or settings.first_device
     profile = args.profile or settings.profile or best_profile(device)
     model = cliper_model.load(
         profile,

@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
         for name in wanted:
             bar.set_postfix_str(name)
             try:
-                source = load(name, profile, args.device or settings.device, settings)
+                source = load(name, profile, args.device or settings.first_device, settings)
             except WeightsError as error:
                 if args.source:
                     raise
@@ -315,7 +315,9 @@ def load(name: str, profile: str, device: str | None, settings: Settings) -> "Fe
         return ClipValues(model.clip)  # type: ignore[attr-defined]
     import torch
 
-    where = loading.known_device(device or loading.best_device())
+    from cliper_model.devices import best_device
+
+    where = loading.known_device(device or best_device())
     loading.check_precision(settings.dtype, where, None)
     own = loading.best_precision(where).dtype
     dtype = getattr(torch, settings.dtype) if settings.dtype else own

@@ -263,10 +263,11 @@ def _teacher(
     """The teacher, the templates of its text rows, and the device."""
     import cliper_model
     from cliper_model import presets, profiles
-    from cliper_model.loading import best_device, best_profile
+    from cliper_model.devices import best_device
+    from cliper_model.loading import best_profile
     from cliper_model.student.teachers import without_refinement
 
-    device = args.device or settings.device or best_device()
+    device = args.device or settings.first_device or best_device()
     profile = args.profile or settings.profile or best_profile(device)
     segmenter = cliper_model.load(
         profile,

@@ -24,7 +24,7 @@ def profile_of(case: Case, *, named: str | None = None) -> Profile:
     if name is None:
         from cliper_model.loading import best_profile
 
-        name = best_profile(chosen.device)
+        name = best_profile(chosen.first_device)
     profile = profiles.get(name, method=chosen.method, features=chosen.features)
     if chosen.vae is None or (named and not profiles.runs_stable_diffusion(profile)):
         return profile
@@ -77,9 +77,11 @@ def weights(case: Case) -> Iterator[Finding]:
 
 def _where(profile: Profile, chosen: Settings, places: tuple[str, ...]) -> Finding:
     from cliper_model import loading
+    from cliper_model.devices import best_device
 
     try:
-        device = loading.known_device(chosen.device) if chosen.device else loading.best_device()
+        named = [loading.known_device(one) for one in chosen.devices]
+        device = named[0] if named else best_device()
     except CliperError as error:
         return fail(str(error), "set DEVICE to a device of this machine, or to auto")
     try:
@@ -94,7 +96,8 @@ def _where(profile: Profile, chosen: Settings, places: tuple[str, ...]) -> Findi
         "dtype": dtype,
         "places": list(places),
     }
-    what = f"profile {profile.choice} is here; it would run on {device} in {dtype}"
+    everywhere = ", ".join(chosen.devices) or device
+    what = f"profile {profile.choice} is here; it would run on {everywhere} in {dtype}"
     if device == "cpu" and dtype == "float16":
         return warn(what, "half precision on a CPU is slow: unset DTYPE", **facts)
     return ok(what, **facts)

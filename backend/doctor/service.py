@@ -1,6 +1,6 @@
 """The service: does it run, and has its model come up?"""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from . import wire
@@ -45,10 +45,21 @@ def service(case: Case) -> Iterator[Finding]:
         yield ok(f"{url} runs on the backend SDK's own server, which tells no more", url=url)
         return
     yield _of_model(url, told)
+    yield from _of_devices(url, told.get("devices") or ())
     for other in told.get("other_models") or ():
         if other.get("state") == "failed":
             name = other.get("method") or other.get("profile")
             yield warn(f"the other model {name} could not be loaded", LOG, url=url)
+
+
+def _of_devices(url: str, devices: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """Those that are out while others work."""
+    if not any(one.get("state") == "ready" for one in devices):
+        return
+    for one in devices:
+        if one.get("state") in ("failed", "lost", "stopped"):
+            reason = brief(str(one.get("reason")))
+            yield warn(f"the device {one.get('name')} does nothing: {reason}", LOG, url=url)
 
 
 def _of_model(url: str, told: Mapping[str, Any]) -> Finding:

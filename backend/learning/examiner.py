@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from ..desks import Desk
 from ..labelstudio.tasks import Task
-from ..predictor import Desk
 from ..storage.base import Json
 from ..studio.project import ProjectFacts
 from ..studying import Course, StudiedPicture

@@ -13,9 +13,9 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
+from ..desks import Desk
 from ..errors import BadRequest, CouldNotPredict
 from ..labelstudio.tasks import Task
-from ..predictor import Desk
 from ..prelabel.run import sit_down
 from ..storage.base import Key, Scope, Storage
 from ..studio.project import PAGE, StudioProject, annotated, has_draft, unannotated

@@ -35,6 +35,7 @@ ENDPOINTS: Final = (
 METHODS: Final = ("GET", "HEAD", "POST", "DELETE", "OPTIONS", OTHER)
 STATUSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx")
 LANES: Final = ("people", "bulk", "whenever")
+A_DEVICE: Final = "such as cuda:0"
 STAGES: Final = ("fetch", "decode", "read", "look", "score", "decide", "write")
 CACHES: Final = ("results", "looks", "rows")
 PLACES: Final = ("memory", "store", "nowhere")
@@ -129,7 +130,8 @@ STAGE: Final = Metric(
 BATCH: Final = Metric(
     name="cliper_batch_size",
     kind=HISTOGRAM,
-    meaning="pictures that a model looked at together; its sum is the number of looks",
+    meaning="pictures that a model looked at together, by device; its sum is the number of looks",
+    labels={"device": A_DEVICE},
     buckets=PICTURES_AT_ONCE,
 )
 CACHE: Final = Metric(
@@ -164,8 +166,15 @@ JOBS_ENDED: Final = Metric(
 QUEUE: Final = Metric(
     name="cliper_queue_depth",
     kind=GAUGE,
-    meaning="jobs that wait for the device, by lane",
-    labels={"lane": LANES},
+    meaning="jobs that wait for a device, by device and lane",
+    labels={"device": A_DEVICE, "lane": LANES},
+)
+DEVICE: Final = Metric(
+    name="cliper_device_ready",
+    kind=GAUGE,
+    meaning="1 while a device does what it is asked, 0 while its model loads, and once it is lost "
+    "or its model could not be loaded",
+    labels={"device": A_DEVICE},
 )
 READY: Final = Metric(name="cliper_ready", kind=GAUGE, meaning="1 while /ready says 200, else 0")
 DEGRADED: Final = Metric(
@@ -187,7 +196,7 @@ MODEL: Final = Metric(
         "profile": "of the service",
         "method": "of the service",
         "revision": "of the method",
-        "device": "such as cuda:0",
+        "device": A_DEVICE,
         "dtype": "such as float16",
     },
 )
@@ -280,7 +289,7 @@ OF_THE_PROCESS: Final = (  # the official client's own, under their usual names
 )
 
 CATALOGUE: Final = (
-    REQUESTS, LATENCY, TASKS, IMAGES_FAILED, STAGE, BATCH, CACHE, QUEUE,
+    REQUESTS, LATENCY, TASKS, IMAGES_FAILED, STAGE, BATCH, CACHE, QUEUE, DEVICE,
     READY, DEGRADED, MODEL_STATE, MODEL, BUILD, OTHER_MODELS, FALLBACKS, STORAGE,
     LEARNING, EVENTS, PENDING, SPOOLED, UNSETTLED, SETTLED, ACTIVATED, TROUBLE,
     JOBS, JOBS_ENDED, THREADS, UPTIME, *OF_THE_PROCESS,

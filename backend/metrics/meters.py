@@ -28,7 +28,7 @@ class Meters:
         self._tasks = self._counter(catalogue.TASKS)
         self._images = self._counter(catalogue.IMAGES_FAILED)
         self._stages = self._histogram(catalogue.STAGE)
-        self._batches = self._histogram(catalogue.BATCH)
+        self._batches = self._histogram(catalogue.BATCH, begun=False)
         self._cache = self._counter(catalogue.CACHE)
         self._events = self._counter(catalogue.EVENTS)
         self._settled = self._counter(catalogue.SETTLED)
@@ -73,9 +73,13 @@ class Meters:
         """A step that was measured elsewhere."""
         self._stages.labels(name).observe(seconds)
 
-    def looked(self, pictures: int) -> None:
-        """A model looked at so many pictures together."""
-        self._batches.observe(pictures)
+    def device(self, name: str) -> None:
+        """There is such a device: its looks are counted from zero."""
+        self._batches.labels(name)
+
+    def looked(self, pictures: int, device: str) -> None:
+        """A model on a device looked at so many pictures together."""
+        self._batches.labels(device).observe(pictures)
 
     def asked_cache(self, cache: str, found: str, times: int = 1) -> None:
         """`found`: in memory, in the store or nowhere."""

@@ -21,7 +21,8 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 class Now:
     """How things are; whoever makes it asks nobody.
 
-    waiting       lane -> jobs that wait for the device
+    waiting       device -> lane -> jobs that wait for it
+    devices       device -> whether it does what it is asked
     model         its labels by the names in the catalogue; None until it is ready
     jobs          state -> how many; None where no long work is done
     """
@@ -29,7 +30,8 @@ class Now:
     version: str
     ready: bool
     degraded: int
-    waiting: Mapping[str, int]
+    waiting: Mapping[str, Mapping[str, int]]
+    devices: Mapping[str, bool]
     model_state: str
     model: Mapping[str, str] | None
     other_models: int
@@ -65,7 +67,8 @@ class _Everything(Collector):
 def _gauges(meters: Meters, now: Now) -> Iterator[Family]:
     yield _plain(catalogue.READY, now.ready)
     yield _plain(catalogue.DEGRADED, now.degraded)
-    yield _by_word(catalogue.QUEUE, {lane: now.waiting.get(lane, 0) for lane in catalogue.LANES})
+    yield _waiting(now.waiting)
+    yield _by_word(catalogue.DEVICE, now.devices)
     states = catalogue.MODEL_STATES
     yield _by_word(catalogue.MODEL_STATE, {state: state == now.model_state for state in states})
     if now.model is not None:
@@ -87,6 +90,15 @@ def _gauges(meters: Meters, now: Now) -> Iterator[Family]:
 
 def _plain(metric: Metric, value: float) -> Family:
     return GaugeMetricFamily(metric.name, metric.meaning, value=float(value))
+
+
+def _waiting(of_devices: Mapping[str, Mapping[str, int]]) -> Family:
+    metric = catalogue.QUEUE
+    family = GaugeMetricFamily(metric.name, metric.meaning, labels=tuple(metric.labels))
+    for device, waiting in of_devices.items():
+        for lane in catalogue.LANES:
+            family.add_metric([device, lane], float(waiting.get(lane, 0)))
+    return family
 
 
 def _by_word(metric: Metric, values: Mapping[str, float]) -> Family:

@@ -15,11 +15,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..desks import Desk
 from ..labelstudio.tasks import Task
 from ..outcomes import NotPredicted, Outcome, Predicted
 from ..painting import written_name
 from ..plan import View, choice_of
-from ..predictor import Desk, Sees
+from ..predictor import Sees
 from ..studio.project import PAGE, Filters, ProjectFacts, StudioProject, above, among, has_draft
 from .estimate import Estimate, Meter, Pace, estimate
 from .progress import Failed, Progress

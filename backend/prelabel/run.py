@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from ..desks import Desk
 from ..errors import ConfigError, ProjectChanged
 from ..labelstudio.tasks import Task
 from ..outcomes import NotPredicted, Outcome, Predicted
 from ..plan import Plan
-from ..predictor import Desk
 from ..studio.client import Json
 from ..studio.project import PAGE, ProjectFacts, StudioProject, among, lacks_version
 from .progress import Progress

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
+from ..desks import Desk
 from ..errors import (
     BadRequest,
     ConfigError,
@@ -18,7 +19,6 @@ from ..jobs.desk import JobKind
 from ..labelstudio.tasks import Task
 from ..looking import Spend, spend_nothing
 from ..outcomes import Outcome
-from ..predictor import Desk
 from ..storage.base import Json, Scope, Storage
 from ..storage.patience import patiently
 from ..studio.client import Patience, Studio

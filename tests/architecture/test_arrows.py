@@ -9,6 +9,9 @@ ERRORS = "backend.errors"  # the vocabulary of what can go wrong; everybody in b
 
 CORE = {  # the use case and what it is made of
     "backend.predictor",
+    "backend.clicks",
+    "backend.crew",
+    "backend.desks",
     "backend.plan",
     "backend.fetching",
     "backend.looking",

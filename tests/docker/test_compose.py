@@ -195,11 +195,11 @@ def on_a_gpu() -> dict[str, Any]:
     return found
 
 
-def test_on_a_gpu_the_backend_gets_one_device_and_the_image_for_it(
+def test_on_a_gpu_the_backend_gets_one_device_unless_told_and_the_image_for_it(
     on_a_gpu: dict[str, Any],
 ) -> None:
     devices = on_a_gpu["deploy"]["resources"]["reservations"]["devices"]
-    assert devices == [{"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}]
+    assert devices == [{"driver": "nvidia", "count": "${GPUS:-1}", "capabilities": ["gpu"]}]
     assert on_a_gpu["build"] == {"context": ".", "dockerfile": "docker/Dockerfile.cuda"}
     assert (ROOT / on_a_gpu["build"]["dockerfile"]).is_file()
     assert on_a_gpu["image"] == "cliper-label-studio:cuda"

@@ -29,16 +29,16 @@ NEEDS: Final = {  # what a marked block must hold, and an unmarked one must not
     "Docker": r"\bdocker\b",
     "a network": r"\bpip install\b|\bweights fetch\b",
     "that file": r"\bweights unbundle\b",
-    "hardware": r"\bnvidia-smi\b",
+    "hardware": r"\bnvidia-smi\b|\bcuda:\d",
 }
 SECTIONS: Final = (
-    "Install", "Upgrade", "Back up", "Restore", "Air-gapped sites", "Several replicas",
-    "What happens when", "Troubleshoot",
+    "Install", "Upgrade", "Back up", "Restore", "Air-gapped sites", "Several graphics cards",
+    "Several replicas", "What happens when", "Troubleshoot",
 )  # fmt: skip
 FAULTS: Final = (
     "SIGKILL", "SIGTERM", "Redis is away", "Label Studio is away", "Label Studio refuses",
     "disk is full", "half-written", "memory of the graphics card", "graphics card is lost",
-    "clock jumps",
+    "one of several graphics cards is lost", "model cannot be loaded on one", "clock jumps",
 )  # fmt: skip
 CONFIG: Final = (
     '<View><Image name="image" value="$image"/><BrushLabels name="seg" toName="image">'

@@ -145,7 +145,6 @@ class Rig:
         book, studio = JobBook(storage), LabelStudio(url=STUDIO, token="t")
         runner = EndsAtOnce(book)
         self.services = Services(
-            models=models,
             predictor=Predictor(
                 models,
                 pictures,

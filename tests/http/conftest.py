@@ -51,7 +51,7 @@ def start_service(segmenter: ColourSegmenter, files: FileServer) -> Iterator[Sta
     started: list[Services] = []
 
     def start(
-        source: ModelSource | None = None,
+        source: ModelSource | Callable[[str], ModelSource] | None = None,
         *,
         wait: bool = True,
         answers: Callable[[str | None], bool] = device_answers,
@@ -62,7 +62,8 @@ def start_service(segmenter: ColourSegmenter, files: FileServer) -> Iterator[Sta
         started.append(services)
         services.start()
         if wait:
-            services.model.join()
+            for worker in services.predictor.crew.workers:
+                worker.models.own.join()
         return Service(services, create_app(services).test_client())
 
     yield start

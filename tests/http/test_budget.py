@@ -122,7 +122,7 @@ def test_a_look_nobody_waits_for_any_more_is_not_begun(predictor_of, files: File
 
     assert outcomes_of(predictor, batch(files, 4)) == ["NotPredicted"] * 4
     segmenter.gate.set()
-    predictor._device._worker.shutdown(wait=True)  # let the queue run dry
+    predictor.crew.workers[0].queue._worker.shutdown(wait=True)  # let the queue run dry
 
     assert len(segmenter.looks) == 1
 

@@ -51,14 +51,14 @@ def waiting(service: Service) -> dict[str, int]:
 
 
 def many_wait(service: Service, number: int) -> Callable[[], bool]:
-    flights = service.services.predictor._device._flights
+    flights = service.services.predictor.crew.workers[0].queue._flights
     return lambda: sum(flight.waiting for flight in list(flights.values())) == number
 
 
 def nothing_unasked(service: Service) -> bool:
     """Whoever reads words ahead has queued all there is, and nothing of it is left."""
     ahead = any(thread.name == "words" for thread in threading.enumerate())
-    return not ahead and not service.services.predictor._device._flights
+    return not ahead and not service.services.predictor.crew.workers[0].queue._flights
 
 
 def settled(start_service: StartService, **settings: Any) -> Service:

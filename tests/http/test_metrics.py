@@ -60,7 +60,9 @@ def of(found: Samples, name: str, /, **labels: str) -> float:
 def read_ahead(service: Service) -> None:
     """The words of the config are read, so that no request does it."""
     service.setup(CONFIG)
-    until(lambda: bool(service.services.predictor._looking._vocabularies), "words read")
+    until(
+        lambda: bool(service.services.predictor.crew.workers[0].looking._vocabularies), "words read"
+    )
 
 
 def with_traffic(service: Service, files: FileServer) -> Service:

@@ -26,6 +26,19 @@ def test_health_tells_what_runs_and_where(service: Service):
         "rows": {"memory": 0, "store": 0, "computed": 0},
         "device_lost": None,
         "queue": {"waiting": {"people": 0, "bulk": 0, "whenever": 0}, "looks": 0},
+        "devices": [
+            {
+                "name": "device 0",
+                "device": "cpu",
+                "dtype": "float32",
+                "fallbacks": [],
+                "state": "ready",
+                "progress": 100,
+                "reason": None,
+                "waiting": {"people": 0, "bulk": 0, "whenever": 0},
+                "looks": 0,
+            }
+        ],
         "batch": {
             "size": 1,
             "why": "the method looks at one picture at a time",

@@ -56,7 +56,9 @@ class Busy:
     go: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        self.predictor._device.submit("hold", lambda: self.go.wait(PATIENCE), Lane.PEOPLE)
+        self.predictor.crew.workers[0].queue.submit(
+            "hold", lambda: self.go.wait(PATIENCE), Lane.PEOPLE
+        )
 
     def predict(self, album: Album, *, waits: int) -> list[Outcome]:
         """A request for all of an album; the device is let go once `waits` of it wait."""
@@ -76,7 +78,9 @@ class Busy:
         outcomes: list[Outcome] = []
         asking = threading.Thread(target=lambda: outcomes.extend(ask()))
         asking.start()
-        until(lambda: self.predictor._device.waiting()["bulk"] >= waits, f"{waits} wait")
+        until(
+            lambda: self.predictor.crew.workers[0].queue.waiting()["bulk"] >= waits, f"{waits} wait"
+        )
         self.go.set()
         asking.join(PATIENCE)
         return outcomes
@@ -238,8 +242,8 @@ def test_looks_of_a_batch_are_kept_for_clicks_where_a_request_asks(made: list[Pr
     asked.predict(album, waits=2)
     streamed.stream(album, waits=2)
 
-    assert len(made[0]._looking._seen) == 4  # a look and its scores, twice
-    assert len(made[1]._looking._seen) == 0
+    assert len(made[0].crew.workers[0].looking._seen) == 4  # a look and its scores, twice
+    assert len(made[1].crew.workers[0].looking._seen) == 0
 
 
 def test_a_picture_the_model_fails_on_costs_its_batch_nothing_but_time(made: list[Predictor]):
@@ -336,7 +340,7 @@ def test_one_alone_that_is_too_much_is_its_own_trouble(made: list[Predictor]):
 def most_waiting(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many pictures wait on the device, every time one more does."""
     counts: list[int] = []
-    queue = predictor._device
+    queue = predictor.crew.workers[0].queue
     submit = queue.submit
 
     def noting(*given: Any, **more: Any) -> Any:
@@ -388,7 +392,7 @@ def test_an_abandoned_request_leaves_nothing_in_the_batch(made: list[Predictor])
 
     found = made[0].predict(request)  # gives up although the device is still held
     held.go.set()
-    made[0]._device.submit("last", lambda: None, Lane.WHENEVER).wait(PATIENCE)
+    made[0].crew.workers[0].queue.submit("last", lambda: None, Lane.WHENEVER).wait(PATIENCE)
 
     assert {type(one) for one in found} == {NotPredicted}
     assert many.looks == []
@@ -400,7 +404,7 @@ def test_an_abandoned_request_leaves_nothing_in_the_batch(made: list[Predictor])
 def nothing_unasked(predictor: Predictor) -> bool:
     """Whoever reads words ahead has queued all there is, and nothing of it is left."""
     ahead = any(thread.name == "words" for thread in threading.enumerate())
-    return not ahead and not predictor._device._flights
+    return not ahead and not predictor.crew.workers[0].queue._flights
 
 
 def test_between_the_steps_of_a_result_others_may_come_in():
@@ -421,7 +425,7 @@ def test_between_the_steps_of_a_result_others_may_come_in():
 
     spent: dict[str, float] = {}
     predictor = predictor_of(album_of(TALL), Noting())
-    predictor._looking = Looking(state_bytes=0, brush_megapixels=1, let_by=let_by)
+    predictor.crew.workers[0].looking = Looking(state_bytes=0, brush_megapixels=1, let_by=let_by)
     desk = predictor.desk(CONFIG)
     until(lambda: nothing_unasked(predictor), "words read and advice on the log")
     steps.clear()

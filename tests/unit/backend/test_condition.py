@@ -86,6 +86,31 @@ def test_every_reason_has_its_sentence_in_an_order_that_stays() -> None:
     ]
 
 
+def device(name: str, state: str, reason: str | None = None) -> dict[str, Any]:
+    return {"name": name, "state": state, "reason": reason}
+
+
+@pytest.mark.parametrize("state", ["failed", "lost", "stopped"])
+def test_a_device_that_is_out_while_others_are_not_is_a_reason(state: str) -> None:
+    devices = [device("cuda:0", "ready"), device("cuda:1", state, "gone"), device("c", "loading")]
+
+    assert degraded(WELL, [], facts(devices=devices), device=True) == [
+        "the device cuda:1 is out, and the others do its work: gone"
+    ]
+
+
+def test_where_all_devices_are_out_the_model_s_own_state_says_it_once() -> None:
+    own = ModelStatus(state=FAILED, reason="gone")
+    devices = [device("cuda:0", "lost", "gone"), device("cuda:1", "failed", "no weights")]
+
+    assert degraded(own, [], facts(devices=devices), device=True) == [
+        "the model could not be loaded: gone"
+    ]
+    assert degraded(own, [], facts(devices=devices[:1]), device=True) == [
+        "the model could not be loaded: gone"
+    ]
+
+
 def test_learning_in_trouble_with_no_event_waiting_is_a_reason() -> None:
     told = facts(
         learning={"on": True, "pending": 0, "unsettled": [], "trouble": "version a is gone"}

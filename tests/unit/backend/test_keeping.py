@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,31 @@ def test_a_result_is_found_again_by_another_process_but_in_no_other_project(stor
     assert second.result(second.scope(PROJECT), ("digest", "version")) == RESULT
     assert second.result(second.scope("2.1795190531"), ("digest", "version")) is None
     assert other_server.result(other_server.scope(PROJECT), ("digest", "version")) is None
+
+
+def test_devices_of_one_kind_share_what_they_saw(store: Lost) -> None:
+    @dataclass
+    class On:
+        """Stands for a backbone."""
+
+        device: str
+        number_format: str = "float32"
+
+    def on(device: str) -> ColourSegmenter:
+        segmenter = ColourSegmenter()
+        segmenter.clip = On(device)  # type: ignore[attr-defined]
+        return segmenter
+
+    first, second = on("cpu:0"), on("cpu:1")
+    one, scope = Keeping(store, label_studio_url=HERE), Scope.of(HERE, PROJECT)
+    seen = first.observe(stripes("red"))
+    one.keep_look(scope, ("digest", 1), first, seen, seen.size_hw, nbytes=100)
+    one.close()
+
+    again = Keeping(store, label_studio_url=HERE)
+    assert again.look(scope, ("digest", 1), second) is not None
+    assert again.look(scope, ("digest", 1), on("cuda:0")) is None
+    again.close()
 
 
 def test_a_service_started_anew_looks_at_no_picture_twice(store: Lost) -> None:

@@ -634,13 +634,13 @@ def test_everybody_goes_in_their_lane(who: str, monkeypatch: pytest.MonkeyPatch)
     lane, ask = ASKING[who]
     predictor = predictor_of(Album(a=stripes("red"), b=stripes("red", "blue")))
     lanes: dict[Any, Lane] = {}
-    submit = predictor._device.submit
+    submit = predictor.crew.workers[0].queue.submit
 
     def noting(key: Any, job: Any, lane: Lane = BULK, **more: Any) -> Any:
         lanes[key] = lane
         return submit(key, job, lane, **more)
 
-    monkeypatch.setattr(predictor._device, "submit", noting)
+    monkeypatch.setattr(predictor.crew.workers[0].queue, "submit", noting)
     ask(predictor)
     until(lambda: any(key[0] == "advice" for key in lanes), "advice on the log")
     predictor.close()

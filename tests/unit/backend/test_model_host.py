@@ -36,6 +36,33 @@ def test_the_identity_is_known_before_the_weights_are_in_memory():
     assert host.status.state == "ready"
 
 
+def test_whoever_fetches_and_loads_has_the_turn():
+    turn, held = threading.Lock(), []
+    source = colour_source(
+        fetch=lambda name, progress: held.append(turn.locked()),
+        before_load=lambda progress: held.append(turn.locked()),
+    )
+    host = ModelHost(source, turn=turn)
+    host.start()
+    host.join()
+
+    assert held == [True, True]
+    assert not turn.locked()
+
+
+def test_a_model_that_cannot_be_loaded_gives_its_turn_back():
+    def missing(progress) -> None:
+        raise WeightsMissing("the weights", [], "fetch them")
+
+    turn = threading.Lock()
+    host = ModelHost(colour_source(before_load=missing), turn=turn)
+    host.start()
+    host.join()
+
+    assert host.status.state == "failed"
+    assert not turn.locked()
+
+
 def test_a_foreseen_identity_is_known_while_weights_still_download():
     go_on = threading.Event()
     source = colour_source(fetch=lambda name, progress: go_on.wait(30) and None)

@@ -218,7 +218,7 @@ def answer(services: Services, *words: str, colour: str = "red") -> str:
 
 
 def device_is_idle(services: Services) -> bool:
-    return not services.predictor._device._flights
+    return not services.predictor.crew.workers[0].queue._flights
 
 
 def test_after_setup_the_first_picture_encodes_no_text(

@@ -73,7 +73,17 @@ def test_a_password_of_the_store_is_not_repeated():
 
 
 def test_auto_leaves_the_device_to_the_hardware():
-    assert Settings.from_environ({"DEVICE": "auto"}).device is None
+    settings = Settings.from_environ({"DEVICE": "auto"})
+
+    assert (settings.device, settings.devices, settings.first_device) == (None, (), None)
+
+
+def test_several_devices_are_named_with_commas():
+    settings = Settings.from_environ({"DEVICE": "CUDA:1, cuda:0"})
+
+    assert settings.devices == ("cuda:1", "cuda:0")
+    assert settings.first_device == "cuda:1"
+    assert Settings.from_environ({"DEVICE": "cpu"}).devices == ("cpu",)
 
 
 def test_every_known_variable_is_read(tmp_path: Path):
@@ -190,7 +200,27 @@ def test_the_start_script_s_names_for_the_password_serve_too():
         (
             "DEVICE",
             "gpu",
-            "DEVICE must be auto, cpu, cuda, cuda:<number> or mps, got 'gpu'",
+            "DEVICE must be auto, cpu, cuda, cuda:<number> or mps, or several with commas, "
+            "got 'gpu'",
+        ),
+        (
+            "DEVICE",
+            "cuda:0,",
+            "DEVICE must be auto, cpu, cuda, cuda:<number> or mps, or several with commas, "
+            "got 'cuda:0,'",
+        ),
+        ("DEVICE", "cuda:1,cuda:1", "DEVICE must name each device once, got 'cuda:1,cuda:1'"),
+        ("DEVICE", "cuda,cuda:0", "DEVICE must name each device once, got 'cuda,cuda:0'"),
+        (
+            "DEVICE",
+            "cuda:0,cpu",
+            "DEVICE must name devices of one kind, since others give other masks for the same "
+            "version, got 'cuda:0,cpu'",
+        ),
+        (
+            "DEVICE",
+            ",".join(f"cuda:{number}" for number in range(17)),
+            "DEVICE must name 16 devices at most, got 17",
         ),
         ("DTYPE", "int4", "DTYPE must be one of float32, float16, bfloat16, int8, got 'int4'"),
         ("VAE", "taef1", "VAE must be one of taesd, got 'taef1'"),

@@ -285,6 +285,45 @@ def test_large_pictures_wait_in_small_numbers(works: Works, monkeypatch: pytest.
     assert works.most <= ON_DEVICE + 1 + FETCHERS
 
 
+def test_with_several_devices_as_many_times_as_many_are_under_way(works: Works):
+    gate = threading.Event()
+    works.think = lambda name: (gate.wait(60), result(name))[1]
+    done: list[object] = []
+    tasks = tasks_of(*(f"t{n}" for n in range(60)))
+    thread = threading.Thread(
+        target=lambda: done.extend(stream(tasks, works.steps(), devices=lambda: 3))
+    )
+    thread.start()
+    soon(lambda: works.most >= 3 * (AHEAD + ON_DEVICE))
+    gate.set()
+    thread.join()
+
+    assert len(done) == 60
+    assert works.most <= 3 * (AHEAD + ON_DEVICE)
+
+
+def test_large_pictures_wait_in_small_numbers_for_several_devices_too(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+):
+    """One for each device and one that waits, whatever they take, beside those being fetched."""
+    monkeypatch.setattr(streaming, "AHEAD_BYTES", 10 * MEGABYTE)
+    gate = threading.Event()
+    works.unpack = lambda name: Unpacked(name, nbytes=10 * MEGABYTE)
+    works.think = lambda name: (gate.wait(60), result(name))[1]
+    done: list[object] = []
+    tasks = tasks_of(*(f"t{n}" for n in range(60)))
+    thread = threading.Thread(
+        target=lambda: done.extend(stream(tasks, works.steps(), devices=lambda: 3))
+    )
+    thread.start()
+    soon(lambda: works.alive > 3 + 1)
+    gate.set()
+    thread.join()
+
+    assert len(done) == 60
+    assert works.most <= 3 + 1 + 1 + 3 * FETCHERS
+
+
 def test_few_pictures_are_fetched_at_once(works: Works):
     gate = threading.Event()
     works.unpack = lambda name: (gate.wait(60), Unpacked(name))[1]
@@ -548,7 +587,7 @@ def test_a_stream_that_is_left_leaves_no_job_behind():
 
     answers.close()
 
-    soon(lambda: not predictor._device._flights)
+    soon(lambda: not predictor.crew.workers[0].queue._flights)
     predictor.close()
 
 
@@ -558,12 +597,12 @@ def test_pictures_of_a_stream_are_not_kept_for_clicks():
 
     streamed(predictor, [task("a", 1), task("b", 2)])
 
-    assert predictor._looking._newest is None
+    assert predictor.crew.workers[0].looking._newest is None
     predictor.close()
 
 
 def test_a_stream_does_not_make_clicks_fetch_again(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("backend.predictor.REMEMBERED_PICTURES", 1)
+    monkeypatch.setattr("backend.clicks.REMEMBERED_PICTURES", 1)
     fetched: list[str] = []
 
     class Noting(Album):

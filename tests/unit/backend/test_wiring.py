@@ -7,7 +7,7 @@ import torch
 
 from backend.errors import ImageError
 from backend.settings import Settings
-from backend.wiring import build, pictures, real_model
+from backend.wiring import build, devices, pictures, real_model
 from cliper_model.errors import (
     CliperError,
     NoSuchDevice,
@@ -72,6 +72,40 @@ def test_a_graphics_card_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPat
 
     with pytest.raises(NoSuchDevice, match=r"^no device 'cuda:1' is found here; choose"):
         real_model(Settings(device="cuda:1")).load("demo", lambda share: None)
+
+
+def test_without_a_choice_every_card_that_is_visible_is_taken(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+
+    assert devices(Settings()) == ("cuda:0", "cuda:1", "cuda:2")
+    assert devices(Settings(device="cuda:1")) == ("cuda:1",)
+    assert devices(Settings(device="cuda:2,cuda:0")) == ("cuda:2", "cuda:0")
+    assert devices(Settings(device="cpu")) == ("cpu",)
+
+
+def test_without_a_card_there_is_one_device(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+    assert devices(Settings()) == ("cpu",)
+
+
+def test_what_runs_on_one_device_alone_takes_the_first(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    with pytest.raises(NoSuchDevice, match=r"^no device 'cuda:1' is found here; choose"):
+        real_model(Settings(device="cuda:1,cuda:0")).load("demo", lambda share: None)
+
+
+def test_devices_load_the_same_weights_one_after_the_other():
+    services = build(Settings(device="cpu:0,cpu:1", storage="memory:"))
+    first, second = (worker.models for worker in services.predictor.crew.workers)
+    try:
+        assert first.own is not second.own
+        assert first.own._turn is second.own._turn
+    finally:
+        services.close()
 
 
 def test_private_hosts_reach_the_way_out():

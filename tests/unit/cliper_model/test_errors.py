@@ -69,6 +69,11 @@ def test_a_device_that_is_not_here_is_one_sentence(device: str, monkeypatch: pyt
     assert str(refusal.value) == f"no device {device!r} is found here; choose one of: cpu"
 
 
+@pytest.mark.parametrize("device", ["cpu", "cpu:0", "cpu:3"])
+def test_a_processor_is_one_device_however_it_is_counted(device: str):
+    assert loading.known_device(device) == "cpu"
+
+
 def test_the_profiles_weights_are_named_before_they_are_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -46,6 +46,23 @@ def test_fallbacks_and_other_models_are_listed(make_case: MakeCase, service: Jso
     assert (second.state, second.finding) == (WARN, "the other model proxyclip could not be loaded")
 
 
+def test_a_device_that_is_out_while_another_works_is_a_warning(
+    make_case: MakeCase, service: JsonServer
+):
+    devices = [
+        {"name": "cuda:0", "state": "ready", "reason": None},
+        {"name": "cuda:1", "state": "lost", "reason": "the device is lost (X)"},
+        {"name": "cuda:2", "state": "loading", "reason": None},
+    ]
+    health(service, devices=devices)
+
+    first, second = check(make_case(health=None))
+
+    assert first.state == OK
+    assert second.state == WARN
+    assert second.finding == "the device cuda:1 does nothing: the device is lost (X)"
+
+
 @pytest.mark.parametrize("state", ["loading", "downloading"])
 def test_a_model_on_its_way_is_a_warning(make_case: MakeCase, service: JsonServer, state: str):
     health(service, model={"state": state, "progress": 43, "reason": None})

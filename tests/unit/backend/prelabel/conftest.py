@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from backend.desks import Desk
 from backend.labelstudio.tasks import Task
 from backend.outcomes import NotPredicted, Outcome, Predicted
 from backend.plan import Plan
-from backend.predictor import Desk
 from backend.prelabel.progress import Progress
 from backend.prelabel.run import Hooks
 from backend.prelabel.writing import Writer
