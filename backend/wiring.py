@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from cliper_model import profiles
 from cliper_model.segmenter import Identity, Label, Segmenter
 
+from .dataset.fetching import Bounds, DatasetFetching
+from .dataset.painter import Asked, Painter, views_plan
 from .images.fetch import ImageFetcher, Reach
 from .images.guarded import GuardedHttp
 from .images.label_studio import LabelStudioFiles
@@ -32,6 +34,7 @@ from .looking import answers
 from .metrics.meters import Meters
 from .model_host import ModelHost, ModelSource, Progress
 from .model_pool import ModelChoice, ModelPool
+from .plan import choice_of, taught, version_of
 from .predictor import Limits, Predictor
 from .prelabel.unfinished import Unfinished
 from .prelabel.works import LabelStudio, ProjectWorks, kinds
@@ -40,6 +43,7 @@ from .services import Services
 from .settings import Settings
 from .storage.address import scheme_of
 from .storage.base import Json, Scope, Storage
+from .storage.memory import MemoryStorage
 from .storage.open import open_storage
 
 if TYPE_CHECKING:
@@ -49,11 +53,15 @@ __all__ = [
     "Services",
     "build",
     "check_choice",
+    "chosen_by",
     "counted",
+    "dataset_fetching",
     "label_studio",
     "learning",
     "limits",
     "missing",
+    "model_pool",
+    "painter",
     "pictures",
     "real_model",
     "runner",
@@ -61,6 +69,7 @@ __all__ = [
     "store",
     "tile_plan",
     "version",
+    "version_ahead",
 ]
 
 MEGA = 1_000_000
@@ -88,24 +97,7 @@ def build(
     storage = store(settings)
     keeping = Keeping(storage, label_studio_url=settings.label_studio_url)
     rows = KeptRows(keeping, meters=meters)
-    own = ModelHost(source or real_model(settings, shelf=rows))
-
-    def other(choice: ModelChoice) -> ModelHost:
-        chosen = replace(
-            settings,
-            method=choice.method or settings.method,
-            profile=choice.profile or settings.profile,
-            features=settings.features if choice.method is None else None,
-            student=settings.student if choice.method is None else None,
-        )
-        check_choice(replace(chosen, vae=None))  # it is for those alone that have a use for it
-        return ModelHost(source or real_model(chosen, own=False, shelf=rows))
-
-    def name() -> ModelChoice:
-        profile = settings.profile or own.status.profile
-        return ModelChoice(method=settings.method or DEFAULT_METHOD, profile=profile)
-
-    models = ModelPool(own, other, most=settings.max_models, name=name)
+    models = model_pool(settings, source=source, shelf=rows)
     studio = label_studio(settings)
     # other services on the store may serve other Label Studios
     book = JobBook(storage, origin=Scope.of(settings.label_studio_url).origin)
@@ -125,8 +117,8 @@ def build(
     jobs = intake = None
     if studio is not None:
         prelabel = counted(ProjectWorks(studio, predictor, storage).works(), meters)
-        taught = learning(settings, studio, predictor, storage, meters=meters)
-        learn = counted(taught.works(), meters)
+        lessons = learning(settings, studio, predictor, storage, meters=meters)
+        learn = counted(lessons.works(), meters)
         runners = SeveralRunners(
             runner(settings, book, prelabel), {LEARN: runner(settings, book, learn, name=LEARN)}
         )
@@ -150,6 +142,84 @@ def build(
         version=version(),
         most_request_bytes=int(settings.max_request_mb * MEGA),
     )
+
+
+def model_pool(
+    settings: Settings, *, source: ModelSource | None = None, shelf: KeptRows | None = None
+) -> ModelPool:
+    """The model of the settings, and others for label configs that name them.
+
+    `source` replaces all real models. `shelf` remembers text rows.
+    """
+    own = ModelHost(source or real_model(settings, shelf=shelf))
+
+    def other(choice: ModelChoice) -> ModelHost:
+        chosen = chosen_by(choice, settings)
+        return ModelHost(source or real_model(chosen, own=False, shelf=shelf))
+
+    def name() -> ModelChoice:
+        profile = settings.profile or own.status.profile
+        return ModelChoice(method=settings.method or DEFAULT_METHOD, profile=profile)
+
+    return ModelPool(own, other, most=settings.max_models, name=name)
+
+
+def chosen_by(choice: ModelChoice, settings: Settings) -> Settings:
+    """The settings of a model that a label config names. Raises as `check_choice`."""
+    chosen = replace(
+        settings,
+        method=choice.method or settings.method,
+        profile=choice.profile or settings.profile,
+        features=settings.features if choice.method is None else None,
+        student=settings.student if choice.method is None else None,
+    )
+    check_choice(replace(chosen, vae=None))  # it is for those alone that have a use for it
+    return chosen
+
+
+def painter(settings: Settings, asked: Asked, *, source: ModelSource | None = None) -> Painter:
+    """The models of a data set's run in memory. Raises ConfigError, ModelFailed."""
+    shelf = KeptRows(Keeping(MemoryStorage(max_blob_bytes=0)))
+    return Painter(
+        model_pool(settings, source=source, shelf=shelf),
+        asked,
+        defaults=settings.options,
+        brush_megapixels=settings.max_brush_megapixels,
+        batch=settings.batch,
+    )
+
+
+def dataset_fetching(settings: Settings) -> DatasetFetching:
+    """Where the pictures of a data set come from."""
+    return DatasetFetching(
+        pictures(settings),
+        Bounds(
+            timeout=settings.fetch_timeout,
+            max_bytes=int(settings.max_image_mb * MEGA),
+            brush_megapixels=settings.max_brush_megapixels,
+        ),
+    )
+
+
+def version_ahead(settings: Settings, asked: Asked) -> str:
+    """The version of a data set's predictions, without loading a model; fetches weights that are
+    missing. Raises ConfigError, WeightsError."""
+    own = real_model(settings)
+    profile = own.profile()
+    own.fetch(profile, lambda share: None)
+    plan = views_plan(asked, settings.options)
+    identities = {}
+    for choice in map(choice_of, plan.wanted):
+        is_own = choice.method in (None, settings.method or DEFAULT_METHOD) and (
+            choice.profile in (None, profile)
+        )
+        if is_own:
+            identities[choice] = own.identify(profile)
+        else:
+            other = real_model(chosen_by(choice, settings), own=False)
+            identities[choice] = other.identify(other.profile())
+    wanted = taught(plan.wanted, identities, asked.learned)
+    return version_of(identities, wanted)
 
 
 def version() -> str:

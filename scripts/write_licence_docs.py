@@ -92,7 +92,9 @@ def needed() -> dict[str, importlib.metadata.Distribution]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     pending = [Requirement(text) for text in project["dependencies"]]
-    pending += [Requirement(text) for extra in ("heic", "redis") for text in extras[extra]]
+    pending += [
+        Requirement(text) for extra in ("heic", "parquet", "ray", "redis") for text in extras[extra]
+    ]
     found: dict[str, importlib.metadata.Distribution] = {}
     seen: set[tuple[str, frozenset[str]]] = set()
     while pending:
