@@ -36,7 +36,7 @@ from backend.images.decode import decode
 from backend.labelstudio.rle import decode as decode_rle
 from cliper_model.demo.scenes import make_scene
 from tests.doubles.colour_runs import striped
-from tests.doubles.ray_runs import ACTOR, RayRun, started, stop
+from tests.doubles.ray_runs import ACTOR, WORKER, RayRun, started, stop
 
 from . import record
 from .responsiveness import label_config, service, wait_until_ready
@@ -94,7 +94,7 @@ def once() -> dict[str, Any]:
             run.kill_one(ACTOR)
             noted("an actor killed")
             run.until(lambda: run.files() >= 12)
-            run.kill_one("ray::", without=ACTOR)
+            run.kill_one(WORKER)
             noted("a worker killed")
             run.until(lambda: run.files() >= 18)
             run.kill_driver()

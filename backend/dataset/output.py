@@ -200,6 +200,15 @@ class Output:
                 yield from (one.id for one in read_rows(place))
 
 
+def refuse_stranger(output: Output, token: str) -> None:
+    """Raises BadRequest where another process took the folder over."""
+    if not output.is_owned_by(token):
+        raise BadRequest(
+            f"another process works into {output.place.path} now; this one ends, and what it has "
+            "written stays"
+        )
+
+
 def read_rows(place: Place) -> Iterator[Row]:
     """Rows of one file. Raises OSError, ValueError, KeyError, TypeError for a damaged one."""
     if place.path.endswith(f".{PARQUET}"):

@@ -4,10 +4,9 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from ..errors import BadRequest
 from .fetching import DatasetFetching, ahead
 from .listing import Ids
-from .output import Output, Told, write_rows
+from .output import Output, Told, refuse_stranger, write_rows
 from .painter import Painter
 from .rows import Given, Row
 
@@ -58,15 +57,6 @@ def write_file(rows: Sequence[Row], output: Output, token: str, format: str) -> 
         refuse_stranger(output, token)
     if target is hidden:
         target.system.move(hidden.path, place.path)
-
-
-def refuse_stranger(output: Output, token: str) -> None:
-    """Raises BadRequest where another process took the folder over."""
-    if not output.is_owned_by(token):
-        raise BadRequest(
-            f"another process works into {output.place.path} now; this one ends, and what it has "
-            "written stays"
-        )
 
 
 def run(

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import BadRequest
 from .fetching import DatasetFetching, ahead
 from .listing import Ids
-from .output import Output, Told
+from .output import Output, Told, refuse_stranger
 from .painter import Painter
-from .plain import refuse_stranger
 from .rows import Given, fetched_of, fetched_table, given_of, given_table, row_table
 
 if TYPE_CHECKING:
@@ -133,7 +132,7 @@ def write_list(tasks: Iterable[Given], output: Output, *, unique: bool) -> dict[
     with Ids() as ids:
         given = iter(tasks if unique else ids.first(tasks))
         while chunk := _some(given, size_of_list(number)):
-            place = output.tasks / f"{number:08}.parquet"
+            place = output.tasks / list_file(number)
             with place.system.open_output_stream(place.path) as file:
                 pq.write_table(given_table(chunk), file)
             count, number = count + len(chunk), number + 1
@@ -142,6 +141,11 @@ def write_list(tasks: Iterable[Given], output: Output, *, unique: bool) -> dict[
         raise BadRequest("there is no task in --input; look whether it is the right one")
     complete.write(json.dumps(told).encode())
     return told
+
+
+def list_file(number: int) -> str:
+    """Its name."""
+    return f"{number:08}.parquet"
 
 
 def size_of_list(number: int) -> int:
@@ -183,12 +187,17 @@ def _stream(
     work: Work, output: Output, actors: "_Actors", token: str, format: str, rows_per_file: int
 ) -> Told:
     import ray
-    from ray.data import ActorPoolStrategy, DataContext
+    from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
     from ray.data.checkpoint import CheckpointConfig
 
-    from .ray_sink import RowsSink
+    from .ray_files import RowsSink, TaskList
 
-    files = json.loads((output.tasks / COMPLETE).read())["files"]
+    listed = json.loads((output.tasks / COMPLETE).read())
+    source = TaskList(
+        [output.tasks / list_file(number) for number in range(listed["files"])],
+        most_reads=MOST_READS,
+        tasks=listed["tasks"],
+    )
     context = DataContext.get_current().copy()
     context.target_max_block_size = MOST_BLOCK_BYTES
     context.enable_progress_bars = os.isatty(2)
@@ -199,19 +208,15 @@ def _stream(
         delete_checkpoint_on_success=False,
     )
     sink = RowsSink(output, token, format, rows_per_file=rows_per_file)
+    fetchers = TaskPoolStrategy(actors.fetchers)
     with DataContext.current(context):
-        listed = ray.data.read_parquet(
-            output.tasks.path,
-            filesystem=output.tasks.system,
-            file_extensions=["parquet"],
-            override_num_blocks=min(files, MOST_READS),
-            ray_remote_args={"num_cpus": LIGHT},
-        )
-        fetched = listed.map_batches(
+        given = ray.data.read_datasource(source, override_num_blocks=len(source), num_cpus=LIGHT)
+        fetched = given.map_batches(
             _Fetch(work.fetching_of, work.spec),
             batch_size=None,
             batch_format="pyarrow",
             num_cpus=LIGHT,
+            compute=fetchers,
         )
         painted = fetched.map_batches(
             _Paint,
@@ -219,18 +224,26 @@ def _stream(
             batch_size=None,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(size=actors.count),
-            **actors.resources,
+            num_cpus=actors.num_cpus,
+            num_gpus=actors.num_gpus,
         )
-        painted.write_datasink(sink, ray_remote_args={"num_cpus": LIGHT})
+        painted.write_datasink(
+            sink, ray_remote_args={"num_cpus": LIGHT}, concurrency=actors.fetchers
+        )
     return sink.told
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Actors:
-    """How many, what each needs, and its threads; None: as many as torch takes."""
+    """How many, what each needs, and its threads; None: as many as torch takes.
+
+    fetchers  processes that fetch for them: each loads libraries of some 300 MB first
+    """
 
     count: int
-    resources: dict[str, float]
+    fetchers: int
+    num_cpus: float | None = None
+    num_gpus: float | None = None
     threads: int | None = None
 
 
@@ -239,7 +252,7 @@ def _actors(cluster: Cluster, *, alone: bool) -> _Actors:
     import ray
 
     there = ray.cluster_resources()
-    cards = there.get("GPU", 0.0)
+    cards, cores = there.get("GPU", 0.0), int(there.get("CPU", 1)) - (SPARE if alone else 0)
     gpus = cluster.gpus_per_actor or (1.0 if cards else 0.0)
     if gpus > cards:
         raise BadRequest(
@@ -248,12 +261,12 @@ def _actors(cluster: Cluster, *, alone: bool) -> _Actors:
         )
     if gpus:
         count = cluster.actors or max(int(cards / gpus), 1)
-        return _Actors(count=count, resources={"num_gpus": gpus})
-    cores = int(there.get("CPU", 1)) - (SPARE if alone else 0)
+        return _Actors(count=count, fetchers=max(cores, 1), num_gpus=gpus)
     count = cluster.actors or max(cores // CORES_PER_ACTOR, 1)
     threads = max(cores // count, 1)
+    fetchers = max(cores // 2, 1)
     return _Actors(
-        count=count, resources={"num_cpus": max(threads - LIGHT, LIGHT)}, threads=threads
+        count=count, fetchers=fetchers, num_cpus=max(threads - LIGHT, LIGHT), threads=threads
     )
 
 

@@ -233,7 +233,7 @@ class _Addresses:
         self._known.execute("BEGIN")
         while page := self._project.page(after=last, size=MOST_LISTED).tasks:
             for one in page:
-                address = str(one.task.data.get(self._key))
+                address = str(one.task.data.get(self._key or ""))
                 self._known.execute(
                     "INSERT OR IGNORE INTO tasks VALUES (?, ?)", (_digest(address), one.id)
                 )

@@ -154,7 +154,7 @@ def test_redis_is_spoken_to_in_one_file_as_a_store_and_in_one_as_a_queue() -> No
 
 
 def test_ray_is_spoken_to_in_two_files_and_parquet_in_one_part() -> None:
-    assert importers("ray") == {"backend.dataset.ray_engine", "backend.dataset.ray_sink"}
+    assert importers("ray") == {"backend.dataset.ray_engine", "backend.dataset.ray_files"}
     assert all(name.startswith("backend.dataset.") for name in importers("pyarrow"))
 
 

@@ -17,7 +17,8 @@ from backend.dataset.places import place_of
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 240.0  # seconds, on a busy machine
-ACTOR, WORKER = "(_Paint)", "ray::"
+ACTOR = ("_Paint",)  # words in the titles of Ray's processes
+WORKER = ("ray::Read", "_Fetch", "ray::Write", "ray::IDLE")
 
 
 @dataclass
@@ -33,13 +34,13 @@ class RayRun:
             return psutil.Process(self.driver.pid).children(recursive=True)
         return []
 
-    def named(self, words: str, *, without: str = "\0") -> list[psutil.Process]:
-        """Those at work whose title holds `words`."""
+    def named(self, words: Sequence[str]) -> list[psutil.Process]:
+        """Those at work whose title holds one of `words`."""
         found = []
         for one in self.processes():
             with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 title = " ".join(one.cmdline())
-                if words in title and without not in title:
+                if any(word in title for word in words):
                     found.append(one)
         return found
 
@@ -55,10 +56,10 @@ class RayRun:
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.05)
 
-    def kill_one(self, words: str, *, without: str = "\0") -> int:
+    def kill_one(self, words: Sequence[str]) -> int:
         """SIGKILL for one process, as soon as there is one; its number."""
-        self.until(lambda: bool(self.named(words, without=without)))
-        victim = self.named(words, without=without)[0]
+        self.until(lambda: bool(self.named(words)))
+        victim = self.named(words)[0]
         victim.kill()
         return int(victim.pid)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ..doubles.colour_runs import folder_of
-from ..doubles.ray_runs import ACTOR, RayRun, started, stop
+from ..doubles.ray_runs import ACTOR, WORKER, RayRun, started, stop
 
 COUNT = 240
 BROKEN = (7, 100)
@@ -29,7 +29,7 @@ def test_every_task_has_one_row_though_an_actor_a_worker_and_the_driver_are_kill
     try:
         first.kill_one(ACTOR)
         first.until(lambda: first.files() >= 2)
-        first.kill_one("ray::", without=ACTOR)
+        first.kill_one(WORKER)
         first.until(lambda: first.files() >= 4)
         first.kill_driver()
     finally:

@@ -21,7 +21,7 @@ from ....doubles.colour_runs import CONFIG, striped
 from ....doubles.pictures import encoded, stripes
 
 PLAN: Plan = views_plan(Asked(config=CONFIG, extra={}), {})
-BOUNDS = Bounds(timeout=5.0, max_bytes=10_000, brush_megapixels=1.0)
+BOUNDS = Bounds(timeout=5.0, max_bytes=20_000, brush_megapixels=1.0)
 PICTURE = striped(1)
 
 
@@ -39,7 +39,7 @@ class Web:
         return PICTURE
 
     def decode(self, data: bytes, *, page: int = 1) -> np.ndarray:
-        return decode(data, max_pixels=1_000_000, page=page)
+        return decode(data, max_pixels=2_000_000, page=page)
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_a_file_and_a_picture_inside_of_parquet_are_the_same_picture(
     [
         (None, "image missing"),
         (b"", "image broken"),
-        (b"x" * 10_001, "image too large"),
+        (b"x" * 20_001, "image too large"),
         (encoded(stripes("red", height=1001, width=1000)), "mask too large"),
     ],
 )
