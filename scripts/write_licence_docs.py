@@ -25,6 +25,7 @@ KNOWN = {  # packages whose metadata does not say; what does
     "python-dateutil": "Apache-2.0 OR BSD-3-Clause",  # its LICENSE file; metadata: "Dual License"
 }
 SPDX = {  # other words for the same
+    "3-Clause BSD License": "BSD-3-Clause",
     "Apache 2.0": "Apache-2.0",
     "Apache 2.0 License": "Apache-2.0",
     "Apache License": "Apache-2.0",

@@ -302,7 +302,7 @@ def _ray_engine(
         ray_engine.Work(painter_of=painter_of, fetching_of=fetching_of, spec=spec),
         output,
         ray_engine.Cluster(
-            address=args.ray_address,
+            address=args.ray_address or os.environ.get("RAY_ADDRESS") or None,
             actors=args.concurrency,
             gpus_per_actor=args.gpus_per_actor,
         ),

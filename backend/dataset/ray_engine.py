@@ -45,7 +45,7 @@ FetchingOf = Callable[[str], "tuple[DatasetFetching, Plan]"]
 class Cluster:
     """Where to run.
 
-    address        of a cluster; None: RAY_ADDRESS, else one on this machine for this run alone
+    address        of a cluster; None: one on this machine, for this run alone
     actors         with the model; None: as many as there are graphics cards for, else one for every
                    four processor cores
     gpus_per_actor a share of one is allowed
@@ -167,12 +167,13 @@ def _connect(cluster: Cluster) -> bool:
     """Whether the cluster is this machine's, for this run alone. Raises BadRequest."""
     import ray
 
-    address = cluster.address or os.environ.get("RAY_ADDRESS")
-    if address:
+    if cluster.address is not None:
         try:
-            ray.init(address=address, logging_level=logging.WARNING)
+            ray.init(address=cluster.address, logging_level=logging.WARNING)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise BadRequest(f"the Ray cluster at {address} cannot be reached ({error})") from None
+            raise BadRequest(
+                f"the Ray cluster at {cluster.address} cannot be reached ({error})"
+            ) from None
         return False
     ray.init(
         address="local",

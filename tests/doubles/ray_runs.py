@@ -17,6 +17,7 @@ from backend.dataset.places import place_of
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 240.0  # seconds, on a busy machine
+LINGER = 8.0  # seconds for workers of a dead driver, which end by themselves
 ACTOR = ("_Paint",)  # words in the titles of Ray's processes
 WORKER = ("ray::Read", "_Fetch", "ray::Write", "ray::IDLE")
 
@@ -68,7 +69,7 @@ class RayRun:
         mine = self.processes()
         self.driver.kill()
         self.driver.wait(PATIENCE)
-        _, alive = psutil.wait_procs(mine, timeout=PATIENCE / 4)
+        _, alive = psutil.wait_procs(mine, timeout=LINGER)
         for one in alive:  # a daemon that outlived its parent would slow the next test down
             with suppress(psutil.NoSuchProcess):
                 one.kill()
