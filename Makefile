@@ -54,7 +54,7 @@ audit: setup .cache/audit/.ready ## known vulnerabilities, bill of materials, li
 	@scripts/venv.sh .cache/audit 'pip-audit>=2.10,<3' 'cyclonedx-bom>=7,<8'
 
 .venv/.ready: pyproject.toml constraints.txt
-	@scripts/venv.sh .venv -c constraints.txt -e '.[all,dev]'
+	@scripts/venv.sh .venv -c constraints.txt -e '.[all,ray,dev]'
 
 .venv-label-studio/.ready: constraints-label-studio.txt
 	@scripts/venv.sh .venv-label-studio -r constraints-label-studio.txt

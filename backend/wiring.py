@@ -12,6 +12,8 @@ from cliper_model import profiles
 from cliper_model.devices import best_device, cards
 from cliper_model.segmenter import Identity, Label, Segmenter
 
+from .dataset.fetching import Bounds, DatasetFetching
+from .dataset.painter import Asked, Painter, views_plan
 from .images.fetch import ImageFetcher, Reach
 from .images.guarded import GuardedHttp
 from .images.label_studio import LabelStudioFiles
@@ -34,6 +36,7 @@ from .looking import answers
 from .metrics.meters import Meters
 from .model_host import ModelHost, ModelSource, Progress
 from .model_pool import ModelChoice, ModelPool
+from .plan import choice_of, taught, version_of
 from .predictor import Limits, Predictor
 from .prelabel.unfinished import Unfinished
 from .prelabel.works import LabelStudio, ProjectWorks, kinds
@@ -42,6 +45,7 @@ from .services import Services
 from .settings import MOST_DEVICES, Settings
 from .storage.address import scheme_of
 from .storage.base import Json, Scope, Storage
+from .storage.memory import MemoryStorage
 from .storage.open import open_storage
 
 if TYPE_CHECKING:
@@ -51,12 +55,16 @@ __all__ = [
     "Services",
     "build",
     "check_choice",
+    "chosen_by",
     "counted",
+    "dataset_fetching",
     "devices",
     "label_studio",
     "learning",
     "limits",
     "missing",
+    "model_pool",
+    "painter",
     "pictures",
     "real_model",
     "runner",
@@ -64,6 +72,7 @@ __all__ = [
     "store",
     "tile_plan",
     "version",
+    "version_ahead",
 ]
 
 MEGA = 1_000_000
@@ -111,8 +120,8 @@ def build(
     jobs = intake = None
     if studio is not None:
         prelabel = counted(ProjectWorks(studio, predictor, storage).works(), meters)
-        taught = learning(settings, studio, predictor, storage, meters=meters)
-        learn = counted(taught.works(), meters)
+        lessons = learning(settings, studio, predictor, storage, meters=meters)
+        learn = counted(lessons.works(), meters)
         runners = SeveralRunners(
             runner(settings, book, prelabel), {LEARN: runner(settings, book, learn, name=LEARN)}
         )
@@ -153,15 +162,7 @@ def _pools(
         return ModelHost(made, turn=turns.setdefault(choice, threading.Lock()))
 
     def other(here: Settings, choice: ModelChoice) -> ModelHost:
-        chosen = replace(
-            here,
-            method=choice.method or settings.method,
-            profile=choice.profile or settings.profile,
-            features=settings.features if choice.method is None else None,
-            student=settings.student if choice.method is None else None,
-        )
-        check_choice(replace(chosen, vae=None))  # it is for those alone that have a use for it
-        return host(chosen, choice)
+        return host(chosen_by(choice, here), choice)
 
     def name(own: ModelHost) -> ModelChoice:
         profile = settings.profile or own.status.profile
@@ -185,6 +186,73 @@ def _pools(
 def devices(settings: Settings) -> tuple[str, ...]:
     """Those that are named, else every graphics card, else the best there is."""
     return settings.devices or cards()[:MOST_DEVICES] or (best_device(),)
+
+
+def model_pool(
+    settings: Settings, *, source: ModelSource | None = None, shelf: KeptRows
+) -> ModelPool:
+    """The models of a process that works on one device: the first of the settings'."""
+    first = settings.first_device or (devices(settings)[0] if source is None else None)
+    return _pools(replace(settings, device=first), source, shelf)[0]
+
+
+def chosen_by(choice: ModelChoice, settings: Settings) -> Settings:
+    """The settings of a model that a label config names. Raises as `check_choice`."""
+    chosen = replace(
+        settings,
+        method=choice.method or settings.method,
+        profile=choice.profile or settings.profile,
+        features=settings.features if choice.method is None else None,
+        student=settings.student if choice.method is None else None,
+    )
+    check_choice(replace(chosen, vae=None))  # it is for those alone that have a use for it
+    return chosen
+
+
+def painter(settings: Settings, asked: Asked, *, source: ModelSource | None = None) -> Painter:
+    """The models of a data set's run in memory. Raises ConfigError, ModelFailed."""
+    shelf = KeptRows(Keeping(MemoryStorage(max_blob_bytes=0)))
+    return Painter(
+        model_pool(settings, source=source, shelf=shelf),
+        asked,
+        defaults=settings.options,
+        brush_megapixels=settings.max_brush_megapixels,
+        batch=settings.batch,
+    )
+
+
+def dataset_fetching(settings: Settings) -> DatasetFetching:
+    """Where the pictures of a data set come from."""
+    return DatasetFetching(
+        pictures(settings),
+        Bounds(
+            timeout=settings.fetch_timeout,
+            max_bytes=int(settings.max_image_mb * MEGA),
+            brush_megapixels=settings.max_brush_megapixels,
+        ),
+    )
+
+
+def version_ahead(settings: Settings, asked: Asked) -> str:
+    """The version of a data set's predictions, without loading a model; fetches weights that are
+    missing. Raises ConfigError, WeightsError."""
+    settings = replace(settings, device=settings.first_device)
+    own = real_model(settings)
+    profile = own.profile()
+    own.fetch(profile, lambda share: None)
+    plan = views_plan(asked, settings.options)
+    identities = {}
+    for choice in map(choice_of, plan.wanted):
+        is_own = choice.method in (None, settings.method or DEFAULT_METHOD) and (
+            choice.profile in (None, profile)
+        )
+        if is_own:
+            identities[choice] = own.identify(profile)
+        else:
+            other = real_model(chosen_by(choice, settings), own=False)
+            identities[choice] = other.identify(other.profile())
+    wanted = taught(plan.wanted, identities, asked.learned)
+    return version_of(identities, wanted)
 
 
 def version() -> str:

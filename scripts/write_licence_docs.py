@@ -25,6 +25,7 @@ KNOWN = {  # packages whose metadata does not say; what does
     "python-dateutil": "Apache-2.0 OR BSD-3-Clause",  # its LICENSE file; metadata: "Dual License"
 }
 SPDX = {  # other words for the same
+    "3-Clause BSD License": "BSD-3-Clause",
     "Apache 2.0": "Apache-2.0",
     "Apache 2.0 License": "Apache-2.0",
     "Apache License": "Apache-2.0",
@@ -92,7 +93,9 @@ def needed() -> dict[str, importlib.metadata.Distribution]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     pending = [Requirement(text) for text in project["dependencies"]]
-    pending += [Requirement(text) for extra in ("heic", "redis") for text in extras[extra]]
+    pending += [
+        Requirement(text) for extra in ("heic", "parquet", "ray", "redis") for text in extras[extra]
+    ]
     found: dict[str, importlib.metadata.Distribution] = {}
     seen: set[tuple[str, frozenset[str]]] = set()
     while pending:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from ..settings import Settings
-from . import running
+from . import dataset_run, running
 
 if TYPE_CHECKING:
     from ..jobs.base import Job
@@ -41,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     from ..prelabel.wanted import FILTER_HELP
 
     parser.epilog = EPILOGUE
-    parser.add_argument("--project", type=int, required=True, metavar="ID", help="its number")
+    parser.add_argument("--project", type=int, metavar="ID", help="its number")
     parser.add_argument(
         "--view", type=int, metavar="ID", help="only a tab of the Data Manager, in its order"
     )
@@ -77,10 +77,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     running.configure(parser)
+    dataset_run.configure(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """See EPILOGUE. Raises BadRequest, BadSetting, StorageError, and as `check_choice`."""
+    if args.input is not None:
+        return dataset_run.run(args)
+    _refuse_data_set(args)
     from ..jobs.book import JobBook
     from ..prelabel.wanted import Wanted
     from ..prelabel.works import PRELABEL, UNDO, read_undo
@@ -114,6 +118,21 @@ def run(args: argparse.Namespace) -> int:
         _say(f"job {job.id} is in other hands by now")
         return ELSEWHERE
     return _report(ended, as_json=args.json)
+
+
+def _refuse_data_set(args: argparse.Namespace) -> None:
+    """Raises BadRequest for a project that is missing, and for what only a data set has."""
+    from ..errors import BadRequest
+
+    for name in ("output", "config", "concurrency", "gpus_per_actor", "ray_address", "as_seen"):
+        if getattr(args, name) is not None:
+            raise BadRequest(f"--{name.replace('_', '-')} is for a data set; name it with --input")
+    if args.engine != dataset_run.PLAIN:
+        raise BadRequest("--engine is for a data set; name it with --input")
+    if args.project is None:
+        raise BadRequest(
+            "give --project ID for a project of Label Studio, or --input for a data set"
+        )
 
 
 def _refuse_choice_of_tasks(args: argparse.Namespace) -> None:

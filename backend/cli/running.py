@@ -61,15 +61,18 @@ def settings_of(args: argparse.Namespace) -> Settings:
 
 def given_settings(args: argparse.Namespace) -> Settings:
     """The environment with the options put over it. Raises BadSetting."""
+    return Settings.from_environ(environ_with(args))
+
+
+def environ_with(args: argparse.Namespace) -> Mapping[str, str]:
+    """The environment with the options put over it."""
     chosen = vars(args)
     given: Mapping[str, str | None] = {
         "LABEL_STUDIO_URL": args.url,
         "LABEL_STUDIO_API_KEY": args.token,
         **{variable: chosen.get(option) for option, variable in MODEL.items()},
     }
-    return Settings.from_environ(
-        {**os.environ, **{name: value for name, value in given.items() if value}}
-    )
+    return {**os.environ, **{name: value for name, value in given.items() if value}}
 
 
 def ready_services(

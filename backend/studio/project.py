@@ -112,6 +112,12 @@ class StudioProject:
                 break
         return {number: found[number] for number in numbers if number in found}
 
+    def make_tasks(self, data: Sequence[Mapping[str, Json]]) -> None:
+        """New tasks with these data. Raises StudioUncertain too."""
+        self.studio.post(
+            f"/api/projects/{self.id}/import", json=[{"data": dict(one)} for one in data]
+        )
+
     def count(self, filters: Filters = ()) -> int:
         return int(self._tasks(filters, 1, "id")["total"])
 

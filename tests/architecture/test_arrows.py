@@ -95,6 +95,13 @@ ALLOWED: dict[str, set[str]] = {
         "backend.trail",
         *CORE,
     },
+    "backend.dataset": {
+        ERRORS,
+        "backend.labelstudio",
+        "backend.prelabel",
+        "backend.studio",
+        *CORE,
+    },
     "backend.report": {
         ERRORS,
         "cliper_model",
@@ -147,6 +154,11 @@ def test_one_file_imports_the_backend_sdk() -> None:
 def test_redis_is_spoken_to_in_one_file_as_a_store_and_in_one_as_a_queue() -> None:
     assert importers("redis") == {"backend.storage.redis", "backend.jobs.dramatiq_runner"}
     assert importers("dramatiq") == {"backend.jobs.dramatiq_runner"}
+
+
+def test_ray_is_spoken_to_in_two_files_and_parquet_in_one_part() -> None:
+    assert importers("ray") == {"backend.dataset.ray_engine", "backend.dataset.ray_files"}
+    assert all(name.startswith("backend.dataset.") for name in importers("pyarrow"))
 
 
 def test_metrics_are_counted_and_printed_in_one_place() -> None:

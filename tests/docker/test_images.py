@@ -126,9 +126,22 @@ def test_everything_copied_exists_and_reaches_the_build(dockerfile: str) -> None
 
 
 def test_only_the_cpu_image_takes_torch_from_the_cpu_index() -> None:
-    arguments = {name: dict(instructions(name))["ARG"] for name in DOCKERFILES}
-    assert arguments["docker/Dockerfile"].endswith("/whl/cpu")
-    assert arguments["docker/Dockerfile.cuda"] == "TORCH_INDEX_URL="
+    index = {
+        name: rest.removeprefix("TORCH_INDEX_URL=")
+        for name in DOCKERFILES
+        for word, rest in instructions(name)
+        if word == "ARG" and rest.startswith("TORCH_INDEX_URL=")
+    }
+    assert index["docker/Dockerfile"].endswith("/whl/cpu")
+    assert index["docker/Dockerfile.cuda"] == ""
+
+
+def test_ray_is_in_an_image_only_where_somebody_asks_for_it(dockerfile: str) -> None:
+    assert ("ARG", "EXTRAS=all") in instructions(dockerfile)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    assert not [one for one in extras["all"] if "ray" in one]
+    assert any(one.startswith("ray[data]") for one in extras["ray"])
 
 
 def test_the_last_stage_is_small_since_it_only_copies_what_the_first_installed(

@@ -18,7 +18,8 @@ from .pages import ROOT, Block, blocks
 
 OURS = ("backend", "cliper_model")
 NEEDS_THE_SDK = {"backend.adapter.model": ("create_app", "CliperBackend")}
-OTHERS_VARIABLES = {  # of Label Studio and of the compose file
+OTHERS_VARIABLES = {  # of Label Studio, of the compose file, of the build of an image
+    "EXTRAS",
     "LABEL_STUDIO_ML_BLOCK_LOCAL_IP",
     "LABEL_STUDIO_SSRF_PROTECTION_ENABLED",
     "LABEL_STUDIO_PUBLIC_URL",

@@ -15,7 +15,9 @@ from .pages import ROOT
 
 PAGE = ROOT / "docs" / "reference" / "limits.md"
 READERS = (  # modules that read what comes from outside: every bound of theirs is on the page
-    "api/body", "errors", "images/fetch", "images/tiff", "jobs/desk", "labelstudio/bounded_json",
+    "api/body", "cli/dataset_run", "dataset/fetching", "dataset/listing", "dataset/plain",
+    "dataset/ray_engine", "errors", "images/fetch", "images/tiff", "jobs/desk",
+    "labelstudio/bounded_json",
     "labelstudio/label_config", "labelstudio/options", "labelstudio/regions/percent",
     "labelstudio/rle", "labelstudio/tasks", "plan", "prelabel/wanted",
 )  # fmt: skip

@@ -351,7 +351,7 @@ class StudioServer:
 
     def _import(self, call: Call, project: int) -> tuple[int, Json]:
         self._known(project)
-        self.add(project, *call.body)
+        self.add(project, *(one.get("data", one) for one in call.body))
         return 201, {"task_count": len(call.body)}
 
     def _connections(self, call: Call) -> tuple[int, Json]:
