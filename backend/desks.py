@@ -5,7 +5,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from . import advice
@@ -14,10 +14,10 @@ from .device import Lane
 from .errors import ConfigError, ModelFailed, ModelLoading
 from .fetching import Hurry
 from .keeping import Keeping
-from .labelstudio import label_config, options
+from .labelstudio import options
 from .lessons import Teaching
 from .looking import Segmenters, model_errors_as_ours
-from .plan import Plan, choice_of, taught, version_of, vocabularies
+from .plan import ConfigReader, Plan, choice_of
 from .storage.base import Scope
 from .trail import carried
 from .vocabulary import ControlVocabulary
@@ -64,7 +64,7 @@ class Desks:
     ) -> None:
         """`defaults`: values of `model_*` options for configs that name none."""
         self._crew, self._keeping, self._teaching = crew, keeping, teaching
-        self._defaults = dict(defaults)
+        self._configs = ConfigReader(defaults)
         self._readers = threading.BoundedSemaphore(MOST_READERS)
         self._versions: deque[str] = deque(maxlen=REMEMBERED_VERSIONS)
         self._advised: deque[str] = deque(maxlen=REMEMBERED_VERSIONS)
@@ -97,26 +97,16 @@ class Desks:
 
     def _made(self, config: str, extra: options.Values, project: str | None) -> tuple[Plan, Team]:
         """What a config asks for, and who does it."""
-        read = label_config.parse(config)
-        layers = ((options.EXTRA, extra), (options.ENVIRONMENT, self._defaults))
-        wanted = vocabularies(read, layers)
-        hosts = self._crew.hosts(map(choice_of, wanted))
+        reading = self._configs.read(config, extra)
+        hosts = self._crew.hosts(map(choice_of, reading.wanted))
         speaks = self._crew.spokesman(hosts)
         identities = {choice: host.identity() for choice, host in speaks.items()}
         with model_errors_as_ours():
-            for one in wanted:
+            for one in reading.wanted:
                 speaks[choice_of(one)].check_words(one.explicit_words)
-        if project is not None:
-            learned = self._teaching.of(self._keeping.scope(project))
-            wanted = taught(wanted, identities, learned)
-        version = version_of(identities, wanted)
-        plan = Plan(
-            wanted=wanted,
-            prompts=read.prompts,
-            identities=identities,
-            version=version,
-            warnings=(*read.warnings, *advice.of_config(wanted)),
-        )
+        scope = None if project is None else self._keeping.scope(project)
+        plan = reading.plan(identities, None if scope is None else self._teaching.of(scope))
+        plan = replace(plan, warnings=(*plan.warnings, *advice.of_config(plan.wanted)))
         team = Team(hosts=hosts, identities=identities)
         self._note(plan, team)
         return plan, team

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import threading
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 from cliper_model.segmenter import Identity
 
 from .errors import ConfigError, LabelsMissing, TaskDataMissing
+from .labelstudio import label_config, options
 from .labelstudio.label_config import ConfigImage, LabelConfig, Prompting
 from .labelstudio.tasks import Task
 from .labelstudio.version import NO_EVIDENCE, model_version
@@ -17,6 +20,8 @@ from .model_pool import ModelChoice
 from .vocabulary import ControlVocabulary, Layers, without_repeats
 
 MOST_PICTURES = 200  # of one task with a list of pictures
+REMEMBERED_CONFIGS = 32
+LONGEST_REMEMBERED = 100_000  # characters of such a config; read, it takes some twenty times that
 REVISION = 2  # of what happens between scores and regions; raise whenever results change
 
 
@@ -80,6 +85,56 @@ def vocabularies(config: LabelConfig, layers: Layers) -> tuple[ControlVocabulary
     return without_repeats(
         [ControlVocabulary.of(control, layers=layers) for control in config.controls]
     )
+
+
+class ConfigReader:
+    """Reads label configs; what was read lately is not read again. Safe to use from many threads.
+
+    Label Studio sends the whole config with every request.
+    """
+
+    def __init__(self, defaults: options.Values) -> None:
+        """`defaults`: values of `model_*` options for configs that name none."""
+        self._defaults = dict(defaults)
+        self._lock = threading.Lock()
+        self._known: OrderedDict[tuple[str, str], Reading] = OrderedDict()
+
+    def read(self, config: str, extra: options.Values) -> "Reading":
+        """A config, and what a connection's `extra_params` say. Raises ConfigError."""
+        key = (config, repr(sorted(extra.items())))
+        with self._lock:
+            known = self._known.get(key)
+            if known is not None:
+                self._known.move_to_end(key)
+                return known
+        read = label_config.parse(config)
+        layers = ((options.EXTRA, extra), (options.ENVIRONMENT, self._defaults))
+        found = Reading(config=read, wanted=vocabularies(read, layers))
+        if len(config) <= LONGEST_REMEMBERED:
+            with self._lock:
+                self._known[key] = found
+                while len(self._known) > REMEMBERED_CONFIGS:
+                    self._known.popitem(last=False)
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """A label config, and every control of it that has something to write."""
+
+    config: LabelConfig
+    wanted: tuple[ControlVocabulary, ...]
+
+    def plan(self, identities: Mapping[ModelChoice, Identity], learned: Learned | None) -> Plan:
+        """By these models, with what corrections taught."""
+        wanted = taught(self.wanted, identities, learned)
+        return Plan(
+            wanted=wanted,
+            prompts=self.config.prompts,
+            identities=identities,
+            version=version_of(identities, wanted),
+            warnings=self.config.warnings,
+        )
 
 
 def version_of(

@@ -251,8 +251,7 @@ def version_ahead(settings: Settings, asked: Asked) -> str:
         else:
             other = real_model(chosen_by(choice, settings), own=False)
             identities[choice] = other.identify(other.profile())
-    wanted = taught(plan.wanted, identities, asked.learned)
-    return version_of(identities, wanted)
+    return version_of(identities, taught(plan.wanted, identities, asked.learned))
 
 
 def version() -> str:

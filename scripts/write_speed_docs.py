@@ -29,6 +29,11 @@ empty prompt and the whole U-Net for every picture, in float32. Both load the sa
 
 """  # noqa: E501 - a page
 
+WITHOUT_AMX = """
+On a processor with units for bfloat16 (`avx512_bf16`), but none for whole tiles of it (`amx_bf16`):
+
+"""
+
 STAGES = """\
 
 What ours spends its time on (the fastest of five runs of every stage in each of the rounds; above are medians), against a floor: the larger of its operations at the measured peak of their number format and the bytes they move, unfused, at the measured bandwidth.
@@ -112,16 +117,24 @@ The demo profile. Every label is there, and every pixel gets one: the worst case
 def page() -> str:
     """The whole page."""
     rows = read("proof-speed")["rows"] | read("proof-speed-int8")["rows"]
+    heads = (
+        "profile",
+        "ours",
+        "published",
+        "times faster",
+        "peak memory, ours and published",
+        "other words",
+        "other thresholds",
+    )
     parts = [
         INTRODUCTION,
-        table(
-            ("profile", "ours", "published", "times faster", "peak memory, ours and published",
-             "other words", "other thresholds"),
-            [against(name, row) for name, row in rows.items()],
-        ),
+        table(heads, [against(name, row) for name, row in rows.items()]),
         source("proof-speed"),
         source("proof-speed-int8"),
-        "\nWhat was aimed at:\n\n",
+        WITHOUT_AMX,
+        table(heads, [against(*one) for one in read("proof-speed-epyc")["rows"].items()]),
+        source("proof-speed-epyc"),
+        "\nWhat was aimed at, and what became of it in the first table:\n\n",
         table(
             ("profile", "bound", "holds"),
             [

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from ..batching import Batches
 from ..errors import ConfigError, CouldNotPredict, ModelFailed
-from ..labelstudio import label_config, options
+from ..labelstudio import options
 from ..lessons import Learned
 from ..looking import Ahead, Looking, Picture, Segmenters, answers, model_errors_as_ours
 from ..model_pool import ModelPool
 from ..outcomes import ImageResult, combined
-from ..plan import Plan, View, choice_of, taught, version_of, vocabularies
+from ..plan import ConfigReader, Plan, View, choice_of
 from .fetching import failed
 from .rows import Fetched, Row, Seen
 
@@ -44,9 +44,8 @@ def views_plan(asked: Asked, defaults: options.Values) -> Plan:
 
     Raises ConfigError.
     """
-    read = label_config.parse(asked.config)
-    layers = ((options.EXTRA, asked.extra), (options.ENVIRONMENT, defaults))
-    return Plan(wanted=vocabularies(read, layers), prompts=(), identities={}, version="")
+    wanted = ConfigReader(defaults).read(asked.config, asked.extra).wanted
+    return Plan(wanted=wanted, prompts=(), identities={}, version="")
 
 
 def picture_key(asked: Asked, defaults: options.Values) -> str | None:
@@ -76,28 +75,19 @@ class Painter:
     ) -> None:
         """Loads the models, and waits for them. `batch`: pictures looked at together; None: by the
         device. Raises ConfigError, ModelFailed."""
-        read = label_config.parse(asked.config)
-        layers = ((options.EXTRA, asked.extra), (options.ENVIRONMENT, defaults))
-        wanted = vocabularies(read, layers)
+        reading = ConfigReader(defaults).read(asked.config, asked.extra)
         models.own.start()
         models.own.join()  # its profile is known now, and so whether others are needed
-        hosts = models.hosts(map(choice_of, wanted))
+        hosts = models.hosts(map(choice_of, reading.wanted))
         for host in hosts.values():
             host.start()
             host.join()
         self._segmenters: Segmenters = {choice: host.segmenter() for choice, host in hosts.items()}
         identities = {choice: host.identity() for choice, host in hosts.items()}
         with model_errors_as_ours():
-            for one in wanted:
+            for one in reading.wanted:
                 hosts[choice_of(one)].check_words(one.explicit_words)
-        wanted = taught(wanted, identities, asked.learned)
-        self.plan = Plan(
-            wanted=wanted,
-            prompts=(),
-            identities=identities,
-            version=version_of(identities, wanted),
-            warnings=read.warnings,
-        )
+        self.plan = reading.plan(identities, asked.learned)
         self._batches = Batches(batch)
         self._looking = Looking(
             state_bytes=0,
