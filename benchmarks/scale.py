@@ -77,13 +77,14 @@ class Measured:
 
     @classmethod
     def of(cls, profile: str) -> "Measured":
-        speed, cores = _read("proof-speed"), 0
+        speed = _read("proof-speed")
         cores = int(speed["machine"]["cores"])
         row = speed["rows"][profile]
         sizes = _read("proof-data-sets-sizes")
         memory = _read("proof-data-sets-memory")
         overhead = _read("proof-data-sets-overhead")
-        tasks = max(map(int, memory["seconds"]))
+        seconds = {int(tasks): taken for tasks, taken in memory["seconds"].items()}
+        few, many = min(seconds), max(seconds)  # the difference of both: starting up does not count
         shares = sorted(overhead["share of the plain engine"])
         return cls(
             core_seconds=cores * row["ours"]["seconds"],
@@ -95,7 +96,7 @@ class Measured:
             unpacked_bytes=sizes["unpacked_bytes"],
             row_bytes=sizes["row_bytes"],
             engine_share=min(shares[len(shares) // 2], 1.0),
-            driver_rate=tasks / memory["seconds"][str(tasks)],
+            driver_rate=(many - few) / (seconds[many] - seconds[few]),
         )
 
 
