@@ -339,21 +339,24 @@ def through_two_kills(crowd: Crowd, fleet: Fleet, *, patience: float = PATIENCE)
     then the other one is killed; what it came to. `patience`: seconds for what is left at the end.
     """
     front, killed, anew = fleet.front, list[int](), list[int]()
+    at_work: list[int | None] = []
 
-    def kill_first() -> None:
-        at = fleet.who_runs(_running(crowd.site))
-        killed.append(0 if at is None else at)
-        anew.append(crowd.while_opening(front, 0, partial(fleet.kill, killed[0])))
+    def kill(number: int | None) -> None:
+        at_work.append(fleet.who_runs(_running(crowd.site)))
+        killed.append(at_work[0] or 0 if number is None else number)
+        anew.append(crowd.while_opening(front, len(anew), partial(fleet.kill, killed[-1])))
 
     def kill_other() -> None:
         fleet.wait_until_ready(patience)  # the first one is back
-        killed.append(1 - killed[0])
-        anew.append(crowd.while_opening(front, 1, partial(fleet.kill, killed[1])))
+        kill(1 - killed[0])
 
     begun = time.monotonic()
     steps = crowd.steps(front)
     at = [len(steps) * share // 10 for share in (3, 5, 8)]
-    crowd.run(steps, {at[0]: kill_first, at[1]: lambda: fleet.start(killed[0]), at[2]: kill_other})
+    crowd.run(
+        steps,
+        {at[0]: partial(kill, None), at[1]: lambda: fleet.start(killed[0]), at[2]: kill_other},
+    )
     fleet.start(killed[1])  # with what it had on disk
     crowd.site.settle(patience=patience)
     fleet.wait_until_ready(patience)
@@ -363,6 +366,7 @@ def through_two_kills(crowd: Crowd, fleet: Fleet, *, patience: float = PATIENCE)
         "seconds": round(time.monotonic() - begun, 1),
         "steps": len(steps) + len(final),
         "killed": killed,
+        "at_work_on_a_job_before": at_work,
         "opened_anew_after_a_kill": anew,
         "asked": dict(crowd.counts),
         "jobs": len(crowd.jobs),
