@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup label-studio browser redis demo test check serve bench compare prove audit
+.PHONY: help setup label-studio browser redis haproxy demo test check serve bench compare prove audit
 
 PYTHON := .venv/bin/python
 QUICK := $(wildcard $(addprefix tests/,unit contract http architecture parity adapter))
@@ -20,10 +20,13 @@ browser: ## see that Chromium, which the tests start, is there
 redis: ## see that Redis, which the tests start, is there
 	@scripts/debian.sh redis-server:redis-server
 
+haproxy: ## see that haproxy, which the tests start, is there
+	@PATH="$$PATH:/usr/sbin" scripts/debian.sh haproxy:haproxy
+
 demo: setup label-studio ## the whole chain on storybook scenes; ONCE=1 ends after the report
 	$(PYTHON) -m backend demo $(if $(ONCE),--once) $(ARGS)
 
-test: setup label-studio browser redis ## every test, with a real Label Studio, Chromium and Redis
+test: setup label-studio browser redis haproxy ## every test, with a real Label Studio, Chromium, Redis and haproxy
 	$(PYTHON) $(if $(ARGS),-m pytest tests $(ARGS),scripts/side_by_side.py)
 
 check: setup redis ## style, types and the quick tests
@@ -44,7 +47,7 @@ compare: setup ## every method on held-out drawn scenes, a student included; hal
 	$(PYTHON) -m benchmarks.compare --processes 2 --student .cache/student.safetensors $(ARGS)
 	$(PYTHON) scripts/write_method_docs.py
 
-prove: setup label-studio browser ## full-size proofs, written to benchmarks/results/proof-*.json
+prove: setup label-studio browser redis haproxy ## full-size proofs, written to benchmarks/results/proof-*.json
 	$(PYTHON) -m benchmarks.prove $(ARGS)
 
 audit: setup .cache/audit/.ready ## known vulnerabilities, bill of materials, licences; status 2: could not be found out

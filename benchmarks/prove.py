@@ -28,6 +28,7 @@ PROOFS = (
     ("whole_project", "a project of 2,000 tasks under kills and restarts; speed, memory, estimate"),
     ("kills_everything", "the service killed 100 times: nothing lost, nothing doubled"),
     ("data_sets", "data sets on Ray: once each under kills, overhead, memory, the same masks"),
+    ("replicas", "500 tasks through two replicas and a balancer, both replicas killed in turn"),
     ("many_tasks", "memory of a run, flat from 100 to 10,000 tasks"),
     ("learning", "what corrections teach, under one shift at a time, five seeds each"),
     ("choosing", "how many pictures must be corrected when they are chosen"),

@@ -10,6 +10,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
 GPU = ROOT / "docker-compose.gpu.yml"
+HAPROXY = ROOT / "docker" / "haproxy" / "haproxy.cfg"
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +85,27 @@ def test_several_of_the_backend_get_as_many_ports_that_no_other_service_has(
         assert not taken & set(ports)
 
 
+def test_replicas_as_the_page_starts_them_have_ports_and_a_place_with_the_balancer(
+    services: dict[str, Any],
+) -> None:
+    page = (ROOT / "docs" / "how-to" / "several-replicas.md").read_text()
+    (first, last), *others = re.findall(r"\bCLIPER_PORT=(\d+)-(\d+)$", page, re.MULTILINE)
+    assert not others
+    ports = range(int(first), int(last) + 1)
+    taken = {
+        int(port.split(":")[-2])
+        for name, service in services.items()
+        if name != "cliper"
+        for port in service.get("ports", ())
+    }
+    assert not taken & set(ports)
+    places = re.findall(r"server-template replica 1-(\d+) ", HAPROXY.read_text())
+    assert len(places) == 2
+    for several in re.findall(r"--scale cliper=(\d+)", page):
+        assert 1 < int(several) <= len(ports)
+        assert all(int(most) >= int(several) for most in places)
+
+
 def test_no_secret_is_written_down(services: dict[str, Any]) -> None:
     for name, service in services.items():
         for variable, value in service.get("environment", {}).items():
@@ -130,7 +152,7 @@ def test_process_1_of_the_backend_is_the_images_own_and_not_a_second_one_on_top(
     assert "init" not in services["cliper"], "the image starts tini itself"
 
 
-@pytest.mark.parametrize("name", ["label-studio", "cliper", "redis"])
+@pytest.mark.parametrize("name", ["label-studio", "cliper", "redis", "balancer"])
 def test_no_container_has_a_right_of_the_root_user_or_a_way_to_one(
     services: dict[str, Any], name: str
 ) -> None:
@@ -161,6 +183,45 @@ def test_memory_and_processes_of_every_container_end_somewhere(
 ) -> None:
     assert gigabytes(services[name]["mem_limit"]) >= 4
     assert 128 <= services[name]["pids_limit"] <= 4096
+
+
+def test_the_balancer_is_optional_and_finds_the_backend_by_its_name(
+    services: dict[str, Any],
+) -> None:
+    service = services["balancer"]
+    assert service["profiles"] == ["replicas"]
+    name, port = service["environment"]["BALANCER_REPLICAS"].split(":")
+    assert services[name]["environment"]["PORT"] == port
+    inside = "/usr/local/etc/haproxy/haproxy.cfg"  # of the image
+    assert service["volumes"] == [f"./{HAPROXY.relative_to(ROOT)}:{inside}:ro"]
+    assert HAPROXY.is_file()
+
+
+def test_the_balancer_is_watched_at_an_address_of_its_own(services: dict[str, Any]) -> None:
+    _, port = services["balancer"]["ports"][0].split(":")
+    address = services["balancer"]["healthcheck"]["test"][-1]
+    text = HAPROXY.read_text()
+    assert f"presetenv BALANCER_BIND :{port}\n" in text
+    assert address == f"http://127.0.0.1:{port}/balancer"
+    assert "if { path /balancer }" in text
+
+
+def test_the_balancer_writes_nothing_and_runs_as_an_ordinary_user(
+    services: dict[str, Any],
+) -> None:
+    service = services["balancer"]
+    assert service["read_only"] is True
+    assert service["tmpfs"] == ["/tmp"]
+    assert service["user"] == "haproxy"
+
+
+def test_the_balancer_s_buffers_fit_into_its_memory(services: dict[str, Any]) -> None:
+    """Of a request: what it holds, what is kept of it to ask again, and the answer."""
+    text = HAPROXY.read_text()
+    (buffer,) = map(int, re.findall(r"^ +tune\.bufsize (\d+)$", text, re.MULTILINE))
+    (most,) = map(int, re.findall(r"^ +maxconn (\d+)$", text, re.MULTILINE))
+    assert 3 * buffer * most < gigabytes(services["balancer"]["mem_limit"]) * 1e9
+    assert services["balancer"]["pids_limit"] <= 128
 
 
 def test_redis_refuses_in_words_before_its_memory_ends(services: dict[str, Any]) -> None:

@@ -94,13 +94,20 @@ def test_a_variable_in_an_example_is_one_somebody_reads(block: Block) -> None:
         assigned = {
             match[1] for word in words if (match := re.match(r"([A-Z][A-Z_]+)=", word)) is not None
         }
-        assert assigned <= known | hub_variables() | compose_variables() | OTHERS_VARIABLES
+        others = compose_variables() | balancer_variables() | OTHERS_VARIABLES
+        assert assigned <= known | hub_variables() | others
 
 
 def compose_variables() -> set[str]:
     """What the compose files themselves read."""
     files = (file.read_text(encoding="utf-8") for file in ROOT.glob("docker-compose*.yml"))
     return {name for text in files for name in re.findall(r"\$\{([A-Z][A-Z_]+)", text)}
+
+
+def balancer_variables() -> set[str]:
+    """What the balancer's configuration reads."""
+    text = (ROOT / "docker" / "haproxy" / "haproxy.cfg").read_text(encoding="utf-8")
+    return set(re.findall(r"^ +presetenv ([A-Z_]+) ", text, re.MULTILINE))
 
 
 @pytest.mark.parametrize("block", SHELL, ids=str)

@@ -17,6 +17,7 @@ import requests
 from backend.__main__ import main
 from backend.demo.processes import LOOPBACK, free_port
 
+from ..doubles.balancer import program
 from ..doubles.redis_server import RedisServer
 from ..doubles.studio_server import Project, StudioServer, studio_server
 from ..doubles.waiting import until
@@ -24,12 +25,14 @@ from .pages import FENCE, ROOT
 from .test_links import prose
 
 PAGE: Final = ROOT / "docs" / "operations.md"
+REPLICAS: Final = ROOT / "docs" / "how-to" / "several-replicas.md"
 MARK: Final = re.compile(r"\*Needs ([^*]+):\*\n\n$")
 NEEDS: Final = {  # what a marked block must hold, and an unmarked one must not
-    "Docker": r"\bdocker\b",
+    "Docker": r"\bdocker (compose|save|load)\b",
     "a network": r"\bpip install\b|\bweights fetch\b",
     "that file": r"\bweights unbundle\b",
     "hardware": r"\bnvidia-smi\b|\bcuda:\d",
+    "several machines": r"\bhaproxy -W\b",
 }
 SECTIONS: Final = (
     "Install", "Upgrade", "Back up", "Restore", "Air-gapped sites", "Several graphics cards",
@@ -47,9 +50,9 @@ CONFIG: Final = (
 STOPPED: Final = ("Restore", "Upgrade")  # sections before which the service is stopped
 
 
-def steps() -> list[tuple[str, str | None, str]]:
+def steps(page: Path = PAGE) -> list[tuple[str, str | None, str]]:
     """Section, mark and text of every shell block."""
-    text = PAGE.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     found = []
     for match in FENCE.finditer(text):
         if match.group(2) == "shell":
@@ -71,8 +74,9 @@ def test_the_page_has_its_sections_and_a_row_for_every_fault():
         assert all(cells), fault
 
 
-def test_what_is_marked_needs_it_and_what_needs_it_is_marked():
-    for _, mark, text in steps():
+@pytest.mark.parametrize("page", [PAGE, REPLICAS], ids=lambda page: page.stem)
+def test_what_is_marked_needs_it_and_what_needs_it_is_marked(page: Path):
+    for _, mark, text in steps(page):
         needed = {name for name, pattern in NEEDS.items() if re.search(pattern, text)}
         assert needed == ({mark} if mark else set()), text
 
@@ -181,3 +185,19 @@ def test_every_command_that_is_not_marked_can_be_run_in_the_order_of_the_page(ma
 
     assert len(machine.ran) >= 15
     assert (machine.folder / "data" / "backup.sqlite").stat().st_size > 0
+
+
+def test_every_command_about_replicas_that_is_not_marked_can_be_run():
+    ran = [text for _, mark, text in steps(REPLICAS) if mark is None]
+    there = f"{os.environ['PATH']}{os.pathsep}{Path(program()).parent}"
+    for text in ran:
+        done = subprocess.run(
+            ["bash", "-e", "-c", text],
+            cwd=ROOT,
+            env={"PATH": there},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, f"{text}: {done.stderr}"
+
+    assert ran

@@ -14,13 +14,14 @@ from .label_studio import LEGACY_TOKEN, PERSONAL_TOKEN
 
 @dataclass(frozen=True)
 class Asked:
-    """One request."""
+    """One request. `headers`: by their names in small letters."""
 
     method: str
     path: str
     query: Mapping[str, str]
     body: Any
     authorization: str | None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 Answer = tuple[int, object]
@@ -64,6 +65,7 @@ def json_server(routes: Mapping[str, Answer | Route] | None = None) -> Iterator[
                     query=dict(parse_qsl(parts.query)),
                     body=json.loads(content) if content else None,
                     authorization=self.headers.get("Authorization"),
+                    headers={name.lower(): value for name, value in self.headers.items()},
                 )
             )
             is_page = isinstance(body, str)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import Any, Self
 import numpy as np
 import requests
 
+from backend.demo.processes import LOOPBACK
 from backend.jobs.base import DONE, FAILED
 from backend.jobs.book import JobBook
 from backend.learning.records import ACTIVE, Gone, Kept, Records
@@ -51,19 +52,27 @@ JSON = {"Content-Type": "application/json"}
 
 @dataclass
 class Life:
-    """One service; `url` answers from the beginning, since its socket was there before it."""
+    """One service; `url` answers from the beginning, since its socket was there before it.
+
+    `auth`: user and password, where it asks for them.
+    """
 
     pid: int
     url: str
     log: Path
+    auth: tuple[str, str] | None = None
 
     def post(self, route: str, body: Any, *, timeout: float = PATIENCE) -> requests.Response:
         return requests.post(
-            f"{self.url}{route}", data=json.dumps(body), headers=JSON, timeout=timeout
+            f"{self.url}{route}",
+            data=json.dumps(body),
+            headers=JSON,
+            timeout=timeout,
+            auth=self.auth,
         )
 
     def get(self, route: str) -> Any:
-        return requests.get(f"{self.url}{route}", timeout=PATIENCE).json()
+        return requests.get(f"{self.url}{route}", timeout=PATIENCE, auth=self.auth).json()
 
     def kill(self) -> None:
         """SIGKILL for all its processes, at once."""
@@ -103,16 +112,16 @@ class Nursery:
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
 
-    def life(self, environ: Mapping[str, str]) -> Life:
-        """`environ`: settings beside those every service here has."""
+    def life(self, environ: Mapping[str, str], *, host: str = LOOPBACK, port: int = 0) -> Life:
+        """`environ`: settings beside those every service here has. `port` 0: any that is free."""
         log = self._folder / "service.log"
         settings = {"HOST": "127.0.0.1", "PROFILE": "demo", "THREADS": "8", **environ}
         assert self._process.stdin is not None
-        told = {"environ": settings, "log": str(log)}
+        told = {"environ": settings, "log": str(log), "host": host, "port": port}
         self._process.stdin.write(json.dumps(told) + "\n")
         self._process.stdin.flush()
         said = json.loads(self._hear())
-        self._lives.append(Life(said["pid"], f"http://127.0.0.1:{said['port']}", log))
+        self._lives.append(Life(said["pid"], f"http://{host}:{said['port']}", log))
         return self._lives[-1]
 
     def end_all(self) -> None:
@@ -176,16 +185,17 @@ class Site:
             "SPOOL_DIR": str(self.folder / "events"),
         }
 
-    def life(self, **environ: str) -> Life:
-        return self.nursery.life({**self.environ, **environ})
+    def life(self, *, host: str = LOOPBACK, port: int = 0, **environ: str) -> Life:
+        return self.nursery.life({**self.environ, **environ}, host=host, port=port)
 
     def records(self, storage: Storage | None = None) -> Records:
         return Records(storage or self.storage, Scope.of(self.server.url, str(self.school)))
 
     # -- what people do -----------------------------------------------------------------
 
-    def correct(self, chance: random.Random, *lives: Life) -> None:
-        """Somebody corrects, changes or deletes; Label Studio tells one of the services."""
+    def correct(self, chance: random.Random, *lives: Life) -> bool:
+        """Somebody corrects, changes or deletes; Label Studio tells one of the services. Whether it
+        was acknowledged."""
         task = chance.choice(self.server.ids(self.school))
         with self.server.lock:
             there = [n for n, one in self.server.annotations.items() if one["task"] == task]
@@ -211,8 +221,9 @@ class Site:
         try:
             chance.choice(lives).post("/webhook", body).raise_for_status()
         except requests.RequestException:
-            return  # Label Studio does not send it again
+            return False  # Label Studio does not send it again
         self.acknowledged.add(number)
+        return True
 
     def ask(self, life: Life) -> str:
         """Have the other project pre-labelled; the id of the job, "" where nobody answered."""
@@ -270,9 +281,9 @@ class Site:
             and all(job.ended for job in self.book.all())
         )
 
-    def settle(self, *lives: Life) -> None:
+    def settle(self, *lives: Life, patience: float = PATIENCE) -> None:
         """Wait until nothing is left to do."""
-        until(self.is_settled, f"all is settled; see {self.folder}")
+        until(self.is_settled, f"all is settled; see {self.folder}", patience=patience)
 
     # -- what must hold -----------------------------------------------------------------
 
@@ -319,10 +330,11 @@ class Site:
         ]
         return wrong
 
-    def undisturbed(self) -> Mapping[str, Any]:
-        """What a service makes of the same annotations that nobody ever killed, in a new store."""
+    def undisturbed(self, begin: Callable[..., Life] | None = None) -> Mapping[str, Any]:
+        """What a service makes of the same annotations that nobody ever killed, in a new store.
+        `begin`: such a service with these settings."""
         store = f"sqlite:{self.folder / 'undisturbed.sqlite'}"
-        life = self.life(STORAGE=store, SPOOL_DIR=str(self.folder / "undisturbed"))
+        life = (begin or self.life)(STORAGE=store, SPOOL_DIR=str(self.folder / "undisturbed"))
         life.post("/webhook", {"action": "START_TRAINING", "project": {"id": self.school}})
         storage = open_storage(store, max_blob_bytes=10**8)
         records = self.records(storage)

@@ -1,9 +1,10 @@
 """A process that has everything imported and brings services into the world by forking.
 
 Usage: python -m tests.doubles.nursery. Every line of its input is JSON, `{"log": PATH, "environ":
-{...}}`; for each it starts `cliper serve` in a session of its own, with a toy model of
-the method cliper, and prints `{"pid": ..., "port": ...}`. The pid is that of the session, so that
-the service is killed with all its processes. It ends with its input; the services do not.
+{...}, "host": ADDRESS, "port": NUMBER}`; for each it starts `cliper serve` in a session of its own,
+with a toy model of the method cliper, and prints `{"pid": ..., "port": ...}`. The pid is that of
+the session, so that the service is killed with all its processes. It ends with its input; the
+services do not.
 
 What it saves is the seconds that importing torch takes. Learning is done in the service's own
 process, for the same reason.
@@ -31,7 +32,6 @@ from cliper_model.methods.cliper import Cliper, CliperConfig
 from cliper_model.segmenter import Identity
 
 IDENTITY = Identity(method="cliper", revision=1, profile="tiny")
-HOST = "127.0.0.1"
 
 
 def model() -> Cliper:
@@ -82,7 +82,7 @@ def main() -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         told = json.loads(line)
-        listener = listen(HOST, 0)
+        listener = listen(told["host"], told["port"])
         port = listener.getsockname()[1]
         pid = os.fork()
         if pid == 0:

@@ -96,6 +96,7 @@ class StudioServer:
     strict        a prediction that does not fit the label config fails its whole request
     largest_page  of tasks, where an administrator set TASK_API_PAGE_SIZE_MAX
     before        called with every request; what it returns or raises is the fault, if any
+    files         uploaded ones, by path: "/data/upload/1/a.png"
     """
 
     strict: bool = True
@@ -111,6 +112,7 @@ class StudioServer:
     annotations: dict[int, Json] = field(default_factory=dict)
     drafts: dict[int, Json] = field(default_factory=dict)
     views: dict[int, Json] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
     exchanges: int = 0
     legacy_token: str = LEGACY_TOKEN
     personal_token: str = PERSONAL_TOKEN
@@ -140,6 +142,7 @@ class StudioServer:
             self.projects.clear()
             for table in (self.tasks, self.predictions, self.annotations, self.drafts, self.views):
                 table.clear()
+            self.files.clear()
             self.calls.clear()
             self.faults.clear()
             self.before = lambda call: None
@@ -519,6 +522,11 @@ class StudioServer:
     def _export(self, call: Call, project: int) -> tuple[int, Json]:
         return 200, json.loads(self.export(project))
 
+    def _file(self, call: Call) -> tuple[int, Json]:
+        if call.path not in self.files:
+            raise Trouble(404, "Not found.")
+        return 200, self.files[call.path]
+
 
 Route = Callable[..., tuple[int, Json]]
 ROUTES: tuple[tuple[str, Route], ...] = (
@@ -544,6 +552,7 @@ ROUTES: tuple[tuple[str, Route], ...] = (
     (r"POST /api/dm/views/?", StudioServer._new_view),
     (r"PATCH /api/dm/views/(\d+)/", StudioServer._change_view),
     (r"DELETE /api/dm/views/(\d+)/", StudioServer._delete_view),
+    (r"GET /data/upload/.+", StudioServer._file),
 )
 
 
@@ -665,9 +674,10 @@ def studio_server(**options: Any) -> Iterator[StudioServer]:
         do_GET = do_POST = do_PATCH = do_DELETE = _handle
 
         def _send(self, status: int, body: Json, *, half: bool = False) -> None:
-            sent = b"" if body is None else json.dumps(body).encode()
+            is_file = isinstance(body, bytes)
+            sent = b"" if body is None else body if is_file else json.dumps(body).encode()
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", "image/png" if is_file else "application/json")
             self.send_header("Content-Length", str(len(sent)))
             self.end_headers()
             self.wfile.write(sent[: len(sent) // 2] if half else sent)

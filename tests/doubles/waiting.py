@@ -19,9 +19,9 @@ class Clock:
         self.now += seconds
 
 
-def until(happened: Callable[[], bool], what: str = "") -> None:
+def until(happened: Callable[[], bool], what: str = "", *, patience: float = PATIENCE) -> None:
     """Return as soon as something is so."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while not happened():
         assert time.monotonic() < deadline, f"this never happened: {what or happened}"
         time.sleep(0.002)
