@@ -64,7 +64,7 @@ class Measured:
     unpacked_bytes  through the object store
     row_bytes       as written
     engine_share    of the plain engine's rate that two actors reach
-    driver_rate     tasks a second that one driver led when the model cost nothing
+    driver_rate     tasks a second that one driver led at least: its workers shared its two cores
     """
 
     core_seconds: float
@@ -171,12 +171,12 @@ def largest_useful(measured: Measured, assumed: Assumed, *, gpu: bool) -> int:
 
 def in_flight(measured: Measured, assumed: Assumed, rate: float) -> Mapping[str, float]:
     """What is under way at a rate: pictures being fetched, megabytes a second through the object
-    store, gigabits a second in and out."""
+    store, gigabits a second in, megabits out."""
     return {
         "fetched at once": rate * assumed.fetch_seconds,
         "object store, MB/s": rate * measured.unpacked_bytes / 1e6,
         "in, Gbit/s": rate * assumed.picture_bytes * 8 / 1e9,
-        "out, Gbit/s": rate * measured.row_bytes * 8 / 1e9,
+        "out, Mbit/s": rate * measured.row_bytes * 8 / 1e6,
     }
 
 

@@ -53,7 +53,7 @@ Hours and price of the whole, starting up and failing machines included, where m
 BOTTLENECK = """
 ## Where the bottleneck moves
 
-The model bounds a run until something that all machines share does: the bucket pictures come from, or the one driver that leads the run. At the rate of the last row of each table above that is under way:
+The model bounds a run until something that all machines share does: the bucket pictures come from, or the one driver that leads the run. What a driver alone can lead was not measured: taken is what it led while its workers had the same two cores, so it is more. At the rate of the last row of each table above that is under way:
 
 """  # noqa: E501 - a page
 
@@ -97,7 +97,7 @@ def measured_table() -> str:
             overhead,
         ),
         (
-            "tasks a second that one driver leads, the model costing nothing",
+            "tasks a second where the model costs nothing, driver and workers on the same two cores",
             f"{told.driver_rate:.0f}",
             memory,
         ),

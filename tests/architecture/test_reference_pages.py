@@ -16,6 +16,7 @@ from ..docs.commands import (
     method_docs,
     metrics_docs,
     preset_docs,
+    scale_docs,
     settings_variables,
     speed_docs,
 )
@@ -58,6 +59,11 @@ def test_the_metrics_page_is_what_the_list_and_the_alert_rules_say() -> None:
 def test_the_speed_page_is_what_was_measured() -> None:
     """Made anew with `python scripts/write_speed_docs.py`."""
     assert (REFERENCE / "speed.md").read_text(encoding="utf-8") == speed_docs().page()
+
+
+def test_the_scale_page_is_what_was_measured_and_assumed() -> None:
+    """Made anew with `python scripts/write_scale_docs.py`."""
+    assert scale_docs().PAGE.read_text(encoding="utf-8") == scale_docs().page()
 
 
 def test_the_benchmarks_page_and_its_plots_are_what_was_measured() -> None:

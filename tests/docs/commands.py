@@ -32,6 +32,11 @@ def speed_docs() -> ModuleType:
     return _script("write_speed_docs")
 
 
+def scale_docs() -> ModuleType:
+    """`scripts/write_scale_docs.py` as a module."""
+    return _script("write_scale_docs")
+
+
 def metrics_docs() -> ModuleType:
     """`scripts/write_metrics_docs.py` as a module."""
     return _script("write_metrics_docs")

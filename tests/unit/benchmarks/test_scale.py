@@ -72,5 +72,5 @@ def test_what_is_under_way_follows_the_rate() -> None:
         "fetched at once": pytest.approx(5.0),
         "object store, MB/s": pytest.approx(50.0),
         "in, Gbit/s": pytest.approx(0.072),
-        "out, Gbit/s": pytest.approx(0.008),
+        "out, Mbit/s": pytest.approx(8.0),
     }
