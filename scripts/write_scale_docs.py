@@ -97,7 +97,7 @@ def measured_table() -> str:
             overhead,
         ),
         (
-            "tasks a second where the model costs nothing, driver and workers on the same two cores",
+            "tasks a second without a model, driver and workers on the same two cores",
             f"{told.driver_rate:.0f}",
             memory,
         ),
