@@ -24,6 +24,7 @@ from .vocabulary import ControlVocabulary
 
 REMEMBERED_PICTURES = 256  # whose bytes are known by their address
 FRESH = 300.0  # seconds such an address is believed
+TRIES = 3  # of a click, whose devices are lost one after the other
 
 Waited = TypeVar("Waited")
 
@@ -93,10 +94,12 @@ class Clicks:
             on = device if isinstance(seen, Look) else None
             return in_time(self._crew.submit(errand, on=on), work.hurry, self._clock)
 
-        try:
-            return asked(seen)
-        except _SeenElsewhere:  # the device that remembers the picture was lost meanwhile
-            return asked(self._fetched(task, view, work)[0])
+        for _ in range(TRIES):
+            try:
+                return asked(seen)
+            except _SeenElsewhere:  # the device that remembers the picture was lost meanwhile
+                seen = self._fetched(task, view, work)[0]
+        return asked(seen)
 
     def _seen(
         self, task: Task, view: View, choice: ModelChoice, work: Work

@@ -20,8 +20,6 @@ from cliper_model.segmenter import Identity
 
 from .device import Board, DeviceQueue, Job, Lane, Shared, Ticket
 from .errors import (
-    ConfigError,
-    CouldNotPredict,
     DeviceLost,
     DevicesLost,
     ModelFailed,
@@ -313,6 +311,8 @@ class Crew:
                     return error
                 except ModelFailed as error:
                     why = why or error
+        if any(worker.hands(team) is not None for worker in self.workers):
+            return ModelLoading(99)  # one became ready just now
         return why or ModelFailed("its weights are no longer the same; start the service again")
 
     # -- who is out -------------------------------------------------------------------
@@ -378,6 +378,6 @@ class Crew:
                     raise DevicesLost(job.lost)
                 made = errand.made(hands)
                 worker.queue.take_over(job, made.run, None if job.lost else made.shared)
-            except (ConfigError, CouldNotPredict, ModelFailed, ModelLoading, RuntimeError) as why:
+            except Exception as why:  # whatever it is, whoever waits has to hear of it
                 return why
         return None

@@ -185,6 +185,8 @@ class ModelHost:
             segmenter = self._loaded(profile)
         details = dict(self._source.describe(segmenter))
         with self._lock:
+            if self._lost is not None:  # while it was loaded
+                return
             self._segmenter = segmenter
             self._status = ModelStatus(state=READY, percent=100, profile=profile, details=details)
         logger.info("model ready: profile %s, %s", profile, details)

@@ -413,7 +413,7 @@ class Predictor:
         most = streaming.ON_DEVICE * devices * self._batch_of(work) - 1 if bulk else ahead
 
         def many() -> bool:
-            if len(begun) <= ahead:
+            if len(begun) <= AHEAD:
                 return False
             return len(begun) > most or sum(one.waiting_bytes for one in begun) >= AHEAD_BYTES
 

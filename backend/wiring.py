@@ -14,6 +14,7 @@ from cliper_model.segmenter import Identity, Label, Segmenter
 
 from .dataset.fetching import Bounds, DatasetFetching
 from .dataset.painter import Asked, Painter, views_plan
+from .dataset.places import Place
 from .images.fetch import ImageFetcher, Reach
 from .images.guarded import GuardedHttp
 from .images.label_studio import LabelStudioFiles
@@ -221,8 +222,8 @@ def painter(settings: Settings, asked: Asked, *, source: ModelSource | None = No
     )
 
 
-def dataset_fetching(settings: Settings) -> DatasetFetching:
-    """Where the pictures of a data set come from."""
+def dataset_fetching(settings: Settings, place: Place | None = None) -> DatasetFetching:
+    """Where the pictures of a data set at `place` come from."""
     return DatasetFetching(
         pictures(settings),
         Bounds(
@@ -230,6 +231,7 @@ def dataset_fetching(settings: Settings) -> DatasetFetching:
             max_bytes=int(settings.max_image_mb * MEGA),
             brush_megapixels=settings.max_brush_megapixels,
         ),
+        place,
     )
 
 

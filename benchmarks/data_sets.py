@@ -119,8 +119,11 @@ def once() -> dict[str, Any]:
             "twice": twice,
             "missing": SCENES - len(ids),
             "failed": failed,
+            "files of rows that are not done": run.files_there() - run.files(),
             "seconds": round(time.perf_counter() - begun),
-            "passed": status == 0 and len(ids) == SCENES and not twice and not failed,
+            "passed": status == 0
+            and len(ids) == SCENES
+            and not (twice or failed or run.files_there() - run.files()),
         }
 
 

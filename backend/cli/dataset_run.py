@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -103,18 +104,21 @@ def run(args: argparse.Namespace) -> int:
     )
     version = version_ahead(settings, asked)
     output = Output(place_of(args.output))
+    if f"{output.place.address}/".startswith(f"{listing.place.address.rstrip('/')}/"):
+        raise BadRequest("--output lies inside of --input; name a folder beside it")
     token = output.begin(
         Run(
             engine=args.engine,
             format=args.format,
             input=listing.place.address,
-            config=hashlib.sha256(asked.config.encode()).hexdigest()[:16],
+            config=_digest(asked, args),
             version=version,
         )
     )
     told, begun = Told(), time.perf_counter()
-    spec = json.dumps({"environ": environ_of(args), "version": version, **_plain(asked)})
-    with _terminated_by_hand():
+    settled = {"environ": environ_of(args), "version": version, "input": args.input}
+    spec = json.dumps({**settled, **_plain(asked)})
+    with _terminated_by_hand(), _storage_errors_as_ours():
         if args.engine == PLAIN:
             _plain_engine(listing.tasks(), spec, output, args, token, told)
         else:
@@ -124,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({"version": version, **told.to_json(), "seconds": round(seconds, 1)}))
     else:
         print("\n".join(_table(told, version, seconds)))
-    return 1 if told.failed else 0
+    return 1 if told.failed or told.left else 0
 
 
 def _refuse(args: argparse.Namespace) -> None:
@@ -179,6 +183,13 @@ def _asked(args: argparse.Namespace, settings: Settings) -> "Asked":
         extra = options.read_extra(our_own(project.connections()).get("extra_params"))
         learned = StoredTeaching(storage).of(studio.scope(args.project))
         return Asked(config=project.facts().label_config, extra=extra, learned=learned)
+
+
+def _digest(asked: "Asked", args: argparse.Namespace) -> str:
+    """Of what decides which tasks there are, and what is looked for in them."""
+    options = [args.as_seen, args.picture_column, args.id_column]
+    facts = json.dumps([asked.config, dict(asked.extra), options], sort_keys=True)
+    return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
 
 def _plain(asked: "Asked") -> dict[str, Any]:
@@ -253,10 +264,12 @@ def painter_of(spec: str, threads: int | None) -> "Painter":
 def fetching_of(spec: str) -> "tuple[DatasetFetching, Plan]":
     """Where pictures come from, and which of a task are wanted."""
     from ..dataset.painter import views_plan
+    from ..dataset.places import place_of
     from ..wiring import dataset_fetching
 
     settings, asked, _ = _of_spec(spec)
-    return dataset_fetching(settings), views_plan(asked, settings.options)
+    place = place_of(json.loads(spec)["input"])
+    return dataset_fetching(settings, place), views_plan(asked, settings.options)
 
 
 # -- the two engines ----------------------------------------------------------------------
@@ -335,6 +348,23 @@ class _Lines:
 
 
 @contextmanager
+def _storage_errors_as_ours() -> Iterator[None]:
+    """What a disk or a bucket says is for people; what is done is written.
+
+    Raises BadRequest.
+    """
+    from ..errors import BadRequest
+
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BadRequest(
+            f"files cannot be read or written ({said}); mend that, and give the same command again"
+        ) from error
+
+
+@contextmanager
 def _terminated_by_hand() -> Iterator[None]:
     """SIGTERM ends a run as Ctrl-C does: what is done is written."""
 
@@ -355,6 +385,7 @@ def _table(told: "Told", version: str, seconds: float) -> Iterator[str]:
         (told.empty, "of them without any region: nothing was found"),
         (told.already, "tasks had rows before"),
         (told.again, "tasks named again, and left out"),
+        (told.left, "tasks left: servers did not answer; the same command goes on"),
     ):
         if count:
             yield f"{count:8d}  {words}"

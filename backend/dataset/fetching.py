@@ -1,13 +1,15 @@
 """Tasks of a list -> their pictures, unpacked: several at a time, in order, never all at once."""
 
 import hashlib
+import json
+import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import UInt8
@@ -26,15 +28,16 @@ from ..looking import is_out_of_memory, refuse_brush
 from ..outcomes import NotPredicted
 from ..plan import Plan, View
 from ..predictor import kind_of
-from .listing import INLINE
-from .places import place_of
+from .places import Place
 from .rows import Fetched, Given, Seen
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+logger = logging.getLogger(__name__)
 
 FETCHERS = 8  # pictures fetched at the same time: they wait for servers most of the time
 AHEAD_BYTES = 256 * 1_000_000  # of unpacked pictures that wait
+A_PICTURE = 64 * 1_000_000  # bytes taken for one that is being fetched, until others are known
+MOST_TASK_BYTES = 1_000_000_000  # of all pictures of a task, unpacked
+ROWS_AT_ONCE = 16  # of a Parquet file that holds pictures
 AGAIN = (3.0, 15.0)  # seconds before a server that did not answer is asked again
 
 
@@ -71,12 +74,14 @@ class DatasetFetching:
         self,
         pictures: Pictures,
         bounds: Bounds,
+        place: Place | None = None,
         *,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`wait` pauses before a server is asked again."""
+        """`place`: of the data set, on whose file system its pictures lie; None: they are where
+        their tasks' data say. `wait` pauses before a server is asked again."""
         self._pictures, self._bounds, self._wait = pictures, bounds, wait
-        self._inline = _Inline()
+        self._place, self._inline = place, _Inline()
 
     def fetched(self, given: Given, plan: Plan) -> Fetched:
         """Whatever a picture brings about, it is this task's trouble and no other's."""
@@ -84,13 +89,24 @@ class DatasetFetching:
             views = plan.views(given.task)
             if given.where is not None and len(views) > 1:
                 raise ImageMissing("the label config shows several pictures, and here is one")
-            return Fetched(given=given, pictures=tuple(self._seen(given, one) for one in views))
+            seen: list[Seen] = []
+            for view in views:
+                seen.append(self._seen(given, view))
+                if sum(one.pixels.nbytes for one in seen) > MOST_TASK_BYTES:
+                    raise ImageTooLarge(
+                        "the task's pictures take more than "
+                        f"{MOST_TASK_BYTES / 1_000_000:g} MB together"
+                    )
+            return Fetched(given=given, pictures=tuple(seen))
         except CouldNotPredict as error:
             return Fetched(given=given, error=failed(error))
         except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            return Fetched(given=given, error=failed(OutOfMemory()))
+            if is_out_of_memory(error):
+                return Fetched(given=given, error=failed(OutOfMemory()))
+            logger.exception("the picture of task %s could not be had", given.id)
+            kind = type(error).__name__
+            told = CouldNotPredict(f"the picture could not be had ({kind})")
+            return Fetched(given=given, error=failed(told))
 
     def _seen(self, given: Given, view: View) -> Seen:
         data = self._patiently(given, view)
@@ -115,10 +131,11 @@ class DatasetFetching:
             return self._pictures.fetch(
                 view.address, timeout=self._bounds.timeout, task_id=given.number
             )
-        if given.where.startswith(f"{INLINE}:"):
-            data = self._inline.read(given.where)
-        else:
-            data = _read(given.where, self._bounds.max_bytes)
+        if self._place is None:
+            raise ImageMissing("the data set's own place is not known here")
+        path, *inside = json.loads(given.where)
+        place, most = self._place.at(path), self._bounds.max_bytes
+        data = self._inline.read(place, *inside) if inside else _read(place, most)
         if len(data) > self._bounds.max_bytes:
             raise ImageTooLarge(
                 f"{given.id!r} has more than {self._bounds.max_bytes / 1_000_000:g} MB "
@@ -147,70 +164,85 @@ def ahead(
     """
     source = iter(tasks)
     waiting: deque[Future[Fetched]] = deque()
+    largest = 0  # so far
+
+    def room() -> bool:
+        """Whether one more would fit, were those under way as large as the largest."""
+        sizes = [one.result().nbytes for one in waiting if _is_there(one)]
+        under_way = (len(waiting) - len(sizes) + 1) * (largest or A_PICTURE)
+        return not waiting or sum(sizes) + under_way <= most_bytes
+
     with ThreadPoolExecutor(at_once, thread_name_prefix="fetch") as threads:
         try:
             while True:
-                while len(waiting) < 2 * at_once and _bytes_of(waiting) < most_bytes:
+                while len(waiting) < 2 * at_once and room():
                     if (given := next(source, None)) is None:
                         break
                     waiting.append(threads.submit(fetch, given))
                 if not waiting:
                     return
-                yield waiting.popleft().result()
+                fetched = waiting.popleft().result()
+                largest = max(largest, fetched.nbytes)
+                yield fetched
         finally:
             threads.shutdown(wait=True, cancel_futures=True)
 
 
-def _bytes_of(waiting: Iterable[Future[Fetched]]) -> int:
-    return sum(
-        one.result().nbytes
-        for one in waiting
-        if one.done() and not one.cancelled() and one.exception() is None
-    )
+def _is_there(one: Future[Fetched]) -> bool:
+    return one.done() and not one.cancelled() and one.exception() is None
 
 
-def _read(where: str, most: int) -> bytes:
-    """A file by its path or address. Raises ImageError."""
-    place = place_of(where)
+def _read(place: Place, most: int) -> bytes:
+    """A file, or more bytes of it than `most`. Raises ImageError."""
     try:
         return place.read(most=most + 1)
     except FileNotFoundError:
-        raise ImageMissing(f"there is no {where.split('?')[0]}") from None
+        raise ImageMissing(f"there is no {place.address}") from None
     except PermissionError as error:
-        raise ImageBroken(f"{where.split('?')[0]} cannot be read ({error.strerror})") from None
+        raise ImageBroken(f"{place.address} cannot be read ({error.strerror})") from None
     except OSError as error:
         if not place.is_local:  # a bucket that cannot be reached may be, later
-            raise Unreachable(f"{where.split('?')[0]} cannot be fetched ({error})") from None
-        raise ImageBroken(f"{where.split('?')[0]} cannot be read ({error})") from None
+            raise Unreachable(f"{place.address} cannot be fetched ({error})") from None
+        raise ImageBroken(f"{place.address} cannot be read ({error})") from None
 
 
 class _Inline:
-    """Pictures inside of Parquet files; the row group read last is kept, as rows come in order."""
+    """Pictures inside of Parquet files: read a few rows at a time, on and on, as tasks come.
+
+    The rows before are kept as well, since fetchers do not come in order.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._last: tuple[tuple[str, int, str], pa.ChunkedArray] | None = None
+        self._key: tuple[str, int, str] | None = None
+        self._batches: Iterator[Any] = iter(())
+        self._before: list[Any] = []
+        self._rows: list[Any] = []
+        self._first = 0  # the number of the first of the rows read last
 
-    def read(self, where: str) -> bytes:
+    def read(self, place: Place, group: int, within: int, column: str) -> bytes:
         """Raises ImageError."""
-        address, _, at = where.removeprefix(f"{INLINE}:").rpartition("#")
-        group, within, column = at.split("/", 2)
         try:
-            value = self._column(address, int(group), column)[int(within)].as_py()
-        except (OSError, ValueError, IndexError) as error:
-            raise ImageBroken(f"{address.split('?')[0]} cannot be read ({error})") from None
+            value = self._value(place, group, within, column)
+        except (OSError, ValueError, StopIteration) as error:
+            raise ImageBroken(f"{place.address} cannot be read ({error})") from None
         data = value.get("bytes") if isinstance(value, Mapping) else value
         if not data:
-            raise ImageMissing(f"there is no picture in this row of {address.split('?')[0]}")
+            raise ImageMissing(f"there is no picture in this row of {place.address}")
         return bytes(data)
 
-    def _column(self, address: str, group: int, column: str) -> Any:
+    def _value(self, place: Place, group: int, within: int, column: str) -> Any:
         import pyarrow.parquet as pq
 
-        key = (address, group, column)
+        key = (place.path, group, column)
         with self._lock:
-            if self._last is None or self._last[0] != key:
-                place = place_of(address)
+            if self._key != key or within < self._first - len(self._before):
                 file = pq.ParquetFile(place.system.open_input_file(place.path))
-                self._last = (key, file.read_row_group(group, columns=[column])[column])
-            return self._last[1]
+                self._batches = file.iter_batches(
+                    batch_size=ROWS_AT_ONCE, row_groups=[group], columns=[column]
+                )
+                self._key, self._first, self._before, self._rows = key, 0, [], []
+            while within >= self._first + len(self._rows):
+                self._first += len(self._rows)
+                self._before, self._rows = self._rows, next(self._batches)[column].to_pylist()
+            return (self._before + self._rows)[within - self._first + len(self._before)]

@@ -8,7 +8,7 @@ import json
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from ..errors import BadRequest
-from .places import Place, place_of
+from .places import Place, place_of, without_keys
 from .rows import Given
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ SUFFIXES = frozenset(
 BATCH = 256  # rows of a Parquet file read at once
 LONGEST_ID = 500  # characters
 LOOKED_AT = 1000  # files of a folder, to see what it holds
-INLINE = "parquet"  # scheme of pictures that lie in Parquet files themselves
 
 FOLDER, PARQUET, EXPORT, LINES = "folder", "parquet", "export", "lines"
 
@@ -71,11 +70,12 @@ class Listing:
         for path, _ in self.place.files():
             inside = path.removeprefix(root)
             hidden = any(part.startswith(".") for part in inside.split("/"))
-            if hidden or os.path.splitext(path)[1].lower() not in SUFFIXES:
+            if hidden or not _is_picture(path):
                 continue
-            here = f"{self.place.prefix}{path}"
-            seen = here if self.as_seen is None else self.as_seen + quote(inside, safe="/")
-            yield Given(id=inside, data={key: seen}, where=here + self.place.query)
+            seen = self.place.at(path).address
+            if self.as_seen is not None:
+                seen = self.as_seen + quote(inside, safe="/")
+            yield Given(id=_text_id(inside), data={key: seen}, where=json.dumps([path]))
 
     def _needed_key(self, what: str) -> str:
         if self.key is None:
@@ -120,7 +120,8 @@ class Listing:
         wanted = [name for name in (self.id_column, *plain) if name in schema.names]
         # of pictures inside only their names are read here
         wanted += [f"{column}.path"] if inline and named else [] if inline else [column]
-        stem = path.rpartition("/")[2]
+        root = self.place.path.rstrip("/") + "/"
+        stem = path.removeprefix(root) if path.startswith(root) else path.rpartition("/")[2]
         number = 0
         for group in range(file.num_row_groups):
             within = 0
@@ -133,8 +134,7 @@ class Listing:
                     address = str(told or id)
                     where = None
                     if inline:
-                        at = f"{path}{self.place.query}#{group}/{within}/{column}"
-                        where = f"{INLINE}:{self.place.prefix}{at}"
+                        where = json.dumps([path, group, within, column])
                     if self.as_seen is not None:
                         address = self.as_seen + quote(address.lstrip("/"), safe="/")
                     data = {**{name: row[name] for name in plain}, key: address}
@@ -154,10 +154,15 @@ def listing_of(
     place = place_of(address)
     name = place.path.lower()
     if not place.exists() and not place.is_folder():
-        raise BadRequest(f"there is no {address.split('?')[0]}; give --input what is there")
+        raise BadRequest(f"there is no {without_keys(address)}; give --input what is there")
     if place.is_folder():
-        some = islice(place.files(), LOOKED_AT)
-        kind = PARQUET if any(_is_parquet(path) for path, _ in some) else FOLDER
+        some = [path for path, _ in islice(place.files(), LOOKED_AT)]
+        kind = PARQUET if any(map(_is_parquet, some)) else FOLDER
+        if kind == PARQUET and any(map(_is_picture, some)):
+            raise BadRequest(
+                f"{without_keys(address)} holds pictures and Parquet files; give --input a folder "
+                "of one or the other"
+            )
     elif _is_parquet(name):
         kind = PARQUET
     elif name.endswith((".jsonl", ".ndjson")):
@@ -166,7 +171,7 @@ def listing_of(
         kind = EXPORT
     else:
         raise BadRequest(
-            f"{address.split('?')[0]} is no list of tasks; give a folder or bucket of pictures, "
+            f"{without_keys(address)} is no list of tasks; give a folder or bucket of pictures, "
             "a .parquet file, an export (.json), or one task per line (.jsonl)"
         )
     return Listing(
@@ -208,6 +213,10 @@ class Ids:
         return (one for one in tasks if self.is_new(one.id))
 
 
+def _is_picture(path: str) -> bool:
+    return os.path.splitext(path)[1].lower() in SUFFIXES
+
+
 def _is_parquet(path: str) -> bool:
     return path.lower().endswith((".parquet", ".pq"))
 
@@ -242,7 +251,7 @@ def _exported(place: Place) -> Iterator[Given]:
     if not isinstance(told, list):
         raise BadRequest(f"{name} is not a list of tasks; export the project as JSON")
     for number, item in enumerate(told):
-        yield _task(item, f"task {number + 1} of {name}", number)
+        yield _task(item, f"task {number + 1} of {name}", number, exported=True)
 
 
 def _lines(place: Place) -> Iterator[Given]:
@@ -267,20 +276,21 @@ def text_lines(stream: Any) -> Iterator[bytes]:
         yield rest
 
 
-def _task(item: object, which: str, number: int) -> Given:
-    """As Label Studio exports it, as we write it, or its data alone."""
+def _task(item: object, which: str, number: int, *, exported: bool = False) -> Given:
+    """As Label Studio exports it, as we write it, or its data alone. Only of an export is the id
+    Label Studio's number of the task."""
     if not isinstance(item, Mapping):
         raise BadRequest(f"{which} is not a JSON object; export the project as JSON")
     data = item.get("data")
     if not isinstance(data, Mapping):
         raise BadRequest(f"{which} has no data; export the project as JSON, not JSON-MIN")
     id, known = item.get("id"), item.get("number")
-    if isinstance(id, int) and not isinstance(id, bool):
-        return Given(id=str(id), data=dict(data), number=id)
+    if exported and isinstance(id, int) and not isinstance(id, bool):
+        known = id
     return Given(
-        id=_text_id(id) if id is not None else str(number),
+        id=_text_id(id) if id is not None else f"line-{number + 1}",
         data=dict(data),
-        number=known if isinstance(known, int) else None,
+        number=known if isinstance(known, int) and not isinstance(known, bool) else None,
     )
 
 
@@ -288,10 +298,8 @@ def _text_id(value: object) -> str:
     text = str(value)
     if not text or len(text) > LONGEST_ID:
         raise BadRequest(f"an id has to have 1 to {LONGEST_ID} characters, got {text[:40]!r}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadRequest(f"the id {text[:40]!r} has characters nobody can write") from None
     return text
-
-
-def only(tasks: Iterable[Given], ids: Sequence[str] | frozenset[str]) -> Iterator[Given]:
-    """Those with these ids."""
-    wanted = frozenset(ids)
-    return (one for one in tasks if one.id in wanted)

@@ -7,6 +7,7 @@ OUTPUT/tasks/        Ray only: the list of tasks, as it was when the run began
 OUTPUT/checkpoint/   Ray only: ids of rows that are in files for good
 """
 
+import io
 import json
 import secrets
 from collections import Counter
@@ -20,6 +21,7 @@ from .rows import FORMATS, PARQUET, Row, row_table, rows_of
 
 PLAIN, RAY = "plain", "ray"
 ENGINES = (PLAIN, RAY)
+NO_TASK = "there is no task in --input; look whether it is the right one"
 REVISION = 1  # of what lies in the folder
 RUN, OWNER, ROWS, TASKS, CHECKPOINT = "run.json", "owner", "rows", "tasks", "checkpoint"
 READ_AT_ONCE = 64  # rows of a Parquet file
@@ -29,7 +31,7 @@ READ_AT_ONCE = 64  # rows of a Parquet file
 class Run:
     """What a run is about: with the same the same command goes on, with anything else it must not.
 
-    config  digest of the label config and what else decides what is looked for
+    config  digest of the label config and of the options that make tasks of the input
     """
 
     engine: str
@@ -49,6 +51,7 @@ class Told:
     empty: int = 0
     already: int = 0
     again: int = 0  # ids that came more than once
+    left: int = 0  # tasks whose servers did not answer: they have no row
     failures: Counter[str] = field(default_factory=Counter)
     examples: dict[str, tuple[str, str]] = field(default_factory=dict)  # kind -> id, reason
 
@@ -79,6 +82,7 @@ class Told:
             "empty": self.empty,
             "already": self.already,
             "again": self.again,
+            "left": self.left,
             "failed": self.failed,
             "failures": {
                 kind: {
@@ -126,6 +130,7 @@ class Output:
                 "or the same command as then"
             )
         self.rows.make_folder()
+        self.mend()
         token = secrets.token_hex(8)
         (self.place / OWNER).write(token.encode())
         return token
@@ -143,6 +148,49 @@ class Output:
                 "folder"
             ) from None
 
+    def mend(self) -> None:
+        """Take away what a run that was killed left half done.
+
+        Ray removes the rows of a file that it finds both pending and done, and takes them for
+        done; of two such the pending one goes. What is done and has no rows is not done.
+        """
+        run = self.run()
+        if run is None or run.engine != RAY:
+            for path, _ in self.rows.files():
+                if path.rpartition("/")[2].startswith("."):
+                    self.place.at(path).delete()
+            return
+        committed = set(self.committed())
+        for path, _ in self.checkpoint.files():
+            stem = path.rpartition("/")[2].removesuffix(".parquet")
+            if stem.removesuffix(".pending") != stem and stem.removesuffix(".pending") in committed:
+                self.place.at(path).delete()
+        there = {_stem(path) for path, _ in self.rows.files()}
+        for stem in committed - there:
+            (self.checkpoint / f"{stem}.parquet").delete()
+
+    def clear_up(self) -> None:
+        """In the end: files of rows that nobody says are done go, so that who reads all files
+        reads each row once."""
+        committed = set(self.committed())
+        for path, _ in self.rows.files():
+            if _stem(path) not in committed:
+                self.place.at(path).delete()
+
+    def without_doubles(self) -> int:
+        """Leave each row once, where two workers wrote it; how many rows there are then."""
+        from .listing import Ids
+
+        count = 0
+        with Ids() as ids:
+            for place in self.files():
+                rows = list(read_rows(place))
+                first = [row for row in rows if ids.is_new(row.id)]
+                count += len(first)
+                if len(first) < len(rows):
+                    place.write(written(first, place.path.rpartition(".")[2]))
+        return count
+
     def is_owned_by(self, token: str) -> bool:
         return (self.place / OWNER).read() == token.encode()
 
@@ -151,11 +199,11 @@ class Output:
         run = self.run()
         committed = None if run is None or run.engine != RAY else set(self.committed())
         for path, _ in self.rows.files():
-            stem, _, suffix = path.rpartition("/")[2].rpartition(".")
-            if stem.startswith(".") or suffix not in FORMATS:
+            name = path.rpartition("/")[2]
+            if name.startswith(".") or name.rpartition(".")[2] not in FORMATS:
                 continue
-            if committed is None or stem in committed:
-                yield self._at(path)
+            if committed is None or _stem(path) in committed:
+                yield self.place.at(path)
 
     def committed(self) -> Iterator[str]:
         """Names, without suffix, of the files whose rows Ray has found to be written."""
@@ -174,10 +222,6 @@ class Output:
             with place.system.open_input_file(place.path) as file:
                 count += pq.ParquetFile(file).metadata.num_rows
         return count
-
-    def _at(self, path: str) -> Place:
-        place = self.place
-        return Place(system=place.system, path=path, prefix=place.prefix, query=place.query)
 
     def read(self) -> Iterator[Row]:
         """Every row, file by file. Raises BadRequest for a file that is damaged."""
@@ -226,15 +270,20 @@ def read_rows(place: Place) -> Iterator[Row]:
             yield Row.from_line(line.decode())
 
 
-def write_rows(rows: Sequence[Row], file: Any, format: str) -> None:
-    """Rows into an open file, in one of FORMATS."""
-    if format == PARQUET:
-        import pyarrow.parquet as pq
+def written(rows: Sequence[Row], format: str) -> bytes:
+    """Rows as a file in one of FORMATS: stores publish whatever was begun, so it is made before."""
+    if format != PARQUET:
+        return b"".join(row.to_line().encode() + b"\n" for row in rows)
+    import pyarrow.parquet as pq
 
-        pq.write_table(row_table(rows), file, compression="zstd")
-    else:
-        for row in rows:
-            file.write(row.to_line().encode() + b"\n")
+    buffer = io.BytesIO()
+    pq.write_table(row_table(rows), buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _stem(path: str) -> str:
+    """`rows/abc_000001.jsonl` -> `abc_000001`."""
+    return path.rpartition("/")[2].rpartition(".")[0]
 
 
 def counted(rows: Iterable[Row]) -> Told:

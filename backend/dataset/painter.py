@@ -88,6 +88,7 @@ class Painter:
             for one in reading.wanted:
                 hosts[choice_of(one)].check_words(one.explicit_words)
         self.plan = reading.plan(identities, asked.learned)
+        self.left = 0  # tasks without a row so far
         self._batches = Batches(batch)
         self._looking = Looking(
             state_bytes=0,
@@ -102,7 +103,8 @@ class Painter:
         return max(map(self._batches.size, self._segmenters.values()), default=1)
 
     def paint(self, tasks: Iterable[Fetched]) -> Iterator[Row]:
-        """A row for every task, in order. Raises ConfigError, ModelFailed: everybody's trouble."""
+        """A row for every task, in order, but for those whose servers did not answer: they are for
+        another time. Raises ConfigError, ModelFailed: everybody's trouble."""
         most = self.together
         waiting: deque[tuple[Fetched, list[_Wanted] | CouldNotPredict]] = deque()
         for fetched in tasks:
@@ -136,7 +138,11 @@ class Painter:
             fetched, wanted = waiting.popleft()
             given, version = fetched.given, self.plan.version
             if fetched.error is not None:
-                yield Row.of(given, fetched.error, version)
+                if fetched.error.passing:
+                    self.left += 1
+                    logger.warning("task %s is left: %s", given.id, fetched.error.reason)
+                else:
+                    yield Row.of(given, fetched.error, version)
                 continue
             try:
                 if isinstance(wanted, CouldNotPredict):

@@ -1,7 +1,13 @@
-"""Folders and buckets by one address: `photos`, `s3://bucket/photos`, `gs://bucket/photos`."""
+"""Folders and buckets by one address: `photos`, `s3://bucket/photos`, `gs://bucket/photos`.
 
+An address is read once, at the beginning; from then on places are paths on its file system, since
+names of objects may hold anything, and addresses may not.
+"""
+
+import logging
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +15,8 @@ from ..errors import BadRequest
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
+
+logger = logging.getLogger(__name__)
 
 EXTRA = "pip install 'cliper-label-studio[parquet]'"
 
@@ -19,29 +27,27 @@ class Place:
 
     path    without the scheme, as its file system takes it
     prefix  before a path it makes an address: `s3://`; "" of local ones
-    query   of the address, such as an endpoint: `?endpoint_override=...`
     """
 
     system: "FileSystem"
     path: str
     prefix: str = ""
-    query: str = ""
 
     @property
     def is_local(self) -> bool:
         return not self.prefix
 
     def __truediv__(self, name: str) -> "Place":
-        return Place(
-            system=self.system,
-            path=f"{self.path.rstrip('/')}/{name}",
-            prefix=self.prefix,
-            query=self.query,
-        )
+        return self.at(f"{self.path.rstrip('/')}/{name}")
+
+    def at(self, path: str) -> "Place":
+        """Another place on the same file system."""
+        return replace(self, path=path)
 
     @property
     def address(self) -> str:
-        return f"{self.prefix}{self.path}{self.query}"
+        """For people, and for Label Studio: without keys and endpoints."""
+        return f"{self.prefix}{self.path}"
 
     def exists(self) -> bool:
         from pyarrow.fs import FileType
@@ -61,12 +67,15 @@ class Place:
             return bytes(file.read(most))
 
     def write(self, data: bytes) -> None:
-        """A small file, as a whole or not at all: stores do so by themselves."""
+        """A file as a whole or not at all: stores do so by themselves."""
         place = self if not self.is_local else _beside(self)
         with place.system.open_output_stream(place.path) as file:
             file.write(data)
         if place is not self:
             self.system.move(place.path, self.path)
+
+    def delete(self) -> None:
+        self.system.delete_file(self.path)
 
     def make_folder(self) -> None:
         if self.is_local:
@@ -79,18 +88,29 @@ class Place:
         """
         from pyarrow.fs import FileType
 
-        waiting = [self.path]
+        waiting, seen = [self.path], set[str]()
         while waiting:
-            found = sorted(self._entries(waiting.pop()), key=lambda one: str(one.path))
-            for one in found:
-                if one.type == FileType.File:
-                    yield str(one.path), int(one.size or 0)
-            waiting += [str(one.path) for one in reversed(found) if one.type == FileType.Directory]
+            folder = waiting.pop()
+            if self.is_local and os.path.realpath(folder) in seen:  # a link leads back
+                continue
+            seen.add(os.path.realpath(folder) if self.is_local else folder)
+            found = sorted(self._entries(folder))
+            for path, kind, size in found:
+                if kind == FileType.File:
+                    yield path, size
+            waiting += [path for path, kind, _ in reversed(found) if kind == FileType.Directory]
 
-    def _entries(self, path: str) -> list[Any]:
+    def _entries(self, folder: str) -> list[tuple[str, Any, int]]:
+        """Path, type and bytes of what is in a folder; names nobody can write are told and left."""
         from pyarrow.fs import FileSelector
 
-        return list(self.system.get_file_info(FileSelector(path, allow_not_found=True)))
+        found = []
+        for one in self.system.get_file_info(FileSelector(folder, allow_not_found=True)):
+            try:
+                found.append((str(one.path), one.type, int(one.size or 0)))
+            except UnicodeDecodeError:
+                logger.warning("a name in %s is no UTF-8, and left out; rename it", folder)
+        return found
 
 
 def place_of(address: str) -> Place:
@@ -106,18 +126,21 @@ def place_of(address: str) -> Place:
     except (ValueError, OSError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadRequest(
-            f"{address.split('?')[0]} cannot be opened ({first}); give a folder, a file, or an "
+            f"{without_keys(address)} cannot be opened ({first}); give a folder, a file, or an "
             "address such as s3://bucket/folder"
         ) from None
     scheme = address.split("://")[0].lower()
     if scheme == "file":
         return Place(system=system, path=path)
-    query = address.partition("?")[2]
-    return Place(
-        system=system, path=path, prefix=f"{scheme}://", query=f"?{query}" if query else ""
-    )
+    return Place(system=system, path=path, prefix=f"{scheme}://")
+
+
+def without_keys(address: str) -> str:
+    """An address as it may be shown: without the user's name, a password, and what is asked."""
+    scheme, mark, rest = address.split("?")[0].partition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}" if mark else address
 
 
 def _beside(place: Place) -> Place:
     folder, _, name = place.path.rpartition("/")
-    return Place(system=place.system, path=f"{folder}/.{name}.new")
+    return place.at(f"{folder}/.{name}.new")

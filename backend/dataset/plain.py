@@ -2,11 +2,12 @@
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
+from ..errors import BadRequest
 from .fetching import DatasetFetching, ahead
 from .listing import Ids
-from .output import Output, Told, refuse_stranger, write_rows
+from .output import NO_TASK, Output, Told, refuse_stranger, written
 from .painter import Painter
 from .rows import Given, Row
 
@@ -29,12 +30,14 @@ class Writer:
         self._output, self._token, self._format = output, token, format
         self._most, self._clock = rows_per_file, clock
         self._rows: list[Row] = []
-        self._bytes, self._since = 0, clock()
+        self._bytes, self._since, self._place = 0, 0.0, output.rows
 
     def add(self, row: Row) -> None:
         """Raises BadRequest where another process took the folder over."""
         if not self._rows:
-            self._since = self._clock()
+            # a batch has one name: written again, after an interrupt, it is there once
+            name = f"{time.time_ns():020}-{secrets.token_hex(4)}.{self._format}"
+            self._since, self._place = self._clock(), self._output.rows / name
         self._rows.append(row)
         self._bytes += len(row.result or "") + len(row.data)
         old = self._clock() - self._since >= OLDEST
@@ -43,20 +46,10 @@ class Writer:
 
     def flush(self) -> None:
         if self._rows:
-            write_file(self._rows, self._output, self._token, self._format)
+            data = written(self._rows, self._format)
+            refuse_stranger(self._output, self._token)
+            self._place.write(data)
             self._rows, self._bytes = [], 0
-
-
-def write_file(rows: Sequence[Row], output: Output, token: str, format: str) -> None:
-    """One new file. Raises BadRequest where another process took the folder over."""
-    name = f"{time.time_ns():020}-{secrets.token_hex(4)}.{format}"
-    hidden, place = output.rows / f".{name}", output.rows / name
-    target = hidden if place.is_local else place  # stores have a file as a whole or not at all
-    with target.system.open_output_stream(target.path) as file:
-        write_rows(rows, file, format)
-        refuse_stranger(output, token)
-    if target is hidden:
-        target.system.move(hidden.path, place.path)
 
 
 def run(
@@ -75,9 +68,6 @@ def run(
 
     What is done is written, also where it ends by an error or by hand.
     """
-    for path, _ in output.rows.files():  # of a process that was killed
-        if path.rpartition("/")[2].startswith("."):
-            output.place.system.delete_file(path)
     writer = Writer(output, token, format, rows_per_file=rows_per_file)
     with Ids() as ids:
         for id in output.ids():
@@ -89,6 +79,8 @@ def run(
                 told.add(row)
                 tell(told)
         finally:
+            writer.flush()  # before the fetchers end, who may have to wait for somebody
             done.close()
-            writer.flush()
-        told.again = max(ids.again - told.already, 0)
+        told.again, told.left = max(ids.again - told.already, 0), painter.left
+    if not told.rows + told.already + told.left:
+        raise BadRequest(NO_TASK)

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BadRequest
+from ..errors import BadRequest, DeviceLost, shortened
 from .fetching import DatasetFetching, ahead
 from .listing import Ids
-from .output import Output, Told, refuse_stranger
+from .output import NO_TASK, Output, Told, refuse_stranger
 from .painter import Painter
 from .rows import Given, fetched_of, fetched_table, given_of, given_table, row_table
 
@@ -33,6 +33,7 @@ COMPLETE = "complete.json"  # beside the list, once it is whole
 SMALLEST, LARGEST, GROWS = 32, 4096, 64  # tasks of a file of the list; files before it doubles
 MOST_BLOCK_BYTES = 32_000_000  # of unpacked pictures that go to an actor at once
 MOST_READS = 20_000  # parts the list is read in
+MOST_TRIES = 10  # of what an actor died over, before the run ends
 LIGHT = 0.25  # of a processor, for what waits for networks and disks
 SPARE = 2  # processors that Ray is told of beyond those that a single machine has
 CORES_PER_ACTOR = 4  # where there is no graphics card and nobody says
@@ -102,18 +103,29 @@ def run(
         if told.already < listed["tasks"]:
             actors = _actors(cluster, alone=alone)
             told.join(_stream(work, output, actors, token, format, rows_per_file))
-        refuse_stranger(output, token)
-        done = output.count_committed()
+    except ray.exceptions.RayError as error:
+        raise BadRequest(_why(error)) from error
     finally:
         ray.shutdown()
-    if done != listed["tasks"]:
-        raise BadRequest(
-            f"{done} rows are in {output.place.path}, and {listed['tasks']} tasks in its list; "
-            "the same command goes on"
-            if done < listed["tasks"]
-            else f"{done} rows are in {output.place.path} for {listed['tasks']} tasks; two runs "
-            "wrote at the same time: start anew in another folder"
-        )
+    refuse_stranger(output, token)
+    output.mend()
+    output.clear_up()
+    done = output.count_committed()
+    if done > listed["tasks"]:  # a worker that came back, or work that was cut in another way
+        done = output.without_doubles()
+    told.left = listed["tasks"] - done
+
+
+def _why(error: BaseException) -> str:
+    """The sentence of whoever failed, far away, without its trace."""
+    cause: BaseException | None = error
+    while cause is not None:
+        inner = getattr(cause, "cause", None) or cause.__cause__
+        if not isinstance(inner, BaseException) or inner is cause:
+            break
+        cause = inner
+    said = str(cause).strip().splitlines() or [type(error).__name__]
+    return shortened(f"a worker failed: {said[-1]}")
 
 
 def write_list(tasks: Iterable[Given], output: Output, *, unique: bool) -> dict[str, int]:
@@ -138,7 +150,7 @@ def write_list(tasks: Iterable[Given], output: Output, *, unique: bool) -> dict[
             count, number = count + len(chunk), number + 1
         told = {"tasks": count, "files": number, "again": ids.again}
     if not count:
-        raise BadRequest("there is no task in --input; look whether it is the right one")
+        raise BadRequest(NO_TASK)
     complete.write(json.dumps(told).encode())
     return told
 
@@ -227,6 +239,7 @@ def _stream(
             compute=ActorPoolStrategy(size=actors.count),
             num_cpus=actors.num_cpus,
             num_gpus=actors.num_gpus,
+            max_task_retries=MOST_TRIES,
         )
         painted.write_datasink(
             sink, ray_remote_args={"num_cpus": LIGHT}, concurrency=actors.fetchers
@@ -255,7 +268,7 @@ def _actors(cluster: Cluster, *, alone: bool) -> _Actors:
     there = ray.cluster_resources()
     cards, cores = there.get("GPU", 0.0), int(there.get("CPU", 1)) - (SPARE if alone else 0)
     gpus = cluster.gpus_per_actor or (1.0 if cards else 0.0)
-    if gpus > cards:
+    if gpus > cards and (alone or cluster.gpus_per_actor is None):  # a cluster may grow
         raise BadRequest(
             f"the cluster has {cards:g} graphics cards, and an actor needs {gpus:g}; leave "
             "--gpus-per-actor out to compute on processors"
@@ -296,4 +309,8 @@ class _Paint:
         self._painter = painter_of(spec, threads)
 
     def __call__(self, table: "pa.Table") -> "pa.Table":
-        return row_table(self._painter.paint(fetched_of(table)))
+        try:
+            return row_table(self._painter.paint(fetched_of(table)))
+        except DeviceLost:
+            logger.critical("the graphics card of this actor is lost; another one goes on")
+            os._exit(1)  # Ray puts another actor in its place, and gives it what this one had

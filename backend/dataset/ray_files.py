@@ -8,12 +8,13 @@ add to a file once its successor has looked, every file is written under the eye
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import tee
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from ray.data.block import BlockMetadata
 from ray.data.datasource import BlockBasedFileDatasink, Datasource, ReadTask
 
-from .output import Output, Told, counted, refuse_stranger, write_rows
+from .output import Output, Told, counted, refuse_stranger, written
 from .places import Place
 from .rows import given_schema, rows_of
 
@@ -82,11 +83,38 @@ class RowsSink(BlockBasedFileDatasink):  # type: ignore[misc]  # Ray has no type
             told.join(counted(rows_of(block)))
         return told.to_json()
 
+    def open_output_stream(self, path: str) -> "_Whole":
+        """What is written is a file only if its writer still owns the folder by then."""
+        return _Whole(self._output, self._token, self._output.rows.at(path))
+
     def write_block_to_file(self, block: Any, file: Any) -> None:
-        write_rows(list(rows_of(block.to_arrow())), file, self._format)
-        refuse_stranger(self._output, self._token)
+        file.write(written(list(rows_of(block.to_arrow())), self._format))
 
     def on_write_complete(self, write_result: Any) -> None:
         for told in write_result.write_returns:
             if told is not None:
                 self.told.join(Told.from_json(told))
+
+
+class _Whole:
+    """A file that is there when its context is left without an error, and not before."""
+
+    def __init__(self, output: Output, token: str, place: Place) -> None:
+        self._output, self._token, self._place = output, token, place
+        self._data = b""
+
+    def write(self, data: bytes) -> None:
+        self._data += data
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            refuse_stranger(self._output, self._token)
+            self._place.write(self._data)

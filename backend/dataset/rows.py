@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from jaxtyping import UInt8
 
-from ..errors import CouldNotPredict
 from ..labelstudio.tasks import Task
 from ..outcomes import NotPredicted, Outcome, Predicted
 
@@ -141,11 +140,6 @@ class Row:
         )
 
 
-def not_predicted(error: CouldNotPredict, kind: str) -> NotPredicted:
-    """A failure on its way to a row."""
-    return NotPredicted(reason=str(error), kind=kind)
-
-
 # -- between processes, and in Parquet files ----------------------------------------------
 
 
@@ -195,6 +189,7 @@ def fetched_table(tasks: Iterable[Fetched]) -> "pa.Table":
     schema = given_schema().append(pa.field("pictures", pa.large_list(picture)))
     for name in ("kind", "reason"):
         schema = schema.append(pa.field(name, pa.string()))
+    schema = schema.append(pa.field("passing", pa.bool_()))
     rows = [
         {
             "id": one.given.id,
@@ -212,6 +207,7 @@ def fetched_table(tasks: Iterable[Fetched]) -> "pa.Table":
             ],
             "kind": None if one.error is None else one.error.kind,
             "reason": None if one.error is None else one.error.reason,
+            "passing": one.error is not None and one.error.passing,
         }
         for one in tasks
     ]
@@ -237,7 +233,9 @@ def fetched_of(table: "pa.Table") -> Iterator[Fetched]:
                 )
                 for one in row["pictures"] or ()
             ),
-            error=NotPredicted(reason=row["reason"], kind=row["kind"]) if failed else None,
+            error=NotPredicted(reason=row["reason"], kind=row["kind"], passing=row["passing"])
+            if failed
+            else None,
         )
 
 

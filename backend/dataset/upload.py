@@ -10,11 +10,11 @@ import json
 import logging
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from ..errors import BadRequest, StudioUncertain
 from ..labelstudio import label_config
@@ -119,15 +119,22 @@ def _placed(
     progress: Progress,
 ) -> list[tuple[Row, int]]:
     """Rows with their tasks' numbers; what has none is counted."""
-    numbers = [row.number for row in chunk if row.number is not None]
-    there = set(project.ids([among(numbers)])) if numbers else set()
+    there = project.tasks([row.number for row in chunk if row.number is not None])
     placed, homeless = [], []
     for row in chunk:
         if row.number is not None:
-            if row.number in there:
+            one = there.get(row.number)
+            if one is None:
+                progress.add("gone")
+            elif addresses.is_of(row, one.task.data):
                 placed.append((row, row.number))
             else:
-                progress.add("gone")
+                progress.fail(
+                    row.number,
+                    "not in the project",
+                    f"task {row.number} of the project has another picture than {row.id!r}; is it "
+                    "the project these rows were made of?",
+                )
             continue
         task = addresses.task(row)
         if task is None:
@@ -191,6 +198,10 @@ class _Addresses:
         if self._last is None:
             self._read()
         return self._find(self._address(row))
+
+    def is_of(self, row: Row, data: Mapping[str, Any]) -> bool:
+        """Whether a task has the row's picture; of several pictures nobody asks."""
+        return self._key is None or str(data.get(self._key)) == self._address(row)
 
     def made(self, rows: Sequence[Row]) -> list[tuple[Row, int]]:
         """Tasks for rows that have none, and their numbers. Raises StudioRefused, StudioAway."""

@@ -19,6 +19,7 @@ from .pages import ROOT, Block, blocks
 OURS = ("backend", "cliper_model")
 NEEDS_THE_SDK = {"backend.adapter.model": ("create_app", "CliperBackend")}
 OTHERS_VARIABLES = {  # of Label Studio, of the compose file, of the build of an image
+    "BASE",
     "EXTRAS",
     "LABEL_STUDIO_ML_BLOCK_LOCAL_IP",
     "LABEL_STUDIO_SSRF_PROTECTION_ENABLED",

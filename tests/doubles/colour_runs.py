@@ -1,9 +1,11 @@
 """A data set of stripes, and the parts of a run over it; what a run needs is its label config."""
 
+import json
 from pathlib import Path
 
 from backend.dataset.fetching import DatasetFetching
 from backend.dataset.painter import Asked, Painter, views_plan
+from backend.dataset.places import place_of
 from backend.plan import Plan
 from backend.settings import Settings
 from backend.wiring import dataset_fetching, painter
@@ -19,8 +21,15 @@ def painter_of(spec: str, threads: int | None) -> Painter:
     return painter(Settings(), Asked(config=spec, extra={}), source=colour_source())
 
 
-def fetching_of(spec: str) -> tuple[DatasetFetching, Plan]:
-    return dataset_fetching(Settings()), views_plan(Asked(config=spec, extra={}), {})
+def fetching_of(spec: str, place: str = "/") -> tuple[DatasetFetching, Plan]:
+    """Pictures lie on the file system of `place`."""
+    plan = views_plan(Asked(config=spec, extra={}), {})
+    return dataset_fetching(Settings(), place_of(place)), plan
+
+
+def at(path: Path) -> str:
+    """A file, as a task says where it is."""
+    return json.dumps([str(path)])
 
 
 def striped(number: int) -> bytes:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 PATIENCE = 240.0  # seconds, on a busy machine
 LINGER = 8.0  # seconds for workers of a dead driver, which end by themselves
 ACTOR = ("_Paint",)  # words in the titles of Ray's processes
-WORKER = ("ray::Read", "_Fetch", "ray::Write", "ray::IDLE")
+WORKER = ("ray::Read", "_Fetch", "ray::Write")  # at work, not idle
 
 
 @dataclass
@@ -73,6 +73,10 @@ class RayRun:
         for one in alive:  # a daemon that outlived its parent would slow the next test down
             with suppress(psutil.NoSuchProcess):
                 one.kill()
+
+    def files_there(self) -> int:
+        """Files of rows in the folder, whoever finds them good."""
+        return sum(1 for _ in self.output.rows.files())
 
     def end(self) -> int:
         """Wait for the driver; its exit status."""

@@ -41,6 +41,7 @@ def test_every_task_has_one_row_though_an_actor_a_worker_and_the_driver_are_kill
     finally:
         stop(second)
 
+    assert second.files_there() == second.files()  # who reads all of them reads each row once
     ids = Counter(second.ids())
     assert len(ids) == COUNT
     assert max(ids.values()) == 1

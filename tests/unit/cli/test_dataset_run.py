@@ -56,13 +56,29 @@ def test_the_same_command_again_has_nothing_to_do(
         (["--concurrency", "2"], "--concurrency is for --engine ray"),
         (["--rows-per-file", "0"], "--rows-per-file must be from 1 to"),
         (["--config", "nowhere.xml"], "cannot be read as text"),
+        (["--output", "pictures/out"], "--output lies inside of --input"),
     ],
 )
 def test_what_does_not_go_together_is_told_in_a_sentence(
-    data_set: list[str], more: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+    data_set: list[str],
+    more: list[str],
+    sentence: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     assert main([*data_set, *more]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_other_tasks_of_the_same_input_are_another_run(
+    data_set: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(data_set)
+
+    assert main([*data_set, "--as-seen", "/data/local-files/?d="]) == 2
+    assert "holds a run with another config" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

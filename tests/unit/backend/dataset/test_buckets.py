@@ -11,13 +11,16 @@ from backend.dataset import plain
 from backend.dataset.listing import listing_of
 from backend.dataset.output import Output, Run, Told
 from backend.dataset.places import place_of
+from backend.dataset.rows import Given
 from backend.demo.processes import LOOPBACK, Server, free_port, plain_environment
+from backend.errors import BadRequest
 
 from ....doubles.colour_runs import CONFIG, fetching_of, painter_of, striped
 
 KEYS = {"aws_access_key_id": "reader", "aws_secret_access_key": "not-a-secret"}
 REGION = "us-east-1"
 COUNT = 7
+ODD = ("a b.png", "a#b.png", "a?b=c.png", "a%20b.png", "ü.png")  # objects may have any name
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         for number in range(COUNT):
             key = f"trip/{number % 2}/{number}.png"
             client.put_object(Bucket="shots", Key=key, Body=striped(number))
+        for key in ODD:
+            client.put_object(Bucket="shots", Key=f"odd/{key}", Body=striped(1))
         client.put_object(Bucket="shots", Key="trip/0/notes.txt", Body=b"no picture")
         client.close()
         yield url
@@ -62,7 +67,7 @@ def test_pictures_of_a_bucket_become_rows_in_another_one(query: str) -> None:
         plain.run(
             listing.tasks(),
             painter_of(CONFIG, None),
-            fetching_of(CONFIG)[0],
+            fetching_of(CONFIG, f"s3://shots{query}")[0],
             output,
             token=output.begin(run),
             format="parquet",
@@ -77,19 +82,25 @@ def test_pictures_of_a_bucket_become_rows_in_another_one(query: str) -> None:
     assert (told.rows, told.already) == (COUNT, COUNT)
 
 
+def test_objects_may_have_any_name(query: str) -> None:
+    fetching, plan = fetching_of(CONFIG, f"s3://shots{query}")
+
+    tasks = list(listing_of(f"s3://shots/odd{query}", key="image").tasks())
+
+    assert sorted(one.id for one in tasks) == sorted(ODD)
+    assert [fetching.fetched(one, plan).error for one in tasks] == [None] * len(ODD)
+
+
 def test_a_picture_that_is_gone_says_so_without_the_address_s_query(query: str) -> None:
-    from backend.dataset.rows import Given
+    fetching, plan = fetching_of(CONFIG, f"s3://shots{query}")
+    given = Given(id="1", data={"image": "x"}, where='["shots/trip/9.png"]')
 
-    given = Given(id="1", data={"image": "x"}, where=f"s3://shots/trip/9.png{query}")
-
-    error = fetching_of(CONFIG)[0].fetched(given, fetching_of(CONFIG)[1]).error
+    error = fetching.fetched(given, plan).error
 
     assert error is not None
     assert error.reason == "there is no s3://shots/trip/9.png"
 
 
 def test_a_bucket_that_is_not_there_is_refused(query: str, tmp_path: Path) -> None:
-    from backend.errors import BadRequest
-
     with pytest.raises(BadRequest, match="there is no s3://nowhere/x"):
         listing_of(f"s3://nowhere/x{query}", key="image")

@@ -12,12 +12,13 @@ import pytest
 from backend.dataset.fetching import AGAIN, Bounds, DatasetFetching, ahead
 from backend.dataset.listing import listing_of
 from backend.dataset.painter import Asked, views_plan
+from backend.dataset.places import place_of
 from backend.dataset.rows import Fetched, Given, Seen
 from backend.errors import ImageError, ImageMissing, Unreachable
 from backend.images.decode import decode
 from backend.plan import Plan
 
-from ....doubles.colour_runs import CONFIG, striped
+from ....doubles.colour_runs import CONFIG, at, striped
 from ....doubles.pictures import encoded, stripes
 
 PLAN: Plan = views_plan(Asked(config=CONFIG, extra={}), {})
@@ -54,7 +55,7 @@ def web() -> Web:
 
 @pytest.fixture
 def fetching(web: Web, pauses: list[float]) -> DatasetFetching:
-    return DatasetFetching(web, BOUNDS, wait=pauses.append)
+    return DatasetFetching(web, BOUNDS, place_of("/"), wait=pauses.append)
 
 
 def test_an_address_of_the_data_is_fetched_as_the_service_does(
@@ -100,7 +101,7 @@ def test_a_file_and_a_picture_inside_of_parquet_are_the_same_picture(
 ) -> None:
     (tmp_path / "a.png").write_bytes(PICTURE)
     pq.write_table(pa.table({"image": [b"x", PICTURE]}), tmp_path / "p.parquet", row_group_size=1)
-    alone = Given(id="a", data={"image": "a"}, where=str(tmp_path / "a.png"))
+    alone = Given(id="a", data={"image": "a"}, where=at(tmp_path / "a.png"))
     first, inside = listing_of(str(tmp_path / "p.parquet"), key="image").tasks()
 
     one, other = fetching.fetched(alone, PLAN), fetching.fetched(inside, PLAN)
@@ -126,9 +127,7 @@ def test_a_bad_file_is_its_own_trouble(
     if content is not None:
         (tmp_path / "a.png").write_bytes(content)
 
-    error = fetching.fetched(
-        Given(id="a", data={"image": "a"}, where=str(tmp_path / "a.png")), PLAN
-    )
+    error = fetching.fetched(Given(id="a", data={"image": "a"}, where=at(tmp_path / "a.png")), PLAN)
 
     assert error.error is not None
     assert error.error.kind == kind
@@ -169,6 +168,51 @@ def test_no_more_is_unpacked_than_memory_is_allowed() -> None:
 
     assert len(begun) <= 2
     tasks.close()
+
+
+def test_sizes_are_guessed_by_the_largest_so_far() -> None:
+    begun: list[str] = []
+
+    def fetch(given: Given) -> Fetched:
+        begun.append(given.id)
+        side = 10 if given.id == "0" else 1
+        pixels = np.zeros((side, side, 3), np.uint8)
+        return Fetched(given=given, pictures=(Seen(digest="", pixels=pixels),))
+
+    tasks = ahead([Given(id=str(n)) for n in range(50)], fetch, most_bytes=700)
+    for _ in range(5):
+        next(tasks)
+
+    assert len(begun) <= 5 + 2  # as if each took 300 bytes
+    tasks.close()
+
+
+def test_rows_of_a_parquet_file_are_read_in_any_order(
+    fetching: DatasetFetching, tmp_path: Path
+) -> None:
+    count = 70
+    pictures = [encoded(stripes("red", width=number + 1)) for number in range(count)]
+    pq.write_table(pa.table({"image": pictures}), tmp_path / "p.parquet")
+    tasks = list(listing_of(str(tmp_path / "p.parquet"), key="image").tasks())
+    order = [number ^ 5 for number in range(64)] + [*range(64, count), 2, 69]
+
+    for number in order:
+        fetched = fetching.fetched(tasks[number], PLAN)
+        assert fetched.pictures[0].pixels.shape[1] == number + 1
+
+
+def test_whatever_nobody_thought_of_is_one_task_s_trouble(
+    fetching: DatasetFetching, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> bytes:
+        raise KeyError("what is this")
+
+    monkeypatch.setattr(web, "fetch", broken)
+
+    error = fetching.fetched(Given(id="9", data={"image": "https://x/a.png"}), PLAN).error
+
+    assert error is not None
+    assert error.reason == "the picture could not be had (KeyError)"
 
 
 def test_what_is_nobodys_fault_ends_all() -> None:

@@ -11,7 +11,7 @@ from backend.dataset.listing import Ids, listing_of
 from backend.dataset.rows import Given
 from backend.errors import BadRequest
 
-from ....doubles.colour_runs import folder_of
+from ....doubles.colour_runs import at, folder_of
 
 
 def listed(address: Path, **options: object) -> list[Given]:
@@ -27,7 +27,7 @@ def test_a_folder_is_its_pictures_by_their_paths(tmp_path: Path) -> None:
     tasks = listed(tmp_path)
 
     assert [one.id for one in tasks] == ["half-0/00000.png", "half-0/00002.png", "half-1/00001.png"]
-    assert tasks[0].where == str(tmp_path / "half-0" / "00000.png")
+    assert tasks[0].where == at(tmp_path / "half-0" / "00000.png")
 
 
 def test_a_picture_has_the_address_label_studio_will_know_it_by(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_lines_are_tasks_with_or_without_ids(tmp_path: Path) -> None:
     path.write_text("\n".join(map(json.dumps, lines)))
 
     assert listed(path) == [
-        Given(id="0", data={"image": "x"}),
+        Given(id="line-1", data={"image": "x"}),
         Given(id="b", number=4, data={"image": "y"}),
     ]
 
@@ -76,7 +76,7 @@ def test_pictures_inside_of_parquet_are_found_by_row_group_and_row(tmp_path: Pat
 
     assert first.id == "inside.parquet#0"
     assert second.data == {"image": "b.png"}
-    assert second.where == f"parquet:{path}#1/0/image"
+    assert second.where == json.dumps([str(path), 1, 0, "image"])
 
 
 @pytest.mark.parametrize(
@@ -129,3 +129,41 @@ def test_an_id_that_comes_again_is_left_out_and_counted() -> None:
     with Ids() as ids:
         assert [one.id for one in ids.first(tasks)] == ["a", "b"]
         assert ids.again == 1
+
+
+def test_files_of_one_name_in_two_folders_have_rows_of_their_own(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        (tmp_path / part).mkdir()
+        pq.write_table(pa.table({"image": ["https://x/1.png"]}), tmp_path / part / "0.parquet")
+
+    assert [one.id for one in listed(tmp_path)] == ["test/0.parquet#0", "train/0.parquet#0"]
+
+
+def test_an_id_of_a_list_is_not_taken_for_a_number_of_label_studio(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.jsonl"
+    path.write_text('{"id": 7, "data": {"image": "x"}}')
+
+    assert listed(path) == [Given(id="7", data={"image": "x"})]
+
+
+def test_a_link_that_leads_back_is_followed_once(tmp_path: Path) -> None:
+    folder_of(tmp_path, 2)
+    (tmp_path / "half-0" / "back").symlink_to(tmp_path)
+
+    assert [one.id for one in listed(tmp_path)] == ["half-0/00000.png", "half-1/00001.png"]
+
+
+def test_pictures_beside_parquet_files_are_refused(tmp_path: Path) -> None:
+    folder_of(tmp_path, 1)
+    pq.write_table(pa.table({"image": ["x"]}), tmp_path / "x.parquet")
+
+    with pytest.raises(BadRequest, match="holds pictures and Parquet files"):
+        listed(tmp_path)
+
+
+def test_an_id_that_nobody_can_write_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.jsonl"
+    path.write_text('{"id": "\\ud800", "data": {"image": "x"}}')
+
+    with pytest.raises(BadRequest, match="has characters nobody can write"):
+        listed(path)

@@ -9,18 +9,19 @@ import pytest
 
 from backend.dataset.fetching import DatasetFetching
 from backend.dataset.painter import Asked, Painter, picture_key
+from backend.dataset.places import place_of
 from backend.dataset.rows import Fetched, Given, Seen
 from backend.errors import ConfigError, ModelFailed
 from backend.keeping import Keeping
 from backend.labelstudio.tasks import PredictRequest, Task
 from backend.model_pool import ModelPool
-from backend.outcomes import Predicted
+from backend.outcomes import NotPredicted, Predicted
 from backend.row_shelf import KeptRows
 from backend.settings import Settings
 from backend.storage.memory import MemoryStorage
 from backend.wiring import build, dataset_fetching, model_pool, painter
 
-from ....doubles.colour_runs import CONFIG, fetching_of, folder_of
+from ....doubles.colour_runs import CONFIG, at, fetching_of, folder_of
 from ....doubles.colours import ColourSegmenter, ManyColours, colour_source
 from ....doubles.pictures import brush_config, stripes
 
@@ -31,7 +32,7 @@ def fetched(root: Path, count: int) -> Iterator[Fetched]:
     fetching, plan = fetching_of(CONFIG)
     folder_of(root, count)
     for path in sorted(root.rglob("*.png")):
-        given = Given(id=path.name, number=int(path.stem), data={"image": "x"}, where=str(path))
+        given = Given(id=path.name, number=int(path.stem), data={"image": "x"}, where=at(path))
         yield fetching.fetched(given, plan)
 
 
@@ -48,7 +49,7 @@ def test_rows_are_what_the_service_answers_region_for_region(tmp_path: Path) -> 
         tasks=tuple(
             Task(one.given.number, {"image": f"/data/local-files/?d={where.relative_to(tmp_path)}"})
             for one in tasks
-            for where in [Path(one.given.where or "")]
+            for where in [Path(json.loads(one.given.where or "")[0])]
         ),
         label_config=CONFIG,
     )
@@ -141,11 +142,23 @@ def test_a_config_says_where_a_task_has_its_picture() -> None:
 def test_fetching_is_wired_with_the_bounds_of_the_settings(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"x" * 2001)
-    fetching: DatasetFetching = dataset_fetching(Settings(max_image_mb=0.002))
+    fetching: DatasetFetching = dataset_fetching(Settings(max_image_mb=0.002), place_of("/"))
 
     error = fetching.fetched(
-        Given(id="a", data={"image": "a"}, where=str(path)), fetching_of(CONFIG)[1]
+        Given(id="a", data={"image": "a"}, where=at(path)), fetching_of(CONFIG)[1]
     ).error
 
     assert error is not None
     assert error.kind == "image too large"
+
+
+def test_a_task_whose_server_did_not_answer_has_no_row_and_is_counted() -> None:
+    away = NotPredicted(reason="nobody answers", kind="unreachable", passing=True)
+    broken = NotPredicted(reason="too short", kind="image broken")
+    given = Given(id="1", data={"image": "x"})
+    one = made()
+
+    rows = list(one.paint([Fetched(given=given, error=away), Fetched(given=given, error=broken)]))
+
+    assert [row.kind for row in rows] == ["image broken"]
+    assert one.left == 1

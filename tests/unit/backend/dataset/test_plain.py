@@ -8,7 +8,7 @@ import pytest
 from backend.dataset import plain
 from backend.dataset.listing import listing_of
 from backend.dataset.output import Output, Run, Told
-from backend.dataset.places import place_of
+from backend.dataset.places import Place, place_of
 from backend.dataset.rows import FORMATS, Given, Row
 from backend.errors import BadRequest
 
@@ -109,15 +109,40 @@ def test_ids_that_come_twice_are_counted_and_painted_once(pictures: Path, output
     assert (told.rows, told.again) == (11, 3)
 
 
-def test_whoever_lost_the_folder_writes_nothing_more(pictures: Path, output: Output) -> None:
+def test_whoever_lost_the_folder_writes_nothing_more(output: Output) -> None:
     token = output.begin(RUN)
     output.begin(RUN)  # another process, with the same command
+    writer = plain.Writer(output, token, "jsonl", rows_per_file=1)
 
     with pytest.raises(BadRequest, match="another process works into"):
-        plain.write_file(
-            [Row(id="1", number=None, data="{}", model_version="v")], output, token, "jsonl"
-        )
-    assert list(output.read()) == []
+        writer.add(Row(id="1", number=None, data="{}", model_version="v"))
+    assert list(output.rows.files()) == []
+
+
+def test_a_file_that_was_interrupted_in_its_last_moment_is_there_once(
+    output: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = plain.Writer(output, output.begin(RUN), "jsonl", rows_per_file=1)
+    write = Place.write
+
+    def interrupted(place: Place, data: bytes) -> None:
+        write(place, data)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Place, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        writer.add(Row(id="1", number=None, data="{}", model_version="v"))
+    monkeypatch.undo()
+    writer.flush()
+
+    assert [row.id for row in output.read()] == ["1"]
+
+
+def test_a_data_set_without_tasks_is_refused(output: Output, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+
+    with pytest.raises(BadRequest, match="no task in --input"):
+        ran(tmp_path / "empty", output)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ FOUND = Predicted(
     count=1,
 )
 BROKEN = NotPredicted(reason="the file ends too early", kind="image broken")
+AWAY = NotPredicted(reason="nobody answers", kind="unreachable", passing=True)
 
 
 def test_a_row_of_a_prediction_has_all_that_label_studio_stores() -> None:
@@ -69,9 +70,10 @@ def test_pictures_of_several_sizes_and_failures_cross_processes_in_one_table() -
             given=GIVEN, pictures=(Seen(digest="d1", pixels=tall), Seen(digest="d2", pixels=wide))
         ),
         Fetched(given=Given(id="2"), error=BROKEN),
+        Fetched(given=Given(id="3"), error=AWAY),
     ]
 
-    first, second = fetched_of(fetched_table(tasks))
+    first, second, third = fetched_of(fetched_table(tasks))
 
     assert first.given == GIVEN
     assert [one.digest for one in first.pictures] == ["d1", "d2"]
@@ -79,6 +81,7 @@ def test_pictures_of_several_sizes_and_failures_cross_processes_in_one_table() -
     np.testing.assert_array_equal(first.pictures[1].pixels, wide)
     assert second.error == BROKEN
     assert second.pictures == ()
+    assert third.error == AWAY
 
 
 def test_an_empty_table_is_no_task() -> None:

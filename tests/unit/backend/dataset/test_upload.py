@@ -1,5 +1,6 @@
 """Rows into Label Studio: each once, however often and however it is interrupted."""
 
+import json
 from collections.abc import Sequence
 
 import pytest
@@ -48,6 +49,13 @@ def uploaded(project: StudioProject, rows: Sequence[Row], **wish: bool) -> Progr
     return progress
 
 
+def of(server: StudioServer, tasks: Sequence[int]) -> list[Row]:  # noqa: F811
+    """Rows of these tasks, with their pictures."""
+    return [
+        row(task, data=json.dumps({"image": server.tasks[task]["data"]["image"]})) for task in tasks
+    ]
+
+
 def predictions(server: StudioServer) -> list[tuple[int, str]]:  # noqa: F811
     return sorted((one["task"], one["model_version"]) for one in server.predictions.values())
 
@@ -57,7 +65,7 @@ def test_a_row_with_a_number_goes_to_its_task_once(
     project: StudioProject,
 ) -> None:
     tasks = sorted(server.tasks)
-    rows = [row(task) for task in tasks]
+    rows = of(server, tasks)
 
     first = uploaded(project, rows)
     second = uploaded(project, rows)
@@ -110,7 +118,7 @@ def test_tasks_that_people_touched_are_left_alone(
     server.annotate(done)
     server.draft(begun)
 
-    progress = uploaded(project, [row(done), row(begun), row(free)])
+    progress = uploaded(project, of(server, [done, begun, free]))
 
     assert predictions(server) == [(free, VERSION)]
     assert (progress["annotated"], progress["drafted"]) == (1, 1)
@@ -123,7 +131,7 @@ def test_annotated_tasks_are_written_to_where_that_is_wished(
     done = min(server.tasks)
     server.annotate(done)
 
-    uploaded(project, [row(done)], include_annotated=True)
+    uploaded(project, of(server, [done]), include_annotated=True)
 
     assert predictions(server) == [(done, VERSION)]
 
@@ -134,7 +142,7 @@ def test_failed_rows_and_tasks_that_are_gone_are_counted(
 ) -> None:
     failed = row(None, "x", result=None, kind="image broken", reason="too short")
 
-    progress = uploaded(project, [row(min(server.tasks)), failed, row(99_999)])
+    progress = uploaded(project, [*of(server, [min(server.tasks)]), failed, row(99_999)])
 
     assert progress["gone"] == 1
     assert progress.failures["image broken"].sentence == "too short"
@@ -165,7 +173,7 @@ def test_a_label_studio_that_stays_away_ends_the_upload_and_the_next_one_goes_on
     server: StudioServer,  # noqa: F811
     project: StudioProject,
 ) -> None:
-    rows = [row(task) for task in sorted(server.tasks)]
+    rows = of(server, sorted(server.tasks))
     server.fail(times=100_000, only="import/predictions", status=503)
     with pytest.raises(StudioAway):
         uploaded(project, rows)
@@ -174,3 +182,15 @@ def test_a_label_studio_that_stays_away_ends_the_upload_and_the_next_one_goes_on
     uploaded(project, rows)
 
     assert len(predictions(server)) == 5
+
+
+def test_a_number_that_is_another_picture_s_task_is_not_written_to(
+    server: StudioServer,  # noqa: F811
+    project: StudioProject,
+) -> None:
+    task = min(server.tasks)
+
+    progress = uploaded(project, [row(task, data='{"image": "somebody else"}')])
+
+    assert predictions(server) == []
+    assert "has another picture" in progress.failures["not in the project"].sentence
