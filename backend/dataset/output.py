@@ -12,6 +12,7 @@ import json
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -25,6 +26,7 @@ NO_TASK = "there is no task in --input; look whether it is the right one"
 REVISION = 1  # of what lies in the folder
 RUN, OWNER, ROWS, TASKS, CHECKPOINT = "run.json", "owner", "rows", "tasks", "checkpoint"
 READ_AT_ONCE = 64  # rows of a Parquet file
+READERS = 16  # files whose rows are counted at the same time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,14 +216,15 @@ class Output:
 
     def count_committed(self) -> int:
         """Rows that Ray has found to be written."""
+        with ThreadPoolExecutor(READERS) as readers:  # in a bucket each of them is a journey
+            return sum(readers.map(self._count, self.committed()))
+
+    def _count(self, stem: str) -> int:
         import pyarrow.parquet as pq
 
-        count = 0
-        for stem in self.committed():
-            place = self.checkpoint / f"{stem}.parquet"
-            with place.system.open_input_file(place.path) as file:
-                count += pq.ParquetFile(file).metadata.num_rows
-        return count
+        place = self.checkpoint / f"{stem}.parquet"
+        with place.system.open_input_file(place.path) as file:
+            return int(pq.ParquetFile(file).metadata.num_rows)
 
     def read(self) -> Iterator[Row]:
         """Every row, file by file. Raises BadRequest for a file that is damaged."""

@@ -277,7 +277,8 @@ def _actors(cluster: Cluster, *, alone: bool) -> _Actors:
         count = cluster.actors or max(int(cards / gpus), 1)
         return _Actors(count=count, fetchers=max(cores, 1), num_gpus=gpus)
     count = cluster.actors or max(cores // CORES_PER_ACTOR, 1)
-    threads = max(cores // count, 1)
+    largest = max(int(one["Resources"].get("CPU", 1)) for one in ray.nodes() if one["Alive"])
+    threads = max(min(cores // count, largest - (SPARE if alone else 0)), 1)
     fetchers = max(cores // 2, 1)
     return _Actors(
         count=count, fetchers=fetchers, num_cpus=max(threads - LIGHT, LIGHT), threads=threads
