@@ -15,6 +15,7 @@ from .api import (
     request_id,
     secret_address,
     setup,
+    ui,
     versions,
     webhook,
 )
@@ -28,6 +29,8 @@ def create_app(services: Services) -> Flask:
     app.extensions["services"] = services
     for part in (health, ready, setup, predict, webhook, versions, jobs):
         app.register_blueprint(part.bp)
+    if services.playground is not None:
+        app.register_blueprint(ui.bp)
     app.register_blueprint(metrics.bp, name=metrics.name(open_to_all=services.open_metrics))
     request_id.register(app)
     counting.register(app)
