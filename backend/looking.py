@@ -159,13 +159,15 @@ class Scored:
 class Segmented:
     """What a picture holds for one control, and everything that led there.
 
-    scores    of the picture, as large as the masks
-    decision  the numbers that were used, for masks of that size
-    quality   how good the masks are expected to be, 0 to 1; None where nobody can say
-    size_hw   of the picture as displayed; masks may be smaller
+    vocabulary  its words as the model read them
+    scores      of the picture, as large as the masks
+    decision    the numbers that were used, for masks of that size
+    quality     how good the masks are expected to be, 0 to 1; None where nobody can say
+    size_hw     of the picture as displayed; masks may be smaller
     """
 
     one: ControlVocabulary
+    vocabulary: Vocabulary
     scores: Scores
     decision: Decision
     segmentation: Segmentation
@@ -298,7 +300,7 @@ class Looking:
         for one in view.wanted:
             choice = choice_of(one)
             segmenter = segmenters[choice]
-            self._vocabulary(one, segmenter)  # words that cannot be read cost no look
+            vocabulary = self._vocabulary(one, segmenter)  # unreadable words cost no look
             if choice not in looks:
                 looks[choice] = self._look(picture, choice, segmenter, keep=keep)
             look = looks[choice]
@@ -310,6 +312,7 @@ class Looking:
                 segmentation = decide(scores, decision)
             yield Segmented(
                 one=one,
+                vocabulary=vocabulary,
                 scores=scores,
                 decision=decision,
                 segmentation=segmentation,

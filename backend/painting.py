@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from .errors import CouldNotPredict
 from .labelstudio import answers
 from .labelstudio.label_config import ConfigLabel, Control
 from .labelstudio.regions import FORMATS, RegionControl
+from .labelstudio.regions.brush import enlarged
 from .labelstudio.regions.pieces import Piece, pieces
 from .labelstudio.tasks import Region
 from .outcomes import ImageResult, Presence
@@ -74,9 +76,7 @@ def image_result(
     area = weighted = presence = 0.0
     for each in painted:
         segmentation = each.segmentation
-        scores = np.clip(segmentation.region_scores, 0.0, 1.0)
-        if not (np.isfinite(scores).all() and np.isfinite(segmentation.presence).all()):
-            raise CouldNotPredict(NO_NUMBERS)
+        scores = _scores(segmentation)
         presence = max(presence, float(segmentation.presence.max(initial=0.0)))
         presences += _presences(each)
         if each.one.control.is_answer:
@@ -99,6 +99,32 @@ def image_result(
         presences=tuple(presences),
         quality=_expected(painted),
     )
+
+
+def masks(
+    each: Painted, *, size_hw: tuple[int, int]
+) -> Iterator[tuple[ConfigLabel, Bool[np.ndarray, "height width"]]]:
+    """What `image_result` writes of a control, before it is put into a format: label by label in
+    the order of the control, the rest last, one mask at a time, as large as the picture displayed.
+
+    Pieces that are not written are left out, and so are labels without any. Raises
+    CouldNotPredict where the model gave no numbers.
+    """
+    written = _largest(_parts(each, _scores(each.segmentation)), each.one.most_regions)
+    for _, parts in groupby(written, key=lambda part: part.label.result_name):
+        first, *others = parts
+        mask = first.paint()
+        for part in others:
+            mask = mask | part.paint()
+        yield first.label, mask if mask.shape == size_hw else enlarged(mask, size_hw)
+
+
+def _scores(segmentation: Segmentation) -> Float[np.ndarray, " classes"]:
+    """Of the regions, 0 to 1. Raises CouldNotPredict."""
+    scores = np.clip(segmentation.region_scores, 0.0, 1.0)
+    if not (np.isfinite(scores).all() and np.isfinite(segmentation.presence).all()):
+        raise CouldNotPredict(NO_NUMBERS)
+    return scores
 
 
 def _expected(painted: Sequence[Painted]) -> float | None:
