@@ -15,6 +15,8 @@ from .api import (
     request_id,
     secret_address,
     setup,
+    ui_projects,
+    ui_static,
     versions,
     webhook,
 )
@@ -26,7 +28,17 @@ def create_app(services: Services) -> Flask:
     app = Flask("cliper", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = services.most_request_bytes
     app.extensions["services"] = services
-    for part in (health, ready, setup, predict, webhook, versions, jobs):
+    for part in (
+        health,
+        ready,
+        setup,
+        predict,
+        webhook,
+        versions,
+        jobs,
+        ui_projects,
+        ui_static,
+    ):
         app.register_blueprint(part.bp)
     app.register_blueprint(metrics.bp, name=metrics.name(open_to_all=services.open_metrics))
     request_id.register(app)

@@ -31,7 +31,9 @@ PROXIES = (  # what a proxy adds, unless it was told to hide
 )
 OPEN = frozenset({"ready", "open_metrics"})  # blueprints that tell everybody
 EVENTS = "webhook"  # blueprint
-OWN = frozenset({"jobs", "metrics"})  # blueprints nobody but an administrator asks
+OWN = frozenset(  # blueprints nobody but an administrator asks
+    {"jobs", "metrics", "ui_projects", "ui_static"}
+)
 SHARED = frozenset({"versions"})  # Label Studio asks these, too
 
 
