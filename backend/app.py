@@ -16,6 +16,7 @@ from .api import (
     secret_address,
     setup,
     ui,
+    ui_projects,
     versions,
     webhook,
 )
@@ -27,10 +28,19 @@ def create_app(services: Services) -> Flask:
     app = Flask("cliper", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = services.most_request_bytes
     app.extensions["services"] = services
-    for part in (health, ready, setup, predict, webhook, versions, jobs):
+    for part in (
+        health,
+        ready,
+        setup,
+        predict,
+        webhook,
+        versions,
+        jobs,
+    ):
         app.register_blueprint(part.bp)
     if services.playground is not None:
         app.register_blueprint(ui.bp)
+        app.register_blueprint(ui_projects.bp)
     app.register_blueprint(metrics.bp, name=metrics.name(open_to_all=services.open_metrics))
     request_id.register(app)
     counting.register(app)

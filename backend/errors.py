@@ -19,6 +19,9 @@ ServiceError
 ├── NoJobs                 this service runs no jobs
 ├── NoPlayground           this service has no pages
 ├── PictureGone            a page asks about a picture that is not kept any more
+├── NoLabelStudio          no Label Studio is connected
+├── UnknownProject         Label Studio has no such project, or does not show it
+├── NoReport               no report of the project is kept
 ├── NotAllowed             a change asked for by somebody who may not
 ├── NotJson                a change asked for by a form, as a browser sends from anywhere
 ├── Compressed             a request body that would have to be unpacked
@@ -171,6 +174,39 @@ class PictureGone(ServiceError):
 
     def __init__(self) -> None:
         super().__init__("the picture is no longer kept here; choose it again")
+
+
+class NoLabelStudio(ServiceError):
+    """No Label Studio is connected; `missing` are settings."""
+
+    def __init__(self, missing: tuple[str, ...]) -> None:
+        super().__init__(
+            f"no Label Studio is connected: set {' and '.join(missing)}, and start the service "
+            "again"
+        )
+        self.missing = missing
+
+
+class UnknownProject(ServiceError):
+    """Label Studio has no such project, or does not show it to our token."""
+
+    def __init__(self, project: int) -> None:
+        super().__init__(
+            f"there is no project {project}, or the service's token may not see it; the number is "
+            "in its address"
+        )
+        self.project = project
+
+
+class NoReport(ServiceError):
+    """No report of the project is kept."""
+
+    def __init__(self, project: int) -> None:
+        super().__init__(
+            f"no report of project {project} is kept: none was made, or it had to make room; make "
+            "one"
+        )
+        self.project = project
 
 
 class NotAllowed(ServiceError):

@@ -16,6 +16,7 @@ from .model_pool import ModelPool
 from .playground.playground import Playground
 from .predictor import Predictor
 from .prelabel.unfinished import Unfinished
+from .projects.overview import Projects
 from .row_shelf import KeptRows
 from .storage.base import Storage
 
@@ -31,6 +32,7 @@ class Services:
     webhook_secret  events come to an address that holds it; None: to anybody's
     storage     what outlives the process; None: nothing does
     jobs        None where no long work is done
+    projects    for people in front of a browser; None where no Label Studio is known
     unfinished  None where requests leave what they have no time for
     intake      takes events in; None where nothing is learnt from corrections
     teaching    what was learnt; None likewise
@@ -49,6 +51,7 @@ class Services:
     webhook_secret: str | None = field(default=None, repr=False)
     storage: Storage | None = None
     jobs: JobDesk | None = None
+    projects: Projects | None = None
     unfinished: Unfinished | None = None
     intake: Intake | None = None
     teaching: StoredTeaching | None = None

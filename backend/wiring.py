@@ -43,6 +43,9 @@ from .playground.playground import Playground
 from .predictor import Limits, Predictor
 from .prelabel.unfinished import Unfinished
 from .prelabel.works import LabelStudio, ProjectWorks, kinds
+from .projects.overview import Projects
+from .projects.reports import ReportWorks
+from .projects.reports import kinds as report_kinds
 from .row_shelf import KeptRows
 from .services import Services
 from .settings import MOST_DEVICES, Settings
@@ -110,9 +113,10 @@ def build(
     book = JobBook(storage, origin=Scope.of(settings.label_studio_url).origin)
     unfinished = Unfinished(book, studio) if studio and settings.auto_prelabel else None
     teaching = StoredTeaching(taught_by or storage) if studio else None
+    fetcher = pictures(settings)
     predictor = Predictor(
         models,
-        pictures(settings),
+        fetcher,
         limits(settings),
         defaults=settings.options,
         keeping=keeping,
@@ -121,15 +125,23 @@ def build(
         meters=meters,
         answers=answers,
     )
-    jobs = intake = None
+    jobs = intake = projects = None
     if studio is not None:
-        prelabel = counted(ProjectWorks(studio, predictor, storage).works(), meters)
+        reports = ReportWorks(studio, fetcher, storage, timeout=settings.fetch_timeout)
+        main = counted(
+            {**ProjectWorks(studio, predictor, storage).works(), **reports.works()}, meters
+        )
         lessons = learning(settings, studio, predictor, storage, meters=meters)
         learn = counted(lessons.works(), meters)
         runners = SeveralRunners(
-            runner(settings, book, prelabel), {LEARN: runner(settings, book, learn, name=LEARN)}
+            runner(settings, book, main), {LEARN: runner(settings, book, learn, name=LEARN)}
         )
-        jobs = JobDesk(jobs=book, runner=runners, kinds={**kinds(studio), **learning_kinds(studio)})
+        jobs = JobDesk(
+            jobs=book,
+            runner=runners,
+            kinds={**kinds(studio), **learning_kinds(studio), **report_kinds(studio)},
+        )
+        projects = Projects(studio, jobs, storage)
         intake = Intake(storage, book, studio, wake=runners.wake, spool=spool(settings, storage))
     return Services(
         predictor=predictor,
@@ -138,6 +150,7 @@ def build(
         webhook_secret=settings.webhook_secret,
         storage=storage,
         jobs=jobs,
+        projects=projects,
         unfinished=unfinished,
         intake=intake,
         teaching=teaching,

@@ -16,7 +16,9 @@ from ..errors import (
     CouldNotPredict,
     ModelNotReady,
     NoJobs,
+    NoLabelStudio,
     NoPlayground,
+    NoReport,
     NotAllowed,
     NotJson,
     PictureGone,
@@ -25,6 +27,7 @@ from ..errors import (
     StudioError,
     TooManyJobs,
     UnknownJob,
+    UnknownProject,
     shortened,
 )
 
@@ -43,6 +46,9 @@ STATUS: dict[type[ServiceError], int] = {
     NoPlayground: 404,
     PictureGone: 404,
     CouldNotPredict: 422,
+    NoLabelStudio: 404,
+    UnknownProject: 404,
+    NoReport: 404,
     StudioError: 502,
     NotAllowed: 403,
     NotJson: 415,

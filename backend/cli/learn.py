@@ -63,7 +63,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """See EPILOGUE. Raises BadRequest, BadSetting, StorageError, and as `check_choice`."""
     from ..learning.records import Records
-    from ..learning.works import Asked, apply_pinned
+    from ..learning.status import status, use, use_what_follows
+    from ..learning.works import Asked
     from ..wiring import check_choice, label_studio, store
 
     asked = Asked.from_json({"project": args.project, "reread": args.reread, "now": args.now})
@@ -74,12 +75,10 @@ def run(args: argparse.Namespace) -> int:
     with contextlib.closing(store(settings)) as storage:
         records = Records(storage, studio.scope(args.project))
         if args.rollback is not None:
-            pinned = _chosen(records, args.rollback)
-            records.wish(lambda wishes: replace(wishes, pinned=pinned))
-            apply_pinned(records)
+            use(records, _chosen(records, args.rollback))
         elif not args.status:
             if args.resume:
-                records.wish(lambda wishes: replace(wishes, pinned=None))
+                use_what_follows(records)
             _learn(asked, studio, storage, settings)
         told = status(records)
     print(json.dumps(told) if args.json else "\n".join(lines(told)))
@@ -88,20 +87,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _chosen(records: "Records", wanted: str) -> str:
     """Digest of the version to use; "" for none. Raises BadRequest."""
-    from ..errors import BadRequest
-    from ..learning.records import RETIRED
+    from ..learning.status import digest_of, used_before
 
     if wanted == NOTHING:
         return ""
-    versions = records.versions()
-    if not wanted:
-        earlier = (one.digest for one in versions if one.state == RETIRED)
-        return next(earlier, "")
-    found = {one.digest for one in versions if one.digest.startswith(wanted)}
-    if len(found) != 1:
-        known = ", ".join(one.digest for one in versions) or "none"
-        raise BadRequest(f"version {wanted!r} is none of this project's, which are: {known}")
-    return found.pop()
+    return digest_of(records, wanted) if wanted else used_before(records)
 
 
 def _learn(asked: Any, studio: "LabelStudio", storage: "Storage", settings: Settings) -> None:
@@ -169,33 +159,8 @@ def _shown() -> Iterator[Any]:
             print(file=sys.stderr)
 
 
-def status(records: "Records") -> dict[str, Any]:
-    """Everything there is to know, as JSON."""
-    from ..learning.records import Kept, LeftOut
-
-    states = sorted(records.states(), key=lambda one: one.task)
-    kept = [one for one in states if isinstance(one, Kept)]
-    active, wishes = records.active()[0], records.wishes()
-    return {
-        "project": int(records.scope.project),
-        "version": active.digest,
-        "learnt_from": active.tasks,
-        "pinned": wishes.pinned,
-        "asked": wishes.asked,
-        "unsettled": records.oldest_unsettled() != 0,
-        "tasks": [
-            {"task": one.task, "annotation": one.annotation, "kept": one.grain.value}
-            for one in kept
-        ],
-        "left_out": [
-            {"task": one.task, "reason": one.reason} for one in states if isinstance(one, LeftOut)
-        ],
-        "versions": [one.to_json() for one in records.versions()],
-    }
-
-
 def lines(told: Mapping[str, Any]) -> Iterator[str]:
-    """The same for people."""
+    """What `learning.status` says, for people."""
     if told["version"] is None:
         yield "in use: nothing learnt"
     else:

@@ -42,7 +42,7 @@ CACHES: Final = ("results", "looks", "rows")
 PLACES: Final = ("memory", "store", "nowhere")
 MODEL_STATES: Final = ("downloading", "loading", "ready", "failed")
 JOB_STATES: Final = ("queued", "running", "waiting")
-JOB_KINDS: Final = ("prelabel", "undo", "learn", OTHER)
+JOB_KINDS: Final = ("prelabel", "undo", "learn", "report", OTHER)
 JOB_ENDS: Final = ("done", "failed", "stopped")
 
 IMAGE_FAILURES: Final[Mapping[type[ImageError], str]] = {  # the first that fits

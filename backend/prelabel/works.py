@@ -45,6 +45,7 @@ class LabelStudio:
     token: str
     verify: bool = True
     patience: Patience = Patience()  # noqa: RUF009  # a frozen value
+    timeout: float = 120.0  # seconds for one answer
 
     def scope(self, project: int) -> Scope:
         return Scope.of(self.url, str(project))
@@ -55,6 +56,7 @@ class LabelStudio:
             self.url,
             self.token,
             verify=self.verify,
+            timeout=self.timeout,
             patience=self.patience,
             pause=wait,
             rest=rest,

@@ -28,6 +28,7 @@ class ProjectFacts:
 
     key            number and birth, as Label Studio writes it in its requests: `12.1795190531`
     listing_predicts  listing tasks makes Label Studio ask its model for predictions
+    annotated         tasks with a submitted annotation that is no ground truth
     """
 
     id: int
@@ -37,6 +38,7 @@ class ProjectFacts:
     model_version: str | None
     tasks: int
     listing_predicts: bool
+    annotated: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,7 @@ class StudioProject:
             model_version=told.get("model_version") or None,
             tasks=int(told.get("task_number") or 0),
             listing_predicts=bool(told.get("evaluate_predictions_automatically")),
+            annotated=int(told.get("num_tasks_with_annotations") or 0),
         )
 
     def connections(self) -> list[Json]:
@@ -100,6 +103,20 @@ class StudioProject:
         for one in told["tasks"]:
             found.setdefault(int(one["id"]), _listed(one))
         return Page(list(found.values()), int(told["total"]))
+
+    def leaf(self, number: int, *, size: int) -> Page:
+        """A page by its number, from 1 on, for who leafs through by hand; empty beyond the last.
+
+        `total` is of all pages. Tasks that come and go meanwhile shift pages: runs go by task
+        numbers instead.
+        """
+        try:
+            told = self._tasks([], size, "id,data", page=number)
+        except StudioRefused as error:
+            if error.status == 404 and number > 1:
+                return Page([], 0)
+            raise
+        return Page([_listed(one) for one in told["tasks"][:size]], int(told["total"]))
 
     def tasks(self, numbers: Sequence[int]) -> dict[int, Listed]:
         """A few tasks by their numbers, in the order of these; those that are gone are left out."""
@@ -169,7 +186,7 @@ class StudioProject:
                 return found
             number += 1
 
-    def _tasks(self, filters: Filters, size: int, include: str) -> Json:
+    def _tasks(self, filters: Filters, size: int, include: str, *, page: int | None = None) -> Json:
         query: dict[str, Json] = {"ordering": ["tasks:id"]}
         if filters:
             query["filters"] = {"conjunction": "and", "items": list(filters)}
@@ -180,6 +197,8 @@ class StudioProject:
             "include": include,
             "resolve_uri": "false",  # s3:// stays: it is fetched when its turn comes
         }
+        if page is not None:
+            params["page"] = page
         return self.studio.get("/api/tasks", params=params)
 
     def save_tab(self, title: str, tasks: Sequence[int], *, is_ours: Callable[[str], bool]) -> int:

@@ -87,6 +87,7 @@ class Project:
     model_version: str = ""
     connections: list[Json] = field(default_factory=list)
     evaluates: bool = False
+    title: str | None = None  # a plain one
 
 
 @dataclass
@@ -334,16 +335,39 @@ class StudioServer:
         one = self._known(number)
         return 200, {
             "id": one.id,
-            "title": f"project {one.id}",
+            "title": f"project {one.id}" if one.title is None else one.title,
             "label_config": one.label_config,
             "created_at": one.created_at,
             "model_version": one.model_version,
             "task_number": len(self._of(number)),
+            "num_tasks_with_annotations": len(self._annotated(number)),
             "evaluate_predictions_automatically": one.evaluates,
         }
 
+    def _annotated(self, project: int) -> set[int]:
+        found = {a["task"] for a in self.annotations.values() if not a["was_cancelled"]}
+        return {one["id"] for one in self._of(project) if one["id"] in found}
+
+    def _project_list(self, call: Call) -> tuple[int, Json]:
+        page, size = int(call.query.get("page", 1)), int(call.query.get("page_size", 30))
+        newest_first = sorted(self.projects, reverse=True)
+        shown = newest_first[(page - 1) * size : page * size]
+        if page > 1 and not shown:
+            raise Trouble(404, "Invalid page.")
+        return 200, {
+            "count": len(newest_first),
+            "results": [self._project(call, number)[1] for number in shown],
+        }
+
+    def _version(self, call: Call) -> tuple[int, Json]:
+        return 200, {"release": "1.23.2", "label-studio-os-package": {}}
+
+    def _whoami(self, call: Call) -> tuple[int, Json]:
+        return 200, {"id": 1, "email": "admin@example.com"}
+
     def _new_project(self, call: Call) -> tuple[int, Json]:
-        number = self.project(label_config=call.body["label_config"])
+        told = call.body
+        number = self.project(label_config=told["label_config"], title=told.get("title"))
         return 201, self._project(call, number)[1]
 
     def _change_project(self, call: Call, number: int) -> tuple[int, Json]:
@@ -530,6 +554,9 @@ class StudioServer:
 
 Route = Callable[..., tuple[int, Json]]
 ROUTES: tuple[tuple[str, Route], ...] = (
+    (r"GET /api/version", StudioServer._version),
+    (r"GET /api/current-user/whoami", StudioServer._whoami),
+    (r"GET /api/projects/?", StudioServer._project_list),
     (r"GET /api/projects/(\d+)/?", StudioServer._project),
     (r"POST /api/projects/?", StudioServer._new_project),
     (r"PATCH /api/projects/(\d+)/?", StudioServer._change_project),

@@ -9,6 +9,7 @@ import pytest
 from backend.demo.label_studio_server import LabelStudioServer
 from backend.errors import BadRequest, StudioRefused
 from backend.prelabel.wanted import COLUMNS, SIGNS, read_filter
+from backend.studio import account
 from backend.studio.client import Studio
 from backend.studio.project import (
     StudioProject,
@@ -135,6 +136,15 @@ def tell(url: str, token: str) -> Story:
     story["free"] = one.places(project.ids(unannotated()))
     story["undrafted"] = project.count([has_draft(), has_version(OURS)])
     story["counts"] = [(each.annotations, each.predictions) for each in project.page().tasks]
+    listed = account.projects(studio, page=1, size=50)
+    mine = next(each for each in listed.projects if each.id == project.id)
+    story["in the list"] = mine.title, mine.tasks, mine.annotated
+    story["beyond the list"] = account.projects(studio, page=1000, size=50)
+    leaves = [project.leaf(number, size=4) for number in (1, 2, 3)]
+    story["leafed through"] = [one.places(each.id for each in leaf.tasks) for leaf in leaves]
+    story["in all"] = [leaf.total for leaf in leaves]
+    story["release"] = account.release(studio)
+    story["somebody"] = "@" in account.user(studio)
     story["missing parent"] = status_of(
         lambda: studio.post(
             f"/api/tasks/{numbers[4]}/annotations/", json=given(parent_prediction=10**8)
@@ -208,7 +218,7 @@ def tell(url: str, token: str) -> Story:
         status_of(lambda: studio.get("/api/nowhere")),
     ]
     facts = project.facts()
-    story["facts"] = facts.label_config, facts.tasks, facts.listing_predicts
+    story["facts"] = facts.label_config, facts.tasks, facts.annotated, facts.listing_predicts
     story["connections"] = project.connections()
     studio.close()
     return story
