@@ -45,7 +45,7 @@ def meta() -> ResponseReturnValue:
     return {
         "version": services().version,
         "scenes": scenes.COUNT,
-        "words": dict(scenes.WORDS),
+        "words": list(scenes.WORDS.items()),
         "methods": list(profiles.methods()),
         "profiles": list(profiles.names()),
         "presets": list(PRESETS),

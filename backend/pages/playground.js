@@ -196,6 +196,9 @@ function compareSides() {
 
 // -- words and config -------------------------------------------------------------------
 
+/** Of the words that pages begin with. */
+const colours = () => Object.fromEntries(meta.words);
+
 function useConfig(text) {
   const config = new Config(text);
   side().config = config;
@@ -213,7 +216,7 @@ function submitWords(event) {
   if (one.config && one.control && one.config.tag(one.control)?.querySelector("Label")) {
     one.config.replaceLabels(one.control, words);
   } else {
-    one.config = configOf(words, meta.words);
+    one.config = configOf(words, colours());
     one.control = null;
   }
   refresh(one);
@@ -513,7 +516,7 @@ function remember() {
 async function restore() {
   const told = new URLSearchParams(location.hash.slice(1));
   try {
-    sides[0].config = told.get("config") ? new Config(told.get("config")) : configOf(parsedWords(Object.keys(meta.words).join(",")), meta.words);
+    sides[0].config = told.get("config") ? new Config(told.get("config")) : configOf(meta.words.map(([word]) => [word]), colours());
     sides[0].control = told.get("control");
     if (told.get("b")) {
       sides[1].config = new Config(told.get("b"));
@@ -522,7 +525,7 @@ async function restore() {
     }
   } catch (error) {
     complain(error);
-    sides[0].config = configOf(parsedWords(Object.keys(meta.words).join(",")), meta.words);
+    sides[0].config = configOf(meta.words.map(([word]) => [word]), colours());
   }
   $("words").value = sides[0].config.words(sides[0].control ?? "masks");
   if (told.get("view")) $("view").value = told.get("view");

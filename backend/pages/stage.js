@@ -218,7 +218,7 @@ export class Stage {
 
   /** Draw what `shown` asks for; a change of opacity alone needs no drawing. */
   draw() {
-    this.canvas.style.opacity = this.shown.opacity;
+    this.canvas.style.opacity = this.different ? Math.max(this.shown.opacity, 0.85) : this.shown.opacity;
     const pane = this.pane;
     if (!pane || this.shown.view === "nothing") {
       this.canvas.width = this.canvas.height = 0;

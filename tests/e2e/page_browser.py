@@ -1,5 +1,6 @@
 """A headless Chromium that looks at our own pages, and what axe-core says of them."""
 
+import io
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 WIDE, NARROW = (1280, 860), (390, 844)  # pixels of a window
@@ -81,7 +83,11 @@ def serious_faults(page: Page) -> list[str]:
 
 
 def photograph(page: Page, name: str, folder: Path) -> Path:
-    """The whole page as PNG, kept for the documentation where the environment names a folder."""
+    """The window as PNG of 256 colours, kept for the documentation where the environment names a
+    folder."""
     path = Path(os.environ.get(SCREENSHOTS) or folder) / f"{name}.png"
-    page.screenshot(path=path, full_page=True)
+    taken = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    taken.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
+        path, optimize=True
+    )
     return path

@@ -277,6 +277,7 @@ def test_a_task_of_a_project_opens_with_its_label_config(
         page.goto(f"{service}/ui/")
         settled(page)
         page.get_by_text("A task of a project").click()
+
         page.locator("#project").select_option(label="Tried in the playground")
         expect(page.locator("#task option")).to_have_count(2)
         page.get_by_role("button", name="Open with its label config").click()
@@ -292,7 +293,8 @@ def test_the_page_is_for_everybody(
     with opened(browser, size_wh=size_wh, dark=dark) as page:
         page.goto(f"{service}/ui/#picture=scene:3")
         settled(page)
-        page.locator(".viewport").first.hover(position={"x": 120, "y": 60})
+        page.locator(".viewport").first.hover()
+        page.evaluate("window.scrollTo(0, 0)")
 
         assert not serious_faults(page)
         across = page.evaluate("document.documentElement.scrollWidth")
