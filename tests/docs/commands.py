@@ -57,6 +57,11 @@ def audit() -> ModuleType:
     return _script("audit")
 
 
+def script(name: str) -> ModuleType:
+    """`scripts/NAME.py` as a module."""
+    return _script(name)
+
+
 def _script(name: str) -> ModuleType:
     path = ROOT / "scripts" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(path.stem, path)
