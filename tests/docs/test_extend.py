@@ -15,6 +15,9 @@ from .pages import ROOT, Block, on
 PAGE = ROOT / "docs" / "how-to" / "extend.md"
 COPIED = ("backend", "cliper_model", "tests/contract", "tests/doubles", "tests/unit/backend/images")
 FILES = ("pyproject.toml", "tests/__init__.py", "tests/conftest.py")
+PACKAGES = (  # of tests the page adds
+    "tests/unit", "tests/unit/backend", "tests/unit/backend/storage", "tests/unit/cliper_model",
+)  # fmt: skip
 SECTIONS = re.findall(r"^## (.+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
 
 
@@ -47,7 +50,7 @@ def copy(tmp_path: Path) -> Path:
         shutil.copytree(ROOT / name, tmp_path / name, ignore=unwanted)
     for name in FILES:
         shutil.copy(ROOT / name, tmp_path / name)
-    for folder in ("tests/unit", "tests/unit/backend", "tests/unit/backend/storage"):
+    for folder in PACKAGES:
         (tmp_path / folder).mkdir(exist_ok=True)
         (tmp_path / folder / "__init__.py").touch()
     return tmp_path
