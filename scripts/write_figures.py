@@ -22,7 +22,7 @@ MOST_BYTES: Final = 150_000  # of one figure
 SEED: Final = (0x5EED, 60, 29)  # of the scene; chosen for showing the steps, seen by no training
 PLACE: Final = "house"  # the label in whose middle the place lies that is followed
 TILE, GAP, LINE = 150, 8, 20  # pixels
-INK, PAPER, MARK = (30, 30, 36), (255, 255, 255), (230, 30, 30)
+INK, PAPER, MARK = (30, 30, 36), (255, 255, 255), (255, 240, 60)
 LEVELS: Final = 24  # of grey and colour in a map: few enough to bear rounding elsewhere
 HOT: Final = np.array(
     [(15, 12, 40), (70, 20, 90), (160, 40, 80), (225, 90, 50), (250, 170, 60), (255, 250, 200)]
@@ -127,8 +127,11 @@ def marked(picture: Pixels, step: Steps) -> Pixels:
     shown = Image.fromarray(picture).resize((TILE, TILE), Image.Resampling.BILINEAR)
     high, wide = (TILE / side for side in step.grid_hw)
     row, column = step.patch
-    box = [column * wide - 1, row * high - 1, (column + 1) * wide + 1, (row + 1) * high + 1]
-    ImageDraw.Draw(shown).rectangle(box, outline=MARK, width=2)
+    left, top = column * wide - 2, row * high - 2
+    box = [left, top, left + wide + 4, top + high + 4]
+    pen = ImageDraw.Draw(shown)
+    pen.rectangle(box, outline=INK, width=3)
+    pen.rectangle([box[0] + 1, box[1] + 1, box[2] - 1, box[3] - 1], outline=MARK, width=1)
     return np.asarray(shown)
 
 

@@ -13,6 +13,7 @@ from .commands import script
 from .pages import ROOT
 
 FIGURES = script("write_figures")
+COMPARED_ON = ("voc21", "coco-object", "ade20k", "cityscapes")
 MOST_DIFFERENT = 0.001  # share of pixels; other processors round otherwise
 
 
@@ -43,6 +44,18 @@ def test_figures_are_small_and_shown():
     assert shown == {path.name for path in FIGURES.FOLDER.glob("how-*.png")}
     for name in shown:
         assert (FIGURES.FOLDER / name).stat().st_size <= FIGURES.MOST_BYTES
+
+
+def test_the_figures_beside_other_tools_are_those_of_the_profiles():
+    profiles = script("write_profile_docs")
+    published = dict(re.findall(r"^\| (\S.*?) \|(.*)\|$", profiles.quality(), re.MULTILINE))
+    columns = [published[profiles.SETS[name]].split("|") for name in COMPARED_ON]
+    text = (ROOT / "docs" / "compared.md").read_text(encoding="utf-8")
+
+    for index, profile in enumerate(profiles.ROWS):
+        (row,) = re.findall(rf"^\| CLIPer.*\(`{profile}`\) \|.*$", text, re.MULTILINE)
+        shown = [cell.strip() for cell in row.strip("|").split("|")][2:]
+        assert shown == [column[index].strip() for column in columns], profile
 
 
 def test_two_places_of_different_strength_get_different_colours():
