@@ -34,7 +34,7 @@ html_use_index = False
 
 INDEXES: Final = ("docs/README", "docs/specs/README")
 CAPTION: Final = re.compile(r"^\*\*(.+)\*\*$")
-LINK: Final = re.compile(r"\[([^\]]+)\]\(([^)\s#:]+)\.md\)")
+LINK: Final = re.compile(r"\[([^\]]+)\]\(([^)\s#:]+)\.md(?:#[^)\s]*)?\)")
 START: Final = """\
 <!doctype html>
 <html lang="en">

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from .commands import site as configuration
 from .pages import ROOT, pages
 
 HOSTED = re.compile(r"(?:https?:)?//")
@@ -103,6 +104,20 @@ def test_a_file_that_is_no_page_comes_along(site: Path, read: dict[Path, Read]):
 
     (licence,) = (link for link in links if link.endswith("/LICENSE"))
     assert (site / "docs" / licence).read_bytes() == (ROOT / "LICENSE").read_bytes()
+
+
+def test_the_index_says_the_order_and_each_page_comes_once():
+    index = (
+        "**Start**\n\n* [First](first.md#top): see [second](how-to/second.md)\n"
+        "**More**\n\n* [Again](how-to/second.md) and [changes](../CHANGELOG.md)\n"
+        "* [Elsewhere](https://example.com/a.md), [code](../backend/app.py), [x](../backend/a.md)\n"
+    )
+
+    assert configuration().contents("docs/README", index) == (
+        "\n```{toctree}\n:hidden:\n:caption: Start\n\n"
+        "First </docs/first>\nsecond </docs/how-to/second>\n```\n"
+        "\n```{toctree}\n:hidden:\n:caption: More\n\nchanges </CHANGELOG>\n```\n"
+    )
 
 
 def built(folder: Path, page: str, index: str = INDEX) -> subprocess.CompletedProcess[str]:
