@@ -2,9 +2,10 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup label-studio browser redis haproxy demo test check serve bench compare prove audit
+.PHONY: help setup label-studio browser redis haproxy demo test check docs serve bench compare prove audit
 
 PYTHON := .venv/bin/python
+SITE := .cache/docs
 QUICK := $(wildcard $(addprefix tests/,unit contract http architecture parity adapter))
 
 help: ## show this list
@@ -33,6 +34,9 @@ check: setup redis ## style, types and the quick tests
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
 	$(PYTHON) -m pytest $(QUICK) $(ARGS)
+
+docs: setup ## build the documentation into .cache/docs; warnings are errors
+	$(PYTHON) -m sphinx -W --keep-going -n -q -b html -d $(SITE)/.doctrees -c docs . $(SITE)
 
 serve: setup ## answer Label Studio on PORT (9090) with PROFILE
 	$(PYTHON) -m backend serve $(ARGS)

@@ -25,7 +25,7 @@ COMPARE = ("student", "compare")  # and `make compare`
 INTRODUCTION = """\
 # Benchmarks
 
-Every figure and every plot of this page comes from a file in [results](results), which says by which command it was made, when, on which machine, and at which commit (`+`: with changes that were not
+Every figure and every plot of this page comes from a file in `results`, which says by which command it was made, when, on which machine, and at which commit (`+`: with changes that were not
 committed). None is promised for another machine: run the command on yours. What the figures mean for people who use the service is in [what a prediction costs](../docs/reference/speed.md). Made by
 `python -m benchmarks.readme`.
 

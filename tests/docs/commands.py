@@ -4,6 +4,7 @@ import argparse
 import ast
 import importlib.util
 import re
+from pathlib import Path
 from types import ModuleType
 
 from backend.labelstudio.options import WIDE
@@ -57,8 +58,21 @@ def audit() -> ModuleType:
     return _script("audit")
 
 
+def script(name: str) -> ModuleType:
+    """`scripts/NAME.py` as a module."""
+    return _script(name)
+
+
+def site() -> ModuleType:
+    """`docs/conf.py` as a module."""
+    return _module(ROOT / "docs" / "conf.py")
+
+
 def _script(name: str) -> ModuleType:
-    path = ROOT / "scripts" / f"{name}.py"
+    return _module(ROOT / "scripts" / f"{name}.py")
+
+
+def _module(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None

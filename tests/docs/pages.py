@@ -10,15 +10,26 @@ FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its language and its text."""
+    """A fenced block: its language, its text, and the words after its language.
+
+    Code hosts do not show those words. `runnable`: a test runs it. `output`: what the runnable
+    block above it prints. `file=PATH`: it is the whole of that file. `change=PATH`: a change to
+    that file, as a diff.
+    """
 
     page: Path
     line: int
     language: str
     text: str
+    words: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+    def said(self, name: str) -> str | None:
+        """What follows `name=` among the words; None where it is not there."""
+        found = [word.partition("=")[2] for word in self.words if word.startswith(f"{name}=")]
+        return found[0] if found else None
 
 
 def pages() -> list[Path]:
@@ -33,13 +44,18 @@ def written_here() -> list[Path]:
 
 
 def blocks(*languages: str) -> list[Block]:
+    """Blocks of these languages, page by page."""
+    return [block for page in written_here() for block in on(page) if block.language in languages]
+
+
+def on(page: Path) -> list[Block]:
+    """Every block of a page, from its top to its end."""
     found = []
-    for page in written_here():
-        text = page.read_text(encoding="utf-8")
-        for match in FENCE.finditer(text):
-            indent, language, body = match.groups()
-            if language in languages:
-                line = text.count("\n", 0, match.start()) + 1
-                body = "\n".join(row.removeprefix(indent) for row in body.splitlines()) + "\n"
-                found.append(Block(page, line, language, body))
+    text = page.read_text(encoding="utf-8")
+    for match in FENCE.finditer(text):
+        indent, language, body = match.groups()
+        line = text.count("\n", 0, match.start()) + 1
+        body = "\n".join(row.removeprefix(indent) for row in body.splitlines()) + "\n"
+        words = match[0].splitlines()[0].split()[1:]
+        found.append(Block(page, line, language, body, tuple(words)))
     return found

@@ -26,6 +26,7 @@ from .test_links import prose
 
 PAGE: Final = ROOT / "docs" / "operations.md"
 REPLICAS: Final = ROOT / "docs" / "how-to" / "several-replicas.md"
+WEIGHTS: Final = ROOT / "docs" / "how-to" / "real-weights.md"
 MARK: Final = re.compile(r"\*Needs ([^*]+):\*\n\n$")
 NEEDS: Final = {  # what a marked block must hold, and an unmarked one must not
     "Docker": r"\bdocker (compose|save|load)\b",
@@ -74,7 +75,7 @@ def test_the_page_has_its_sections_and_a_row_for_every_fault():
         assert all(cells), fault
 
 
-@pytest.mark.parametrize("page", [PAGE, REPLICAS], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [PAGE, REPLICAS, WEIGHTS], ids=lambda page: page.stem)
 def test_what_is_marked_needs_it_and_what_needs_it_is_marked(page: Path):
     for _, mark, text in steps(page):
         needed = {name for name, pattern in NEEDS.items() if re.search(pattern, text)}
