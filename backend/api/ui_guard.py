@@ -16,6 +16,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+NOTHING = "default-src 'none'; sandbox; frame-ancestors 'none'"  # for what is no page
 
 
 def only_for_owner() -> None:
@@ -37,8 +38,14 @@ def page(name: str, **headers: str) -> Response:
     """One of our static pages, with its policy and the cookie for `check_csrf`."""
     answer = Response((PAGES / name).read_bytes(), mimetype="text/html", headers=headers)
     answer.headers["Content-Security-Policy"] = POLICY
-    answer.headers["X-Content-Type-Options"] = "nosniff"
-    answer.headers["Referrer-Policy"] = "no-referrer"
     if not request.cookies.get(COOKIE):
         answer.set_cookie(COOKIE, secrets.token_urlsafe(24), samesite="Strict", path=None)
+    return answer
+
+
+def finish(answer: Response) -> Response:
+    """After every request of a page's blueprint: what was not said is nothing."""
+    answer.headers.setdefault("Content-Security-Policy", NOTHING)
+    answer.headers["X-Content-Type-Options"] = "nosniff"
+    answer.headers["Referrer-Policy"] = "no-referrer"
     return answer

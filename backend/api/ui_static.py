@@ -8,7 +8,7 @@ from . import ui_guard
 bp = Blueprint("ui_static", __name__, url_prefix="/ui")
 bp.before_request(ui_guard.only_for_owner)
 
-KINDS = {".js": "text/javascript", ".css": "text/css"}
+KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
 @bp.get("/static/<name>")
