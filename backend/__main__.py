@@ -18,7 +18,7 @@ from .redaction import Redaction, hidden_in_logs
 
 COMMANDS = {
     "serve": "answer Label Studio over HTTP",
-    "segment": "segment picture files with a list of words",
+    "segment": "segment picture files with a list of words or a label config",
     "methods": "list the methods and what was published for them",
     "sources": "compare feature sources on pictures with masks",
     "evaluate": "measure a method on a benchmark or on your own pictures",

@@ -15,8 +15,8 @@ from .api import (
     request_id,
     secret_address,
     setup,
+    ui,
     ui_projects,
-    ui_static,
     versions,
     webhook,
 )
@@ -36,10 +36,11 @@ def create_app(services: Services) -> Flask:
         webhook,
         versions,
         jobs,
-        ui_projects,
-        ui_static,
     ):
         app.register_blueprint(part.bp)
+    if services.playground is not None:
+        app.register_blueprint(ui.bp)
+        app.register_blueprint(ui_projects.bp)
     app.register_blueprint(metrics.bp, name=metrics.name(open_to_all=services.open_metrics))
     request_id.register(app)
     counting.register(app)

@@ -17,6 +17,8 @@ ServiceError
 ├── UnknownJob             no job has this id
 ├── TooManyJobs            as many jobs as allowed have not ended yet
 ├── NoJobs                 this service runs no jobs
+├── NoPlayground           this service has no pages
+├── PictureGone            a page asks about a picture that is not kept any more
 ├── NoLabelStudio          no Label Studio is connected
 ├── UnknownProject         Label Studio has no such project, or does not show it
 ├── NoReport               no report of the project is kept
@@ -158,6 +160,20 @@ class NoJobs(ServiceError):
         super().__init__(
             "this service runs no jobs: it needs LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY"
         )
+
+
+class NoPlayground(ServiceError):
+    """This service has no pages."""
+
+    def __init__(self) -> None:
+        super().__init__("this service shows no pages; set UI=true")
+
+
+class PictureGone(ServiceError):
+    """A page asks about a picture that is not kept any more."""
+
+    def __init__(self) -> None:
+        super().__init__("the picture is no longer kept here; choose it again")
 
 
 class NoLabelStudio(ServiceError):

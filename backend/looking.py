@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from cliper_model import Decision, ImageState, Scores, Segmenter, Vocabulary, decide
+from cliper_model import Decision, ImageState, Scores, Segmentation, Segmenter, Vocabulary, decide
 from cliper_model.errors import CliperError, WeightsError
 from cliper_model.stages import places
 
@@ -155,6 +155,36 @@ class Scored:
         return 200 + sum(map(_nbytes, (*vars(self.scores).values(), rows and rows.values)))
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Segmented:
+    """What a picture holds for one control, and everything that led there.
+
+    vocabulary  its words as the model read them
+    scores      of the picture, as large as the masks
+    decision    the numbers that were used, for masks of that size
+    quality     how good the masks are expected to be, 0 to 1; None where nobody can say
+    size_hw     of the picture as displayed; masks may be smaller
+    """
+
+    one: ControlVocabulary
+    vocabulary: Vocabulary
+    scores: Scores
+    decision: Decision
+    segmentation: Segmentation
+    quality: float | None
+    size_hw: tuple[int, int]
+
+    @property
+    def painted(self) -> Painted:
+        """The control's share of the picture, without the scores."""
+        return Painted(
+            one=self.one,
+            segmentation=self.segmentation,
+            decision=self.decision,
+            quality=self.quality,
+        )
+
+
 class Looking:
     """The device's work, and what it remembers: looks and scores up to a number of bytes, read
     words.
@@ -221,40 +251,74 @@ class Looking:
         ConfigError, ModelFailed.
         """
         begun = time.perf_counter()
+        away = 0.0  # seconds of whoever went first
+
+        def let_by() -> None:
+            nonlocal away
+            away += self._let_by()
+
         with failures_as_ours(self._answers):
-            painted = []
-            looks = dict(ahead.looks) if ahead is not None else {}
-            earlier = sum(ahead.seconds) if ahead is not None else 0.0
-            for one in view.wanted:
-                choice = choice_of(one)
-                segmenter = segmenters[choice]
-                self._vocabulary(one, segmenter)  # words that cannot be read cost no look
-                if choice not in looks:
-                    looks[choice] = self._look(picture, choice, segmenter, keep=keep)
-                look = looks[choice]
-                begun += self._let_by()
-                scores = self._scores(look, one, segmenter, keep=keep)
-                begun += self._let_by()
-                decision = for_masks(
-                    one.decision(segmenter.decision(one.preset)), scores, look.size_hw
-                )
-                with self._meters.stage("decide"):
-                    segmentation = decide(scores, decision)
-                painted.append(
-                    Painted(
-                        one=one,
-                        segmentation=segmentation,
-                        decision=decision,
-                        quality=self._quality(look, one, scores, segmenter),
-                    )
-                )
-            begun += self._let_by()
+            painted: list[Painted] = []
+            size_hw = (0, 0)
+            for each in self._segmented(
+                picture, view, segmenters, keep=keep, ahead=ahead, let_by=let_by
+            ):
+                painted.append(each.painted)  # scores are let go of, control by control
+                size_hw = each.size_hw
+            let_by()
             thought = time.perf_counter()
-            spend("model", thought - begun + earlier)
+            earlier = sum(ahead.seconds) if ahead is not None else 0.0
+            spend("model", thought - begun - away + earlier)
             with self._meters.stage("write"):
-                result = image_result(painted, size_hw=look.size_hw, index=view.index, seed=seed)
+                result = image_result(painted, size_hw=size_hw, index=view.index, seed=seed)
             spend("encode", time.perf_counter() - thought)
             return result
+
+    def segmented(
+        self, picture: Picture, view: View, segmenters: Segmenters, *, keep: bool = True
+    ) -> list[Segmented]:
+        """What `result` writes, before it is written: one per control of the view, in its order.
+
+        Controls with answers have theirs too, in `segmentation.presence`. `keep` and what is
+        raised: as `result`. The scores of all controls are in memory at once.
+        """
+        with failures_as_ours(self._answers):
+            return list(self._segmented(picture, view, segmenters, keep=keep, let_by=self._let_by))
+
+    def _segmented(
+        self,
+        picture: Picture,
+        view: View,
+        segmenters: Segmenters,
+        *,
+        keep: bool,
+        let_by: Callable[[], object],
+        ahead: Ahead | None = None,
+    ) -> Iterator[Segmented]:
+        """Look once per model, then score and decide per control."""
+        looks = dict(ahead.looks) if ahead is not None else {}
+        for one in view.wanted:
+            choice = choice_of(one)
+            segmenter = segmenters[choice]
+            vocabulary = self._vocabulary(one, segmenter)  # unreadable words cost no look
+            if choice not in looks:
+                looks[choice] = self._look(picture, choice, segmenter, keep=keep)
+            look = looks[choice]
+            let_by()
+            scores = self._scores(look, one, segmenter, keep=keep)
+            let_by()
+            decision = for_masks(one.decision(segmenter.decision(one.preset)), scores, look.size_hw)
+            with self._meters.stage("decide"):
+                segmentation = decide(scores, decision)
+            yield Segmented(
+                one=one,
+                vocabulary=vocabulary,
+                scores=scores,
+                decision=decision,
+                segmentation=segmentation,
+                quality=self._quality(look, one, scores, segmenter),
+                size_hw=look.size_hw,
+            )
 
     def ahead(
         self,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
 
@@ -15,6 +15,7 @@ OPACITY = 0.5
 STRONG = 0.65  # opacity on grey
 INK, PAPER, FAINT = (34, 34, 42), (255, 255, 255), (110, 110, 120)
 ROW, SWATCH, MARGIN, FONT = 26, 16, 12, 15  # pixels of the legend
+LONGEST_COLOUR = 60  # characters, of a colour's name
 MOST = 255  # labels a palette has room for beside the background
 
 
@@ -36,6 +37,23 @@ def colours(count: int) -> list[Colour]:
         red, green, blue = colorsys.hls_to_rgb(hue, light, strength)
         chosen.append((round(red * 255), round(green * 255), round(blue * 255)))
     return chosen
+
+
+def colour_of(text: str) -> Colour | None:
+    """A colour as a label config writes it, such as #e5484d or `red`; None where it says nothing
+    that is known."""
+    if not 0 < len(text) <= LONGEST_COLOUR:
+        return None
+    try:
+        red, green, blue, *_ = ImageColor.getrgb(text.strip())
+    except ValueError:
+        return None
+    return red, green, blue
+
+
+def as_array(picture: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
+    """Its pixels."""
+    return np.asarray(picture.convert("RGB"))
 
 
 def label_map(indices: Int[np.ndarray, "height width"], palette: Sequence[Colour]) -> Image.Image:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from .errors import CouldNotPredict
 from .labelstudio import answers
 from .labelstudio.label_config import ConfigLabel, Control
 from .labelstudio.regions import FORMATS, RegionControl
+from .labelstudio.regions.brush import enlarged
 from .labelstudio.regions.pieces import Piece, pieces
 from .labelstudio.tasks import Region
 from .outcomes import ImageResult, Presence
@@ -46,8 +48,8 @@ class Painted:
 
 
 @dataclass(frozen=True, eq=False)
-class _Part:
-    """One region to be written: a piece of what a label covers, or all of it.
+class Part:
+    """One region: a piece of what a label covers, or all of it.
 
     `area` in pixels of the mask; `number` counts the pieces of a label. `paint` makes the mask at
     the size of all masks: only what is written takes memory of that size.
@@ -74,9 +76,7 @@ def image_result(
     area = weighted = presence = 0.0
     for each in painted:
         segmentation = each.segmentation
-        scores = np.clip(segmentation.region_scores, 0.0, 1.0)
-        if not (np.isfinite(scores).all() and np.isfinite(segmentation.presence).all()):
-            raise CouldNotPredict(NO_NUMBERS)
+        scores = _scores(segmentation)
         presence = max(presence, float(segmentation.presence.max(initial=0.0)))
         presences += _presences(each)
         if each.one.control.is_answer:
@@ -99,6 +99,32 @@ def image_result(
         presences=tuple(presences),
         quality=_expected(painted),
     )
+
+
+def masks(
+    each: Painted, *, size_hw: tuple[int, int]
+) -> Iterator[tuple[ConfigLabel, Bool[np.ndarray, "height width"]]]:
+    """What `image_result` writes of a control, before it is put into a format: label by label in
+    the order of the control, the rest last, one mask at a time, as large as the picture displayed.
+
+    Pieces that are not written are left out, and so are labels without any. Raises
+    CouldNotPredict where the model gave no numbers.
+    """
+    written = _largest(_parts(each, _scores(each.segmentation)), each.one.most_regions)
+    for _, parts in groupby(written, key=lambda part: part.label.result_name):
+        first, *others = parts
+        mask = first.paint()
+        for part in others:
+            mask = mask | part.paint()
+        yield first.label, mask if mask.shape == size_hw else enlarged(mask, size_hw)
+
+
+def _scores(segmentation: Segmentation) -> Float[np.ndarray, " classes"]:
+    """Of the regions, 0 to 1. Raises CouldNotPredict."""
+    scores = np.clip(segmentation.region_scores, 0.0, 1.0)
+    if not (np.isfinite(scores).all() and np.isfinite(segmentation.presence).all()):
+        raise CouldNotPredict(NO_NUMBERS)
+    return scores
 
 
 def _expected(painted: Sequence[Painted]) -> float | None:
@@ -142,6 +168,16 @@ def _answers(each: Painted, *, seed: str) -> list[Region]:
     )
 
 
+def parts(each: Painted, scores: Float[np.ndarray, " classes"] | None = None) -> list[Part]:
+    """A control's regions before they are written, label by label; of too many the largest.
+
+    `scores`: of the labels, where they are known already.
+    """
+    if scores is None:
+        scores = np.clip(each.segmentation.region_scores, 0.0, 1.0)
+    return _largest(_parts(each, scores), each.one.most_regions)
+
+
 def _regions(
     each: Painted,
     scores: Float[np.ndarray, " classes"],
@@ -150,12 +186,9 @@ def _regions(
     index: int | None,
     seed: str,
 ) -> Iterator[Region]:
-    """The control's regions, label by label; of too many the largest.
-
-    Names are matched by position: the model keeps the order of the labels.
-    """
+    """The control's regions. Names are matched by position: the model keeps the order of labels."""
     one = each.one
-    for part in _largest(_parts(each, scores), one.most_regions):
+    for part in parts(each, scores):
         name = "" if part.number == 0 else str(part.number)
         yield from write(
             part.paint(),
@@ -168,9 +201,9 @@ def _regions(
         )
 
 
-def _largest(parts: Iterable[_Part], most: int) -> list[_Part]:
+def _largest(parts: Iterable[Part], most: int) -> list[Part]:
     """The `most` largest in the order they came; of equal ones the first."""
-    kept: list[tuple[int, int, _Part]] = []
+    kept: list[tuple[int, int, Part]] = []
     for order, part in enumerate(parts):
         entry = (part.area, -order, part)
         if len(kept) < most:
@@ -206,7 +239,7 @@ def write(
     return FORMATS[control.kind].encode(mask, told)
 
 
-def _parts(each: Painted, scores: Float[np.ndarray, " classes"]) -> Iterator[_Part]:
+def _parts(each: Painted, scores: Float[np.ndarray, " classes"]) -> Iterator[Part]:
     """What is there of every label, whole or in pieces, then the rest where a label asks for it."""
     one, segmentation = each.one, each.segmentation
     areas, pixels = segmentation.areas, math.prod(segmentation.size_hw)
@@ -219,7 +252,7 @@ def _parts(each: Painted, scores: Float[np.ndarray, " classes"]) -> Iterator[_Pa
             continue
         if one.control.kind in RASTERS and not apart[number]:
             mask = partial(segmentation.mask, number)
-            yield _Part(label, int(areas[number]), score, mask)
+            yield Part(label, int(areas[number]), score, mask)
         else:
             rows, columns = (boxes[number + 1] if segmentation.layers is None else None) or whole
             yield from _pieces(
@@ -235,7 +268,7 @@ def _parts(each: Painted, scores: Float[np.ndarray, " classes"]) -> Iterator[_Pa
         if one.control.kind not in RASTERS:
             yield from _pieces(rest, each, one.rest, corner=(0, 0), smallest=0.0, score=None)
         elif rest.any():
-            yield _Part(one.rest, int(np.count_nonzero(rest)), None, lambda: rest)
+            yield Part(one.rest, int(np.count_nonzero(rest)), None, lambda: rest)
 
 
 def _pieces(
@@ -246,7 +279,7 @@ def _pieces(
     corner: tuple[int, int],
     smallest: float,
     score: float | None,
-) -> Iterator[_Part]:
+) -> Iterator[Part]:
     """One part per piece of at least `smallest` pixels, the largest first.
 
     Pieces of a region share sides; what only touches over a corner is a piece of its own here,
@@ -256,7 +289,7 @@ def _pieces(
         area = int(np.count_nonzero(piece.crop))
         if area >= smallest:
             paint = partial(_placed, piece, corner, each.segmentation.size_hw)
-            yield _Part(label, area, score, paint, number)
+            yield Part(label, area, score, paint, number)
 
 
 def _placed(

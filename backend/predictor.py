@@ -50,6 +50,7 @@ from .lessons import NothingLearnt, Teaching
 from .looking import (
     Looking,
     Picture,
+    Segmented,
     Spend,
     answers,
     is_out_of_memory,
@@ -226,8 +227,7 @@ class Predictor:
         if not request.tasks:
             return []
         with self._seat():
-            budget = self._limits.budget
-            hurry = Hurry(deadline=self._clock() + budget, budget=budget)
+            hurry = self._hurry()
             extra = self._desks.extra_of(request.project)
             desk = self._desks.of(request.label_config, extra, request.project)
             scope = self._keeping.scope(request.project)
@@ -266,6 +266,43 @@ class Predictor:
         Raises ConfigError, ModelLoading, ModelFailed.
         """
         return self._desks.of(config, options.read_extra(extra_params), project)
+
+    def desk_of(self, config: str, project: str | None) -> Desk:
+        """A label config as a request of the project would find it: with what its connection says
+        and what was learnt there. Raises ConfigError, ModelLoading, ModelFailed."""
+        return self._desks.of(config, self._desks.extra_of(project), project)
+
+    def fetched(self, task: Task, view: View) -> bytes:
+        """The file of a picture. Raises ImageError, BudgetSpent."""
+        return self._fetching.fetch(task, view.address, self._hurry())
+
+    def decoded(self, data: bytes, *, page: int = 1) -> UInt8[np.ndarray, "height width 3"]:
+        """A file as displayed. Raises ImageError."""
+        return self._fetching.decode(data, page=page)
+
+    def segmented(self, picture: Picture, view: View, desk: Desk) -> list[Segmented]:
+        """What `predict` would write of a picture, before it is written; somebody waits for it.
+
+        Raises CouldNotPredict, ConfigError, ModelFailed, ModelLoading or Busy.
+        """
+
+        def made(hands: Hands) -> Made:
+            return Made(run=lambda: hands.looking.segmented(picture, view, hands.segmenters))
+
+        errand = Errand(
+            key=("segmented", picture.digest, view.place, desk.plan.version),
+            made=made,
+            lane=Lane.PEOPLE,
+            team=desk.team,
+            seen=lambda hands: _remembers(hands, picture, view),
+        )
+        with self._seat():
+            found: list[Segmented] = in_time(self.crew.submit(errand), self._hurry(), self._clock)
+        return found
+
+    def _hurry(self) -> Hurry:
+        budget = self._limits.budget
+        return Hurry(deadline=self._clock() + budget, budget=budget)
 
     def study(self, task: Task, desk: Desk, *, most: int = 4) -> list[StudiedPicture]:
         """What learning needs to know of a task's first pictures, at a desk without corrections.

@@ -13,6 +13,7 @@ from .metrics.meters import Meters
 from .metrics.scrape import Now
 from .model_host import READY, ModelHost
 from .model_pool import ModelPool
+from .playground.playground import Playground
 from .predictor import Predictor
 from .prelabel.unfinished import Unfinished
 from .projects.overview import Projects
@@ -35,6 +36,7 @@ class Services:
     unfinished  None where requests leave what they have no time for
     intake      takes events in; None where nothing is learnt from corrections
     teaching    what was learnt; None likewise
+    playground  what the pages show; None where there are none
     rows        text rows of all models of the process
     most_request_bytes  of a request's body
     missing     settings without which nothing is learnt
@@ -54,6 +56,7 @@ class Services:
     intake: Intake | None = None
     teaching: StoredTeaching | None = None
     missing: tuple[str, ...] = ()
+    playground: Playground | None = None
     rows: KeptRows | None = None
     meters: Meters = field(default_factory=Meters)
     open_metrics: bool = False

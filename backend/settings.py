@@ -46,6 +46,7 @@ class Settings:
     api_token: str | None = field(default=None, repr=False)  # for our own endpoints, as bearer
     webhook_secret: str | None = field(default=None, repr=False)  # part of the address of events
     metrics_open: bool = False  # /metrics asks for no password
+    ui: bool = True  # pages under /ui
 
     label_studio_url: str | None = None
     # legacy token or personal access token
@@ -98,6 +99,7 @@ class Settings:
             api_token=read.secret("API_TOKEN"),
             webhook_secret=read.secret("WEBHOOK_SECRET"),
             metrics_open=read.switch("METRICS_OPEN", cls.metrics_open),
+            ui=read.switch("UI", cls.ui),
             label_studio_url=read.url("LABEL_STUDIO_URL", "LABEL_STUDIO_HOST"),
             label_studio_api_key=read.text("LABEL_STUDIO_API_KEY", "LABEL_STUDIO_ACCESS_TOKEN"),
             verify_ssl=read.switch("VERIFY_SSL", cls.verify_ssl),

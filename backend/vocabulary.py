@@ -28,6 +28,7 @@ BY_TAG = (  # decided once per control, not label by label
     "model_holes",
     "model_smooth",
     "model_overlap",
+    "model_refine",
     "model_max_regions",
 )
 
@@ -47,9 +48,11 @@ OF_MASKS = (
     "model_holes",
     "model_smooth",
     "model_overlap",
+    "model_refine",
     "model_instances",
     "model_max_regions",
 )
+NEW_IN_FACTS = {"model_refine": True}  # told where they say something else: versions stay the same
 
 Layers = Sequence[tuple[str, Values]]  # below label and tag: extra_params, environment ...
 
@@ -203,6 +206,7 @@ class ControlVocabulary:
             smooth=int(self.of_tag["model_smooth"].value),
             min_piece=self.each("model_min_area"),
             largest_hole=float(self.of_tag["model_holes"].value),
+            refined=bool(self.of_tag["model_refine"].value),
         )
 
     @property
@@ -257,6 +261,7 @@ class ControlVocabulary:
                 name: chosen.value
                 for name, chosen in self.of_tag.items()
                 if name not in (*NOT_IN_FACTS, *self._without_effect)
+                and chosen.value != NEW_IN_FACTS.get(name)
             },
             "of_label": [
                 {

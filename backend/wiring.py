@@ -15,6 +15,7 @@ from cliper_model.segmenter import Identity, Label, Segmenter
 from .dataset.fetching import Bounds, DatasetFetching
 from .dataset.painter import Asked, Painter, views_plan
 from .dataset.places import Place
+from .errors import StudioAway
 from .images.fetch import ImageFetcher, Reach
 from .images.guarded import GuardedHttp
 from .images.label_studio import LabelStudioFiles
@@ -38,6 +39,7 @@ from .metrics.meters import Meters
 from .model_host import ModelHost, ModelSource, Progress
 from .model_pool import ModelChoice, ModelPool
 from .plan import choice_of, taught, version_of
+from .playground.playground import Playground
 from .predictor import Limits, Predictor
 from .prelabel.unfinished import Unfinished
 from .prelabel.works import LabelStudio, ProjectWorks, kinds
@@ -70,6 +72,7 @@ __all__ = [
     "model_pool",
     "painter",
     "pictures",
+    "playground",
     "real_model",
     "runner",
     "spool",
@@ -152,6 +155,7 @@ def build(
         intake=intake,
         teaching=teaching,
         missing=missing(settings),
+        playground=playground(settings, predictor, studio),
         rows=rows,
         meters=meters,
         open_metrics=settings.metrics_open,
@@ -296,6 +300,24 @@ def counted(works: Works, meters: Meters) -> Works:
         return done
 
     return {kind: of(kind, work) for kind, work in works.items()}
+
+
+def playground(
+    settings: Settings, predictor: Predictor, studio: LabelStudio | None
+) -> Playground | None:
+    """What the pages show; None where there are none."""
+    if not settings.ui:
+        return None
+    return Playground(
+        predictor,
+        most_bytes=int(settings.max_image_mb * MEGA),
+        opening=None if studio is None else lambda: studio.open(_no_wait),
+    )
+
+
+def _no_wait(seconds: float) -> None:
+    """Whoever looks at a page hears at once that Label Studio does not answer."""
+    raise StudioAway("Label Studio does not answer; try again in a while")
 
 
 def missing(settings: Settings) -> tuple[str, ...]:

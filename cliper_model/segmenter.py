@@ -228,7 +228,7 @@ class Scores:
     give on a coarse grid, for display. With `clusters`, every pixel belongs to the strongest
     cluster and the most frequent label of a cluster takes all of it (CLIPtrase).
     `agreement` is the share of places where refinement left the strongest label as it was; None
-    where nothing was refined.
+    where nothing was refined. `coarse` are the maps before refinement; None likewise.
     """
 
     labels: tuple[str, ...]
@@ -240,6 +240,7 @@ class Scores:
     rows: RowLogits | None = None
     clusters: Float[np.ndarray, "clusters h2 w2"] | None = None
     agreement: float | None = None
+    coarse: Float[np.ndarray, "classes coarse_h coarse_w"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,6 +250,8 @@ class Decision:
     `presence_threshold`, `mask_threshold`, `min_area` and `min_piece` may be one number or one
     per label.
     `mask_threshold` is relative to the label's own maximum, 0 leaves the preset's rule alone.
+    `refined` False cuts masks from the maps before refinement, where there are any; which labels
+    are there is judged as before.
     `background` is the published rule: "threshold" (branch A: pixels whose best score is
     below `background_threshold` are background), "quadratic" (branch B: background scores
     (1 - max)²), or "none" (every pixel gets the best label that is present).
@@ -264,6 +267,7 @@ class Decision:
     min_piece: float | tuple[float, ...] = 0.0  # connected pieces with a smaller share, too
     largest_hole: float = 0.0  # share; unclaimed holes in a label up to this one are filled
     smooth: int = 0  # pixels; radius of the rounding of outlines, 0 leaves them alone
+    refined: bool = True  # False: as if nothing had been refined
 
     def __post_init__(self) -> None:
         if self.background not in ("threshold", "quadratic", "none"):

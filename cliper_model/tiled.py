@@ -386,6 +386,7 @@ class Tiled:
             presence=self.inner.presence(strength, preset=preset),
             size_hw=state.size_hw,
             rows=None if rows is None else replace(rows, values=blends["rows"].maps),
+            coarse=blends["coarse"].maps if "coarse" in blends else None,
         )
 
     def segment(
@@ -409,9 +410,17 @@ def _values(scores: Scores) -> dict[str, Float[np.ndarray, "some h w"]]:
         raise ValueError(
             "clusters of tiles cannot be stitched; a method that has some says so in whole_because"
         )
-    largest = scores.maps.max(axis=(1, 2))
-    maps = scale_to_strength(scores.maps, largest=largest, strength=scores.strength)
-    return {"maps": maps} if scores.rows is None else {"maps": maps, "rows": scores.rows.values}
+
+    def scaled(maps: Float[np.ndarray, "some h w"]) -> Float[np.ndarray, "some h w"]:
+        largest = maps.max(axis=(1, 2))
+        return scale_to_strength(maps, largest=largest, strength=scores.strength)
+
+    values = {"maps": scaled(scores.maps)}
+    if scores.rows is not None:
+        values["rows"] = scores.rows.values
+    if scores.coarse is not None:
+        values["coarse"] = scaled(scores.coarse)
+    return values
 
 
 def _blend(state: TiledState, values: Float[np.ndarray, "some h w"]) -> tiles.Blend:

@@ -4,7 +4,8 @@ Label Studio sends basic authentication with its calls of the model and with Sta
 nothing at all with events (protocol notes §1.8). So there are three keys, each optional:
 
     BASIC_AUTH_USER, BASIC_AUTH_PASS   everything but events
-    API_TOKEN                          our own endpoints, instead of the password
+    API_TOKEN                          our own endpoints, instead of the password; a browser may
+                                       give it as the password of any user
     WEBHOOK_SECRET                     events, as a part of their address
 
 A false event has no effect but work, as what is learnt is read from Label Studio itself: without
@@ -31,9 +32,8 @@ PROXIES = (  # what a proxy adds, unless it was told to hide
 )
 OPEN = frozenset({"ready", "open_metrics"})  # blueprints that tell everybody
 EVENTS = "webhook"  # blueprint
-OWN = frozenset(  # blueprints nobody but an administrator asks
-    {"jobs", "metrics", "ui_projects", "ui_static"}
-)
+OWN = frozenset({"jobs", "metrics", "ui", "ui_projects"})  # nobody but an administrator asks them
+PAGES = frozenset({"ui", "ui_projects"})  # blueprints for a browser, which has no bearer's token
 SHARED = frozenset({"versions"})  # Label Studio asks these, too
 
 
@@ -49,6 +49,8 @@ def require_credentials() -> Response | None:
         return None
     if known.basic_auth is not None:
         return None if _has_password() else _refused("user or password", 'Basic realm="cliper"')
+    if request.blueprint in PAGES and known.api_token is not None:
+        return _refused("API_TOKEN, as the password,", 'Basic realm="cliper"')
     if request.blueprint in OWN and known.api_token is not None:
         return _refused("API_TOKEN", 'Bearer realm="cliper"')
     return None
@@ -76,9 +78,12 @@ def _has_password() -> bool:
 
 def _has_token() -> bool:
     wanted, given = services().api_token, request.authorization
-    if wanted is None or given is None or given.type != "bearer":
+    if wanted is None or given is None:
         return False
-    return hmac.compare_digest((given.token or "").encode(), wanted.encode())
+    guess = given.token if given.type == "bearer" else None
+    if request.blueprint in PAGES and given.type == "basic":
+        guess = given.password
+    return hmac.compare_digest((guess or "").encode(), wanted.encode())
 
 
 def _refused(what: str, wanted: str) -> Response:
@@ -97,15 +102,29 @@ def require_somebody_known() -> None:
     the password. JSON is asked for since a browser sends that to another site only after asking it
     first, which is never granted.
     """
-    known = services()
-    has_key = known.basic_auth is not None or known.api_token is not None
-    if not has_key and not _from_this_machine():
+    if not is_owner():
         raise NotAllowed(
             "jobs change things in Label Studio: without a password they are for this machine "
             "only; set BASIC_AUTH_USER and BASIC_AUTH_PASS, or API_TOKEN"
         )
     if request.method == "POST" and not request.is_json:
         raise NotJson
+
+
+def require_owner() -> None:
+    """For pages that change things, or make us fetch an address. Raises NotAllowed."""
+    if not is_owner():
+        raise NotAllowed(
+            "projects are shown to this machine only where no password is set; set "
+            "BASIC_AUTH_USER and BASIC_AUTH_PASS, or API_TOKEN"
+        )
+
+
+def is_owner() -> bool:
+    """Whether the caller has given a key, as everybody who comes so far has where one is set, or
+    sits at this machine; see `require_somebody_known`."""
+    known = services()
+    return known.basic_auth is not None or known.api_token is not None or _from_this_machine()
 
 
 def _from_this_machine() -> bool:

@@ -6,18 +6,19 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, Int, UInt8
 from PIL import Image
 from tqdm import tqdm
 
 from cliper_model.errors import CliperError
-from cliper_model.segmenter import Label, Segmentation, Segmenter, Vocabulary
+from cliper_model.segmenter import Identity, Label, Segmenter, Vocabulary
 
 from .. import overlay
 from ..errors import BadRequest, CouldNotPredict, ImageBroken, ImageMissing, OutOfMemory
@@ -41,16 +42,38 @@ class Job:
     target: Path  # without suffix
 
 
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What is to be said and shown of one label; numbers are None where nobody knows them."""
+
+    name: str
+    mask: Bool[np.ndarray, "height width"]
+    presence: float | None
+    score: float | None
+
+
+Report = dict[str, Any]
+Segments = Callable[[Job], Sequence[Report]]  # writes what it finds in one picture
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "images", nargs="+", type=Path, metavar="IMAGE", help="picture files or folders of them"
     )
-    parser.add_argument(
+    sought = parser.add_mutually_exclusive_group(required=True)
+    sought.add_argument(
         "--labels",
-        required=True,
         metavar="WORDS",
         help="what to look for: 'sky, house|home|cottage' (commas between labels, | between "
-        "synonyms; the first is the label's name)",
+        "synonyms; the first is the label's name). Either this or --config",
+    )
+    sought.add_argument(
+        "--config",
+        metavar="FILE",
+        help="a label config (XML) that says what to look for and how, its model_* options and "
+        "those of the environment included: masks are those the service writes. - reads standard "
+        "input. Each of several tags gets files of its own, NAME.TAG.labels.png and so on; masks "
+        "that may overlap are NAME.mask-N.png, too",
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where results go")
     parser.add_argument("--profile", help="demo, fast, standard or best; like PROFILE")
@@ -67,54 +90,82 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--background",
         metavar="WORDS",
-        help="words for everything else; '' labels every pixel; default: the preset's words",
+        help="words for everything else; '' labels every pixel; default: the preset's words. With "
+        "--labels only",
     )
-    parser.add_argument("--preset", help="objects or whole-scene; default: by --background")
+    parser.add_argument(
+        "--preset", help="objects or whole-scene; default: by --background. With --labels only"
+    )
     parser.add_argument("--device", help="like DEVICE")
     parser.add_argument(
-        "--json", action="store_true", help="also print one line of JSON per picture"
+        "--json",
+        action="store_true",
+        help="also print one line of JSON per picture, with --config per picture and tag",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0, or 1 when a picture failed; the others are written all the same.
 
-    Raises BadRequest for labels that cannot be meant, and what loading the model raises.
+    Raises BadRequest for labels that cannot be meant, ConfigError for such a config, and what
+    loading the model raises.
     """
     settings = Settings.from_environ(os.environ)
-    labels = parse_labels(args.labels)
+    ready = _by_words(args, settings) if args.config is None else _by_config(args, settings)
     jobs, failures = plan(args.images, args.out)
     for sentence in failures:
-        _complain(sentence)
+        complain(sentence)
     if not jobs:
         return 1
 
-    model, profile = _load(args, settings)
-    vocabulary = model.read(
-        labels, background=parse_background(args.background), preset=args.preset
-    )
+    segments = ready()
     failed = len(failures)
     with tqdm(jobs, unit="picture", disable=None, file=sys.stderr) as bar:
         for job in bar:
             bar.set_postfix_str(job.picture.name, refresh=False)
             try:
-                report = _one(job, model, profile, vocabulary, settings)
+                reports = segments(job)
             except Exception as raised:
                 error = OutOfMemory() if is_out_of_memory(raised) else raised
                 if not isinstance(error, CouldNotPredict | CliperError | OSError):
                     raise
                 failed += 1
                 with bar.external_write_mode(file=sys.stderr):
-                    _complain(f"{job.picture}: {error}")
+                    complain(f"{job.picture}: {error}")
                 continue
             if args.json:
                 with bar.external_write_mode(file=sys.stdout):
-                    print(json.dumps(report), flush=True)
+                    for report in reports:
+                        print(json.dumps(report), flush=True)
     done = len(jobs) + len(failures) - failed
     print(
         f"{done} of {len(jobs) + len(failures)} pictures segmented into {args.out}", file=sys.stderr
     )
     return 1 if failed else 0
+
+
+def _by_words(args: argparse.Namespace, settings: Settings) -> Callable[[], Segments]:
+    """Raises BadRequest; what it gives loads the model."""
+    labels = parse_labels(args.labels)
+
+    def ready() -> Segments:
+        model, _ = _load(args, settings)
+        vocabulary = model.read(
+            labels, background=parse_background(args.background), preset=args.preset
+        )
+        return partial(_one, model=model, vocabulary=vocabulary, settings=settings)
+
+    return ready
+
+
+def _by_config(args: argparse.Namespace, settings: Settings) -> Callable[[], Segments]:
+    """Raises BadRequest and ConfigError; what it gives loads the models."""
+    from . import segment_by_config
+
+    for option in ("background", "preset"):
+        if getattr(args, option) is not None:
+            raise BadRequest(f"--{option} goes with --labels; a label config says it itself")
+    return segment_by_config.ready(args, settings)
 
 
 def parse_labels(text: str) -> list[Label]:
@@ -207,37 +258,40 @@ def _load(args: argparse.Namespace, settings: Settings) -> tuple[Segmenter, str]
 
 
 def _one(
-    job: Job, model: Segmenter, profile: str, vocabulary: Vocabulary, settings: Settings
-) -> dict[str, Any]:
+    job: Job, *, model: Segmenter, vocabulary: Vocabulary, settings: Settings
+) -> Sequence[Report]:
     """Segment one picture and write its three files."""
     from cliper_model.stages.decide import decide
 
     began = time.perf_counter()
-    image = _read(job.picture, settings)
+    image = read(job.picture, settings)
     scores = model.score(model.observe(image), vocabulary)
     result = decide(scores, model.decision(vocabulary.preset))
     seconds = time.perf_counter() - began
 
-    palette = overlay.colours(len(result.labels))
-    report = _report(job, model, vocabulary, result, palette, seconds)
-    job.target.parent.mkdir(parents=True, exist_ok=True)
-    shown = [index for index in np.argsort(-result.areas, kind="stable") if result.areas[index]]
-    _save(overlay.label_map(result.label_map, palette), job.target, ".labels.png")
-    _save(
-        overlay.overlay(
-            image,
-            [(result.mask(index), palette[index]) for index in shown],
-            _legend(result, palette, shown),
-        ),
-        job.target,
-        ".overlay.png",
+    areas, nothing = result.areas, np.zeros(result.size_hw, bool)
+    found = [
+        Found(
+            name=name,
+            mask=result.mask(index) if areas[index] else nothing,
+            presence=float(result.presence[index]),
+            score=float(result.region_scores[index]),
+        )
+        for index, name in enumerate(result.labels)
+    ]
+    report = report_of(
+        job,
+        model.identity,
+        vocabulary,
+        size_hw=result.size_hw,
+        score=result.score,
+        seconds=seconds,
     )
-    text = json.dumps(report, indent=2) + "\n"
-    _named(job.target, ".json").write_text(text, encoding="utf-8")
-    return report
+    return [write(job.target, image, result.label_map, found, report)]
 
 
-def _read(path: Path, settings: Settings) -> UInt8[np.ndarray, "height width 3"]:
+def read(path: Path, settings: Settings) -> UInt8[np.ndarray, "height width 3"]:
+    """The picture in a file. Raises ImageError."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -245,51 +299,69 @@ def _read(path: Path, settings: Settings) -> UInt8[np.ndarray, "height width 3"]
     return decode(data, max_pixels=int(settings.max_image_megapixels * MEGA))
 
 
-def _legend(
-    result: Segmentation, palette: Sequence[overlay.Colour], shown: Iterable[int]
-) -> list[overlay.Entry]:
-    size = result.label_map.size
-    return [
+def write(
+    target: Path,
+    image: UInt8[np.ndarray, "height width 3"],
+    label_map: Int[np.ndarray, "height width"],
+    found: Sequence[Found],
+    report: Mapping[str, Any],
+) -> Report:
+    """Label map, overlay and report of a picture; in the map label number `i` is `i + 1`.
+
+    The report as it was written: `report`, and what is to be said of every label.
+    """
+    palette = overlay.colours(len(found))
+    areas = np.array([np.count_nonzero(one.mask) for one in found], np.int64)
+    shown = [int(index) for index in np.argsort(-areas, kind="stable") if areas[index]]
+    whole: Report = {**report}
+    whole["labels"] = [
+        {
+            "name": one.name,
+            "value": index + 1,  # in the label map
+            "colour": list(palette[index]),
+            "presence": _rounded(one.presence),
+            "score": _rounded(one.score),
+            "area": int(areas[index]),  # pixels
+            "box_xyxy": _box(one.mask),
+        }
+        for index, one in enumerate(found)
+    ]
+    whole["model"] = whole.pop("model")  # stands last, for people who read the file
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _save(overlay.label_map(label_map, palette), target, ".labels.png")
+    legend = [
         overlay.Entry(
-            text=result.labels[index],
-            note=f"{100 * result.areas[index] / size:.1f} %",
+            text=found[index].name,
+            note=f"{100 * areas[index] / label_map.size:.1f} %",
             colour=palette[index],
         )
         for index in shown
     ]
+    masks = [(found[index].mask, palette[index]) for index in shown]
+    _save(overlay.overlay(image, masks, legend), target, ".overlay.png")
+    named(target, ".json").write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
+    return whole
 
 
-def _report(
+def report_of(
     job: Job,
-    model: Segmenter,
+    identity: Identity,
     vocabulary: Vocabulary,
-    result: Segmentation,
-    palette: Sequence[overlay.Colour],
+    *,
+    size_hw: tuple[int, int],
+    score: float,
     seconds: float,
-) -> dict[str, Any]:
-    height, width = result.size_hw
-    identity = model.identity
+) -> Report:
+    """What the report says of the picture as a whole."""
     return {
         "image": str(job.picture),
-        "width": width,
-        "height": height,
+        "width": size_hw[1],
+        "height": size_hw[0],
         "seconds": round(seconds, 3),
-        "score": round(result.score, 4),
+        "score": round(score, 4),
         "preset": vocabulary.preset,
         "background": list(vocabulary.background),
         "dropped_background": list(vocabulary.dropped),
-        "labels": [
-            {
-                "name": name,
-                "value": index + 1,  # in the label map
-                "colour": list(palette[index]),
-                "presence": round(float(result.presence[index]), 4),
-                "score": round(float(result.region_scores[index]), 4),
-                "area": int(result.areas[index]),  # pixels
-                "box_xyxy": _box(result.mask(index)),
-            }
-            for index, name in enumerate(result.labels)
-        ],
         "model": {
             "method": identity.method,
             "revision": identity.revision,
@@ -299,7 +371,11 @@ def _report(
     }
 
 
-def _box(mask: np.ndarray[Any, np.dtype[np.bool_]]) -> list[int] | None:
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _box(mask: Bool[np.ndarray, "height width"]) -> list[int] | None:
     """Smallest box around the mask, right and bottom exclusive; None without a mask."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not rows.size:
@@ -307,13 +383,14 @@ def _box(mask: np.ndarray[Any, np.dtype[np.bool_]]) -> list[int] | None:
     return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
 
 
-def _named(target: Path, suffix: str) -> Path:
+def named(target: Path, suffix: str) -> Path:
+    """The path of one of a picture's results."""
     return target.with_name(target.name + suffix)
 
 
 def _save(picture: Image.Image, target: Path, suffix: str) -> None:
-    picture.save(_named(target, suffix), optimize=False)
+    picture.save(named(target, suffix), optimize=False)
 
 
-def _complain(sentence: str) -> None:
+def complain(sentence: str) -> None:
     print(f"cliper: {sentence}", file=sys.stderr, flush=True)

@@ -13,7 +13,15 @@ from ..batching import Batches
 from ..errors import ConfigError, CouldNotPredict, ModelFailed
 from ..labelstudio import options
 from ..lessons import Learned
-from ..looking import Ahead, Looking, Picture, Segmenters, answers, model_errors_as_ours
+from ..looking import (
+    Ahead,
+    Looking,
+    Picture,
+    Segmented,
+    Segmenters,
+    answers,
+    model_errors_as_ours,
+)
 from ..model_pool import ModelPool
 from ..outcomes import ImageResult, combined
 from ..plan import ConfigReader, Plan, View, choice_of
@@ -113,6 +121,13 @@ class Painter:
             if full or len(waiting) >= most:
                 yield from self._rows(waiting)
         yield from self._rows(waiting)
+
+    def segmented(self, picture: Picture, view: View) -> list[Segmented]:
+        """What would be written of one picture, control by control, before it is.
+
+        Raises CouldNotPredict, and as `paint`.
+        """
+        return self._looking.segmented(picture, view, self._segmenters, keep=False)
 
     def _wanted(self, fetched: Fetched) -> "list[_Wanted] | CouldNotPredict":
         """A task's pictures with what is wanted of each, or why there are none."""

@@ -243,6 +243,14 @@ OPTIONS: Final[dict[str, Option]] = {
             "and points always are",
         ),
         Option(
+            name="model_refine",
+            read=_switch,
+            must=TRUTH,
+            preset=True,
+            about="false: masks are cut from the coarse maps, before refinement. For looking at "
+            "what refinement does; it saves no time",
+        ),
+        Option(
             name="model_max_regions",
             read=_count,
             must=f"a whole number from 1 to {MOST_REGIONS}",

@@ -305,6 +305,7 @@ class Cliper(Method):
             size_hw=state.size_hw,
             rest=vocabulary.rest,
             agreement=None if refined is rough else places.agreement(rough, refined),
+            coarse=None if refined is rough else rough.cpu().numpy().astype(np.float32),
         )
         return edges.sharpen(scores, state.guide, rule=self.config.edge_aware)
 

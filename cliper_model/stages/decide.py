@@ -169,6 +169,8 @@ def decide(scores: Scores, decision: Decision) -> Segmentation:
     their pixels go to the next best instead of leaving holes. Tidied at the end, where the
     decision asks for it.
     """
+    if not decision.refined and scores.coarse is not None:
+        scores = replace(scores, maps=scores.coarse)
     count = len(scores.labels)
     thresholds = decision.per_label("presence_threshold", count).astype(np.float32)
     present = scores.presence > thresholds

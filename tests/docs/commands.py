@@ -100,7 +100,7 @@ def settings_variables() -> dict[str, list[str]]:
 
 def _names(tree: ast.AST) -> list[str]:
     texts = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
-    return [text for text in texts if isinstance(text, str) and re.fullmatch(r"[A-Z_]{3,}", text)]
+    return [text for text in texts if isinstance(text, str) and re.fullmatch(r"[A-Z_]{2,}", text)]
 
 
 def hub_variables() -> set[str]:

@@ -19,7 +19,8 @@ READERS = (  # modules that read what comes from outside: every bound of theirs 
     "dataset/ray_engine", "errors", "images/fetch", "images/tiff", "jobs/desk",
     "labelstudio/bounded_json",
     "labelstudio/label_config", "labelstudio/options", "labelstudio/regions/percent",
-    "labelstudio/rle", "labelstudio/tasks", "plan", "prelabel/wanted",
+    "labelstudio/rle", "labelstudio/tasks", "plan", "playground/claims", "playground/kept",
+    "playground/panes", "playground/playground", "prelabel/wanted",
 )  # fmt: skip
 BOUND = re.compile(r"(MOST|LONGEST|MAX|DEEPEST|FARTHEST)(_\w+)?")
 NO_BOUNDS = {  # named like one

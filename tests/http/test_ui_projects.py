@@ -556,7 +556,7 @@ def test_a_wrong_wish_is_answered_with_a_sentence(page: Page, body: Any, sentenc
 def test_what_is_no_json_is_refused(page: Page):
     answer = page.ask("POST", "api/projects/1/jobs", data="kind=learn")
 
-    assert answer.status_code == 415
+    assert answer.status_code == 400
 
 
 @pytest.mark.parametrize(("method", "path"), [CHANGE[2], CHANGE[3]])

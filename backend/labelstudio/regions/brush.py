@@ -21,7 +21,7 @@ def encode(mask: Bool[np.ndarray, "height width"], control: RegionControl) -> li
         return []
     size_hw = control.size_hw or (mask.shape[0], mask.shape[1])
     if mask.shape != size_hw:
-        mask = _enlarged(mask, size_hw)
+        mask = enlarged(mask, size_hw)
     packed = rle.encode(np.ascontiguousarray(mask).view(np.uint8) * np.uint8(OPAQUE))
     return results(control, {"format": "rle", "rle": list(packed)}, size_hw=size_hw)
 
@@ -34,9 +34,10 @@ def decode(region: Region, size_hw: tuple[int, int]) -> Bool[np.ndarray, "height
     return rle.decode(value["rle"], size_hw=size_hw) >= VISIBLE
 
 
-def _enlarged(
+def enlarged(
     mask: Bool[np.ndarray, "small_h small_w"], size_hw: tuple[int, int]
 ) -> Bool[np.ndarray, "height width"]:
+    """A mask at the size of the displayed picture; every pixel takes the one it lies in."""
     rows, columns = (
         (np.arange(large) * small) // large
         for small, large in zip(mask.shape, size_hw, strict=True)

@@ -332,3 +332,10 @@ def test_the_order_of_labels_decides_ties_so_it_counts():
     first, second = LABELS.replace("><", ">\n<").split("\n")
 
     assert version(labels=second + first) != version()
+
+
+def test_an_option_that_came_later_leaves_versions_as_they_were():
+    assert version(attributes='model_refine="true"') == version()
+    assert version(attributes='model_refine="false"') != version()
+    (one,) = wanted(attributes='model_refine="false"')
+    assert not one.decision(Decision()).refined

@@ -1,0 +1,720 @@
+// The page where words are tried: what is on screen always is a label config and a picture.
+import { Config, configOf, parsedWords } from "./config.js";
+import { Refused, ask, send } from "./http.js";
+import { Stage, claimsAt, difference, labelAt, readPane } from "./stage.js";
+
+const SHOWN_SCORES = 6; // labels in the readout
+const PATIENCE = 300; // milliseconds before a progress bar comes
+const LOOK_AGAIN = 700; // milliseconds between two looks at how far the model is
+const SETTLE = 120; // milliseconds of quiet before a slider's value counts
+
+const $ = (id) => document.getElementById(id);
+const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
+
+let meta = null;
+let picture = null; // { id, name, size_hw, source }
+let editing = 0; // index of the side that the settings change
+let comparing = false;
+const sides = [newSide("Side A"), newSide("Side B")];
+
+function newSide(title) {
+  return { config: null, control: null, pane: null, good: null, wanted: 0, running: false, stage: new Stage(title, pointed) };
+}
+
+const side = () => sides[editing];
+const active = () => (comparing ? sides : sides.slice(0, 1));
+
+// -- pictures ---------------------------------------------------------------------------
+
+async function openFile(file) {
+  if (!file) return;
+  await open(() => ask(`api/pictures?name=${encodeURIComponent(file.name || "pasted.png")}`, { method: "POST", body: file }),
+    (told) => ({ kind: "kept", id: told.id }));
+}
+
+async function openScene(number) {
+  await open(() => ask("api/pictures", { method: "POST", json: { scene: number } }),
+    () => ({ kind: "scene", number }));
+}
+
+async function openTask(project, task, withConfig = true) {
+  await open(() => ask("api/pictures", { method: "POST", json: { project, task } }),
+    (told) => {
+      if (withConfig) useConfig(told.config);
+      return { kind: "task", project, task };
+    });
+}
+
+async function openKept(id) {
+  await open(() => ask(`api/pictures/${encodeURIComponent(id)}?about`), () => ({ kind: "kept", id }));
+}
+
+/** Get a picture and show it; what was found on the one before is gone. */
+async function open(get, source) {
+  quiet();
+  active().forEach((one) => one.stage.progress(null));
+  try {
+    const told = await patiently(get);
+    picture = { ...told, source: source(told) };
+    for (const one of sides) {
+      one.pane = null;
+      one.stage.setPicture(`api/pictures/${picture.id}`, picture.size_hw, picture.name);
+    }
+    markScene();
+    remember();
+    await Promise.all(active().map(refresh));
+  } catch (error) {
+    complain(error);
+  } finally {
+    active().forEach((one) => one.running || one.stage.progress(1, true));
+  }
+}
+
+async function reopen() {
+  const { source } = picture;
+  const json = source.kind === "scene" ? { scene: source.number } : { project: source.project, task: source.task };
+  if (source.kind === "kept") throw new Refused("The picture is no longer kept by the service; drop it again.", 404);
+  const told = await ask("api/pictures", { method: "POST", json });
+  picture = { ...told, source };
+}
+
+// -- masks ------------------------------------------------------------------------------
+
+/** Ask again for a side; what is asked while an answer is under way is asked once, after it. */
+async function refresh(one) {
+  if (!picture || !one.config) return;
+  one.wanted++;
+  if (one.running) return;
+  one.running = true;
+  const watch = watching(one.stage);
+  try {
+    let done;
+    do {
+      done = one.wanted;
+      await askOnce(one);
+    } while (done !== one.wanted);
+    quiet();
+  } catch (error) {
+    if (one.good && error.status >= 400 && error.status < 500) {
+      one.config = new Config(one.good.config); // what is on screen stays what settings change
+      one.control = one.good.control;
+    }
+    complain(error);
+  } finally {
+    one.running = false;
+    watch();
+  }
+}
+
+async function askOnce(one, again = true) {
+  const asked = { picture: picture.id, config: one.config.toString(), control: one.control };
+  try {
+    const told = await patiently(() => ask("api/panes", { method: "POST", json: asked }));
+    const pane = await readPane(told);
+    if (!picture || picture.id !== asked.picture) return;
+    one.pane = pane;
+    one.control = pane.control;
+    one.good = { config: asked.config, control: pane.control };
+    show(one);
+    remember();
+  } catch (error) {
+    if (error.status !== 404 || !again) throw error;
+    await reopen();
+    await askOnce(one, false);
+  }
+}
+
+/** Wait for a model that is still on its way. */
+async function patiently(get) {
+  for (;;) {
+    try {
+      return await get();
+    } catch (error) {
+      if (error.status !== 503) throw error;
+      const told = await tellModel();
+      if (!told?.loading) throw error;
+      await new Promise((wake) => setTimeout(wake, LOOK_AGAIN));
+    }
+  }
+}
+
+async function tellModel() {
+  try {
+    const told = await ask("api/status");
+    const far = told.progress === null ? "" : ` ${Math.round(told.progress)} %`;
+    const ready = told.loading ? "Another model is loading" : "";
+    $("model").textContent = told.state === "ready" ? ready : `Model: ${told.state}${far}${told.reason ? `, ${told.reason}` : ""}`;
+    return told;
+  } catch {
+    return null;
+  }
+}
+
+/** A bar while a side is busy; gives what ends it. */
+function watching(stage) {
+  const begun = performance.now();
+  const timer = setInterval(async () => {
+    if (performance.now() - begun < PATIENCE) return;
+    const told = await tellModel();
+    if (ended) return;
+    const passed = (performance.now() - begun) / 1000;
+    const known = told && told.state === "ready" && told.look_seconds;
+    stage.progress(known ? Math.min(passed / known, 0.95) : null);
+  }, PATIENCE);
+  let ended = false;
+  return () => {
+    ended = true;
+    clearInterval(timer);
+    stage.progress(1, true);
+  };
+}
+
+/** Show what a side's pane says. */
+function show(one) {
+  const { pane, stage } = one;
+  stage.setPane(pane);
+  const found = pane.labels.filter((label) => label.area).length;
+  stage.summary.textContent = [
+    `${found} of ${pane.labels.length} labels`,
+    `${pane.regions} region${pane.regions === 1 ? "" : "s"}`,
+    `${pane.seconds < 0.095 ? `${Math.round(1000 * pane.seconds)} ms` : `${pane.seconds.toFixed(2)} s`}${pane.looked ? "" : ", seen before"}`,
+    `${pane.method} · ${pane.profile}`,
+    pane.refinable ? (pane.refined ? "refined" : "coarse") : "not refined",
+  ].join(" · ");
+  if (one === side()) fill(one);
+  compareSides();
+}
+
+function compareSides() {
+  const on = comparing && $("difference").checked && sides.every((one) => one.pane);
+  const found = on ? difference(sides[0].pane, sides[1].pane) : null;
+  sides[1].stage.different = found;
+  sides[1].stage.draw();
+  $("difference-told").hidden = !on;
+  if (on) $("difference-told").textContent = `${percent(found.share)} of the picture differs between A and B; it is shown on side B.`;
+}
+
+// -- words and config -------------------------------------------------------------------
+
+/** Of the words that pages begin with. */
+const colours = () => Object.fromEntries(meta.words);
+
+function useConfig(text) {
+  const config = new Config(text);
+  side().config = config;
+  side().control = null;
+}
+
+function submitWords(event) {
+  event?.preventDefault();
+  const words = parsedWords($("words").value);
+  if (!words.length) {
+    complain(new Error("Type at least one word, such as sky, house."));
+    return;
+  }
+  const one = side();
+  if (one.config && one.control && one.config.tag(one.control)?.querySelector("Label")) {
+    one.config.replaceLabels(one.control, words);
+  } else {
+    one.config = configOf(words, colours());
+    one.control = null;
+  }
+  refresh(one);
+}
+
+function submitConfig(event) {
+  event.preventDefault();
+  try {
+    useConfig($("config").value);
+    refresh(side());
+  } catch (error) {
+    complain(error);
+  }
+}
+
+function showForm(byWords) {
+  $("words-form").hidden = !byWords;
+  $("config-form").hidden = byWords;
+  $("by-words").setAttribute("aria-pressed", String(byWords));
+  $("by-config").setAttribute("aria-pressed", String(!byWords));
+}
+
+// -- settings ---------------------------------------------------------------------------
+
+const busyWith = (element) => document.activeElement === element;
+
+/** Fill the fields with what a side's config says, but for the one somebody is at. */
+function fill(one) {
+  const { config, pane } = one;
+  const tag = config.tag(one.control);
+  const set = (id, value) => busyWith($(id)) || ($(id).value = value);
+  set("words", config.words(one.control));
+  set("config", config.toString());
+  $("control-field").hidden = pane.controls.length < 2;
+  options($("control"), pane.controls.map((name) => [name, name]), one.control);
+  const background = Config.get(tag, "model_background");
+  $("whole").checked = background === "";
+  set("background", background ?? "");
+  $("background").disabled = background === "";
+  const usual = pane.labels.find((label) => label.threshold_from !== "label");
+  slider("threshold", Config.get(tag, "model_score_threshold"), usual?.needed ?? 0.5, (v) => v.toFixed(2));
+  slider("mask-threshold", Config.get(tag, "model_mask_threshold"), pane.labels[0]?.mask_threshold ?? 0, (v) => v.toFixed(2));
+  slider("min-area", share(Config.get(tag, "model_min_area")), 0.0005, (v) => `${(100 * v).toFixed(2)} %`);
+  slider("smooth", Config.get(tag, "model_smooth"), 0, (v) => `${v} px`);
+  $("refine").checked = Config.get(tag, "model_refine") !== "false";
+  $("refine").disabled = !pane.refinable;
+  $("instances").checked = Config.get(tag, "model_instances") === "true";
+  $("overlap").checked = Config.get(tag, "model_overlap") === "true";
+  $("method").value = Config.get(tag, "model_method") ?? "";
+  $("profile").value = Config.get(tag, "model_profile") ?? "";
+  options($("score-of"), pane.labels.map((label) => [label.name, label.shown]), one.stage.shown.label ?? pane.labels[0]?.name);
+  fillLabels(one);
+}
+
+/** `0.2%` or `0.002` -> 0.002; null stays null. */
+function share(text) {
+  if (text === null) return null;
+  return text.trim().endsWith("%") ? parseFloat(text) / 100 : parseFloat(text);
+}
+
+function slider(id, said, otherwise, told) {
+  const value = said === null || Number.isNaN(parseFloat(said)) ? otherwise : parseFloat(said);
+  if (!busyWith($(id))) $(id).value = value;
+  $(`${id}-told`).textContent = said === null ? `${told(value)} (preset)` : told(value);
+}
+
+function options(select, pairs, chosen) {
+  const wanted = JSON.stringify(pairs);
+  if (select.dataset.pairs !== wanted) {
+    select.replaceChildren(...pairs.map(([value, text]) => new Option(text, value)));
+    select.dataset.pairs = wanted;
+  }
+  select.value = chosen ?? "";
+}
+
+const rows = new Map(); // name of a label -> its row
+
+function fillLabels(one) {
+  const names = one.pane.labels.map((label) => label.name);
+  for (const [name, row] of rows) {
+    if (!names.includes(name)) {
+      row.item.remove();
+      rows.delete(name);
+    }
+  }
+  one.pane.labels.forEach((label, index) => {
+    const row = rows.get(label.name) ?? newRow(label.name);
+    rows.set(label.name, row);
+    if ($("labels").children[index] !== row.item) $("labels").insertBefore(row.item, $("labels").children[index] ?? null);
+    fillRow(row, label, one);
+  });
+}
+
+function newRow(name) {
+  const make = (tag, className, text = "") => Object.assign(document.createElement(tag), { className, textContent: text });
+  const row = {
+    item: make("li", "label"),
+    details: make("details", ""),
+    summary: document.createElement("summary"),
+    swatch: make("span", "swatch"),
+    name: make("span", "name"),
+    area: make("span", "area muted"),
+    presence: make("span", "badge"),
+    eye: make("button", "button quiet icon eye", "◉"),
+    words: make("input", ""),
+    threshold: make("input", ""),
+    told: make("output", ""),
+    own: make("button", "button quiet small", "As the tag"),
+    colour: make("input", ""),
+  };
+  row.eye.type = row.own.type = "button";
+  row.summary.append(row.swatch, row.name, row.area, row.presence);
+  Object.assign(row.threshold, { type: "range", min: 0, max: 1, step: 0.01 });
+  row.words.autocomplete = "off";
+  row.colour.type = "color";
+  const field = (text, ...inside) => {
+    const label = make("label", "field slider", text);
+    label.append(...inside);
+    return label;
+  };
+  const body = make("div", "stack");
+  const line = make("div", "row");
+  line.append(field("Colour ", row.colour), row.own);
+  body.append(field("Synonyms, with commas", row.words), field("Presence it needs ", row.told, row.threshold), line);
+  row.details.append(row.summary, body);
+  row.item.append(row.details, row.eye);
+
+  const element = () => side().config.label(side().control, name);
+  row.eye.addEventListener("click", () => {
+    const { hidden } = side().stage.shown;
+    const show = hidden.has(name);
+    for (const one of sides) one.stage.shown.hidden[show ? "delete" : "add"](name);
+    for (const one of sides) one.stage.draw();
+    fillLabels(side());
+  });
+  row.words.addEventListener("change", () => {
+    Config.set(element(), "predicted_values", row.words.value.trim() || null);
+    refresh(side());
+  });
+  row.threshold.addEventListener("input", soon(() => {
+    Config.set(element(), "model_score_threshold", row.threshold.value);
+    refresh(side());
+  }));
+  row.own.addEventListener("click", () => {
+    Config.set(element(), "model_score_threshold", null);
+    refresh(side());
+  });
+  row.colour.addEventListener("change", () => {
+    Config.set(element(), "background", row.colour.value);
+    refresh(side());
+  });
+  return row;
+}
+
+function fillRow(row, label, one) {
+  const hex = `#${label.colour.map((value) => value.toString(16).padStart(2, "0")).join("")}`;
+  const hidden = one.stage.shown.hidden.has(label.name);
+  row.swatch.style.background = hex;
+  row.name.textContent = label.shown;
+  row.area.textContent = label.area ? percent(label.share) : "";
+  row.presence.textContent = label.presence.toFixed(2);
+  row.presence.className = `badge ${label.presence > label.needed ? "good" : ""}`;
+  row.presence.title = `presence ${label.presence.toFixed(2)}, needed ${label.needed.toFixed(2)} (${label.threshold_from})`;
+  row.item.classList.toggle("absent", !label.area);
+  row.eye.setAttribute("aria-pressed", String(!hidden));
+  row.eye.setAttribute("aria-label", `${hidden ? "Show" : "Hide"} ${label.shown}`);
+  row.eye.textContent = hidden ? "○" : "◉";
+  if (!busyWith(row.words)) row.words.value = label.words.join(", ");
+  if (!busyWith(row.threshold)) row.threshold.value = label.needed;
+  row.told.textContent = label.needed.toFixed(2);
+  row.own.hidden = label.threshold_from !== "label";
+  if (!busyWith(row.colour)) row.colour.value = hex;
+}
+
+/** Run after a short quiet: sliders speak with every pixel. */
+function soon(work) {
+  let timer = 0;
+  return () => {
+    clearTimeout(timer);
+    timer = setTimeout(work, SETTLE);
+  };
+}
+
+/** A field that writes an attribute of the tag; `read` gives null for the preset's own. */
+function attribute(id, name, read, event = "input") {
+  $(id).addEventListener(event, soon(() => {
+    const one = side();
+    if (!one.config) return;
+    Config.set(one.config.tag(one.control), name, read($(id)));
+    refresh(one);
+  }));
+}
+
+// -- pointing ---------------------------------------------------------------------------
+
+let frame = 0;
+
+function pointed(stage, place, byKey) {
+  cancelAnimationFrame(frame);
+  frame = requestAnimationFrame(() => tellPlace(place, byKey));
+}
+
+function tellPlace(place, byKey) {
+  const readout = $("readout");
+  const seen = active().filter((one) => one.pane);
+  if (!place || !seen.length) return;
+  readout.setAttribute("aria-live", byKey ? "polite" : "off");
+  const [high, wide] = picture.size_hw;
+  const head = document.createElement("p");
+  head.textContent = `x ${Math.floor(place[0] * wide)}, y ${Math.floor(place[1] * high)}`;
+  readout.replaceChildren(head, ...seen.map((one) => scoresAt(one, place)));
+}
+
+function scoresAt(one, place) {
+  const { pane } = one;
+  const claims = claimsAt(pane, ...place);
+  const winner = labelAt(pane, ...place);
+  const block = document.createElement("div");
+  const title = document.createElement("p");
+  title.className = "winner";
+  title.textContent = `${comparing ? `${one.stage.title.textContent}: ` : ""}${winner < 0 ? "no label" : pane.labels[winner].shown}`;
+  const list = document.createElement("ol");
+  list.className = "scores";
+  const order = claims.map((_, index) => index).sort((a, b) => claims[b] - claims[a]).slice(0, SHOWN_SCORES);
+  for (const index of order) {
+    const item = document.createElement("li");
+    const name = document.createElement("span");
+    const bar = document.createElement("span");
+    const value = document.createElement("span");
+    name.textContent = pane.labels[index].shown;
+    bar.className = "score";
+    bar.style.setProperty("--share", Math.min(claims[index], 1));
+    bar.style.setProperty("--own", `rgb(${pane.labels[index].colour.join(" ")})`);
+    value.textContent = claims[index].toFixed(2);
+    item.append(name, bar, value);
+    list.append(item);
+  }
+  block.append(title, list);
+  return block;
+}
+
+// -- taking away ------------------------------------------------------------------------
+
+async function copy(text, what) {
+  try {
+    await navigator.clipboard.writeText(text);
+    tell(`${what} copied.`);
+  } catch {
+    $("by-hand-text").value = text;
+    $("by-hand").showModal();
+    $("by-hand-text").select();
+  }
+}
+
+function command() {
+  const config = side().config.toString();
+  return [
+    "cat > config.xml <<'END_OF_CONFIG'",
+    config,
+    "END_OF_CONFIG",
+    `cliper segment '${picture.name.replaceAll("'", "'\\''")}' --config config.xml --out results`,
+  ].join("\n");
+}
+
+async function save(kind) {
+  const one = side();
+  if (!picture || !one.config) return;
+  try {
+    const json = { picture: picture.id, config: one.config.toString(), control: one.control };
+    const answer = await send(`api/exports/${kind}`, { method: "POST", json });
+    const named = /filename="([^"]+)"/.exec(answer.headers.get("Content-Disposition") ?? "");
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(await answer.blob());
+    link.download = named ? named[1] : kind;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+    tell(`${link.download} saved.`);
+  } catch (error) {
+    complain(error);
+  }
+}
+
+// -- what the address remembers ---------------------------------------------------------
+
+function remember() {
+  if (!picture || !sides[0].config) return;
+  const { source } = picture;
+  const where = { scene: `scene:${source.number}`, task: `task:${source.project}/${source.task}`, kept: `kept:${source.id}` };
+  const told = new URLSearchParams({ picture: where[source.kind], config: sides[0].config.toString() });
+  if (sides[0].control) told.set("control", sides[0].control);
+  if (comparing && sides[1].config) told.set("b", sides[1].config.toString());
+  if (comparing && $("difference").checked) told.set("difference", "1");
+  if ($("view").value !== "masks") told.set("view", $("view").value);
+  history.replaceState(null, "", `#${told}`);
+}
+
+async function restore() {
+  const told = new URLSearchParams(location.hash.slice(1));
+  try {
+    sides[0].config = told.get("config") ? new Config(told.get("config")) : configOf(meta.words.map(([word]) => [word]), colours());
+    sides[0].control = told.get("control");
+    if (told.get("b")) {
+      sides[1].config = new Config(told.get("b"));
+      compare(true);
+      $("difference").checked = told.get("difference") === "1";
+    }
+  } catch (error) {
+    complain(error);
+    sides[0].config = configOf(meta.words.map(([word]) => [word]), colours());
+  }
+  $("words").value = sides[0].config.words(sides[0].control ?? "masks");
+  if (told.get("view")) $("view").value = told.get("view");
+  view();
+  const [kind, where] = (told.get("picture") ?? "scene:0").split(/:(.*)/s);
+  if (kind === "task") await openTask(...where.split("/").map(Number), false);
+  else if (kind === "kept") await openKept(where);
+  else await openScene(Number(where) || 0);
+}
+
+// -- the rest ---------------------------------------------------------------------------
+
+function complain(error) {
+  if (error.name === "AbortError") return;
+  $("trouble").textContent = error.message;
+  $("trouble").hidden = false;
+}
+
+function quiet() {
+  $("trouble").hidden = true;
+}
+
+function tell(sentence) {
+  $("told").textContent = sentence;
+}
+
+function markScene() {
+  const number = picture?.source.kind === "scene" ? picture.source.number : -1;
+  [...$("scenes").children].forEach((one, index) => one.setAttribute("aria-pressed", String(index === number)));
+}
+
+function compare(on) {
+  comparing = on;
+  $("compare").setAttribute("aria-pressed", String(on));
+  $("which").hidden = !on;
+  if (on && !sides[1].config) {
+    sides[1].config = sides[0].config.copy();
+    sides[1].control = sides[0].control;
+  }
+  if (!on) edit(0);
+  $("stages").replaceChildren(...active().map((one) => one.stage.figure));
+  $("stages").classList.toggle("two-sides", on);
+  sides[0].stage.rename(on ? "Side A" : "");
+}
+
+function edit(index) {
+  editing = index;
+  $("side-a").setAttribute("aria-pressed", String(index === 0));
+  $("side-b").setAttribute("aria-pressed", String(index === 1));
+  if (side().pane) fill(side());
+}
+
+function view() {
+  const chosen = $("view").value;
+  $("score-of-field").hidden = chosen !== "scores";
+  for (const one of sides) {
+    one.stage.shown.view = chosen;
+    one.stage.shown.opacity = Number($("opacity").value);
+    one.stage.shown.label = $("score-of").value || null;
+    one.stage.draw();
+  }
+}
+
+let after = null; // number of the last task listed
+
+async function listProjects() {
+  try {
+    const { projects } = await ask("api/projects");
+    options($("project"), projects.map((one) => [one.id, one.title || `project ${one.id}`]), projects[0]?.id);
+    if (projects.length) await listTasks(true);
+  } catch (error) {
+    complain(error);
+  }
+}
+
+async function listTasks(anew) {
+  const told = await ask(`api/projects/${$("project").value}/tasks${anew || after === null ? "" : `?page=${after}`}`);
+  const entries = told.tasks.map((task) => new Option(task.name || `task ${task.id}`, task.id));
+  if (anew) $("task").replaceChildren(...entries);
+  else $("task").append(...entries);
+  after = told.next;
+  $("more-tasks").hidden = after === null;
+}
+
+function listen() {
+  $("file").addEventListener("change", () => openFile($("file").files[0]));
+  const drop = $("drop");
+  for (const name of ["dragenter", "dragover"]) {
+    document.addEventListener(name, (event) => {
+      event.preventDefault();
+      drop.classList.add("over");
+    });
+  }
+  for (const name of ["dragleave", "drop"]) document.addEventListener(name, () => drop.classList.remove("over"));
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    openFile(event.dataTransfer.files[0]);
+  });
+  document.addEventListener("paste", (event) => {
+    if (event.clipboardData.files.length) openFile(event.clipboardData.files[0]);
+  });
+  $("words-form").addEventListener("submit", submitWords);
+  $("config-form").addEventListener("submit", submitConfig);
+  $("by-words").addEventListener("click", () => showForm(true));
+  $("by-config").addEventListener("click", () => showForm(false));
+  $("control").addEventListener("change", () => {
+    side().control = $("control").value;
+    refresh(side());
+  });
+
+  const number = (element) => element.value;
+  attribute("threshold", "model_score_threshold", number);
+  attribute("mask-threshold", "model_mask_threshold", number);
+  attribute("min-area", "model_min_area", number);
+  attribute("smooth", "model_smooth", number);
+  attribute("background", "model_background", (one) => one.value.trim() || null, "change");
+  attribute("whole", "model_background", (one) => (one.checked ? "" : null), "change");
+  attribute("refine", "model_refine", (one) => (one.checked ? null : "false"), "change");
+  attribute("instances", "model_instances", (one) => (one.checked ? "true" : null), "change");
+  attribute("overlap", "model_overlap", (one) => (one.checked ? "true" : null), "change");
+  attribute("method", "model_method", (one) => one.value || null, "change");
+  attribute("profile", "model_profile", (one) => one.value || null, "change");
+  $("reset").addEventListener("click", () => {
+    const one = side();
+    for (const element of [one.config.tag(one.control), ...one.config.root.querySelectorAll("Label")]) {
+      for (const { name } of [...(element?.attributes ?? [])]) {
+        if (name.startsWith("model_") && name !== "model_skip" && name !== "model_fill") element.removeAttribute(name);
+      }
+    }
+    refresh(one);
+  });
+
+  for (const id of ["view", "opacity", "score-of"]) $(id).addEventListener("input", view);
+  $("view").addEventListener("change", remember);
+  $("zoom-in").addEventListener("click", () => sides.forEach((one) => one.stage.zoomBy(1.25)));
+  $("zoom-out").addEventListener("click", () => sides.forEach((one) => one.stage.zoomBy(0.8)));
+  $("zoom-fit").addEventListener("click", () => sides.forEach((one) => one.stage.fit()));
+  $("compare").addEventListener("click", () => {
+    compare(!comparing);
+    if (comparing) edit(1);
+    active().forEach(refresh);
+    compareSides();
+  });
+  $("side-a").addEventListener("click", () => edit(0));
+  $("side-b").addEventListener("click", () => edit(1));
+  $("difference").addEventListener("change", () => {
+    compareSides();
+    remember();
+  });
+
+  $("copy-config").addEventListener("click", () => side().config && copy(side().config.toString(), "Label config"));
+  $("copy-link").addEventListener("click", () => {
+    remember();
+    copy(location.href, "Link");
+  });
+  $("copy-command").addEventListener("click", () => picture && side().config && copy(command(), "Command"));
+  $("save-overlay").addEventListener("click", () => save("overlay"));
+  $("save-labels").addEventListener("click", () => save("labels"));
+  $("save-coco").addEventListener("click", () => save("coco"));
+
+  $("of-project").addEventListener("toggle", () => $("of-project").open && !$("project").options.length && listProjects());
+  $("project").addEventListener("change", () => listTasks(true).catch(complain));
+  $("more-tasks").addEventListener("click", () => listTasks(false).catch(complain));
+  $("open-task").addEventListener("click", () => openTask(Number($("project").value), Number($("task").value)));
+  window.addEventListener("hashchange", restore);
+}
+
+async function begin() {
+  try {
+    meta = await ask("api/meta");
+  } catch (error) {
+    complain(error);
+    return;
+  }
+  for (let number = 0; number < meta.scenes; number++) {
+    const button = Object.assign(document.createElement("button"), { type: "button", className: "thumb" });
+    button.setAttribute("aria-pressed", "false");
+    const shown = Object.assign(document.createElement("img"), { src: `api/scenes/${number}.png`, alt: `Drawn scene ${number + 1}`, loading: "lazy", width: 64, height: 64 });
+    button.append(shown);
+    button.addEventListener("click", () => openScene(number));
+    $("scenes").append(button);
+  }
+  options($("method"), [["", "as the service"], ...meta.methods.map((name) => [name, name])], "");
+  options($("profile"), [["", "as the service"], ...meta.profiles.map((name) => [name, name])], "");
+  $("of-project").hidden = $("to-projects").hidden = !meta.projects;
+  compare(false);
+  listen();
+  tellModel();
+  await restore();
+}
+
+begin();

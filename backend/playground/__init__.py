@@ -1,0 +1,1 @@
+"""Words and pictures tried out by hand: what the page `/ui` shows."""

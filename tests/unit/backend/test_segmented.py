@@ -1,0 +1,142 @@
+"""`Looking.segmented`: what would be written of a picture, and what led there."""
+
+import json
+
+import numpy as np
+import pytest
+
+from backend.errors import CouldNotPredict
+from backend.labelstudio.regions import FORMATS
+from backend.labelstudio.tasks import Task
+from backend.looking import Looking, Picture
+from backend.model_pool import ModelChoice
+from backend.painting import masks
+from backend.plan import ConfigReader, View
+from cliper_model import decide
+
+from ...doubles.colours import IDENTITY, ColourSegmenter
+from ...doubles.pictures import brush_config, stripes
+
+CONFIG = """<View><Image name="image" value="$image"/>
+  <BrushLabels name="masks" toName="image" model_smooth="2" model_score_threshold="0.3">
+    <Label value="red"/><Label value="green"/><Label value="Background" model_fill="true"/>
+  </BrushLabels>
+  <Choices name="said" toName="image" choice="multiple" model_fill="true"><Choice value="blue"/>
+    <Choice value="yellow"/></Choices></View>"""
+
+
+def view_of(config: str = CONFIG) -> View:
+    plan = ConfigReader({}).read(config, {}).plan({ModelChoice(): IDENTITY}, None)
+    (view,) = plan.views(Task(1, {"image": "flag.png"}))
+    return view
+
+
+def picture(name: str = "flag") -> Picture:
+    return Picture(name, 1, lambda: stripes("red", "green", "blue", height=12, width=10))
+
+
+def looking(**more: object) -> Looking:
+    return Looking(state_bytes=10_000_000, brush_megapixels=25.0, **more)  # type: ignore[arg-type]
+
+
+def test_every_control_has_its_scores_its_decision_and_what_was_decided():
+    found = looking().segmented(picture(), view_of(), {ModelChoice(): ColourSegmenter()})
+
+    brush, said = found
+    assert (brush.one.control.from_name, said.one.control.from_name) == ("masks", "said")
+    assert brush.vocabulary.labels == brush.scores.labels == ("red", "green")
+    assert (brush.decision.smooth, brush.decision.presence_threshold) == (2, (0.3, 0.3))
+    assert (brush.size_hw, brush.quality) == ((12, 30), None)
+    assert np.array_equal(
+        brush.segmentation.label_map, decide(brush.scores, brush.decision).label_map
+    )
+    assert said.segmentation.presence.tolist() == pytest.approx([0.9, 0.0])
+
+
+def test_what_is_segmented_is_what_is_written():
+    segmenters = {ModelChoice(): ColourSegmenter()}
+    view, one = view_of(), looking()
+
+    brush, _ = one.segmented(picture(), view, segmenters)
+    result = one.result(picture(), view, segmenters, seed="")
+
+    written = {
+        region["value"]["brushlabels"][0]: FORMATS["brushlabels"].decode(region, brush.size_hw)
+        for region in json.loads(result.regions)
+        if region["type"] == "brushlabels"
+    }
+    drawn = {label.name: mask for label, mask in masks(brush.painted, size_hw=brush.size_hw)}
+    assert list(written) == list(drawn) == ["red", "green", "Background"]
+    for name, mask in drawn.items():
+        assert np.array_equal(mask, written[name])
+
+
+def test_pieces_that_are_not_written_are_not_in_the_masks():
+    def spots() -> np.ndarray:
+        pixels = stripes("white", height=20, width=40)
+        pixels[2:8, 2:8] = pixels[12:15, 20:23] = pixels[17:19, 35:37] = (255, 0, 0)
+        return pixels
+
+    view = view_of(brush_config(["red"], 'model_instances="true" model_max_regions="2"'))
+    (found,) = looking().segmented(
+        Picture("spots", 1, spots), view, {ModelChoice(): ColourSegmenter()}
+    )
+
+    ((_, mask),) = masks(found.painted, size_hw=found.size_hw)
+    assert np.count_nonzero(mask) == 36 + 9
+    assert np.count_nonzero(found.segmentation.mask(0)) == 36 + 9 + 4
+
+
+def test_masks_are_as_large_as_the_picture_displayed():
+    view = view_of(brush_config(["red"]))
+    (found,) = looking().segmented(picture(), view, {ModelChoice(): ColourSegmenter()})
+
+    ((_, mask),) = masks(found.painted, size_hw=(24, 60))
+
+    assert mask.shape == (24, 60)
+    assert mask[:, :20].all()
+    assert not mask[:, 20:].any()
+
+
+def test_others_go_first_between_its_steps_and_it_looks_once():
+    others: list[int] = []
+
+    def let_by() -> float:
+        others.append(1)
+        return 0.0
+
+    segmenter = ColourSegmenter()
+    one = looking(let_by=let_by)
+    one.segmented(picture(), view_of(), {ModelChoice(): segmenter})
+    one.segmented(picture(), view_of(), {ModelChoice(): segmenter})
+
+    assert len(others) == 2 * 2 * 2  # twice, two controls, before scores and before a decision
+    assert len(segmenter.looks) == 1
+
+
+def test_what_is_not_kept_is_looked_at_again():
+    segmenter = ColourSegmenter()
+    one = looking()
+    for _ in range(2):
+        one.segmented(picture(), view_of(), {ModelChoice(): segmenter}, keep=False)
+
+    assert len(segmenter.looks) == 2
+
+
+def test_what_the_model_stumbles_over_is_one_sentence(caplog: pytest.LogCaptureFixture):
+    def stumble(pixels: np.ndarray) -> None:
+        raise RuntimeError("inside")
+
+    with pytest.raises(CouldNotPredict, match="the model failed on this picture"):
+        looking().segmented(
+            picture(), view_of(), {ModelChoice(): ColourSegmenter(on_observe=stumble)}
+        )
+
+
+def test_scores_that_are_no_numbers_draw_nothing():
+    view = view_of(brush_config(["red"]))
+    (found,) = looking().segmented(picture(), view, {ModelChoice(): ColourSegmenter()})
+    found.segmentation.presence[0] = np.nan
+
+    with pytest.raises(CouldNotPredict, match="no finite scores"):
+        list(masks(found.painted, size_hw=found.size_hw))
