@@ -15,12 +15,11 @@ from . import body, jobs, services, ui_guard
 bp = Blueprint("ui_projects", __name__, url_prefix="/ui")
 bp.before_request(ui_guard.only_for_owner)
 bp.before_request(ui_guard.check_csrf)
+bp.after_request(ui_guard.finish)
 
 REPORT_HEADERS = {  # a page of its own, which may do nothing but be looked at
     "Content-Security-Policy": "sandbox; default-src 'none'; img-src data:; "
     "style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
     "Cache-Control": "private, no-store",
 }
 

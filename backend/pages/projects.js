@@ -15,6 +15,7 @@ import {
 
 const EVERY = 2000; // milliseconds between two questions about jobs
 const AFTER_TROUBLE = 10000; // the same, where the service did not answer
+const TOLD = 6000; // milliseconds for which good news stays
 
 const at = (id) => document.getElementById(id);
 
@@ -26,6 +27,7 @@ const shown = {
   undoing: new Map(), // model version -> the job that counts what an undo would remove
   leaving: new AbortController(), // ends questions whose answers nobody wants any more
   timer: null,
+  news: null, // the timer that ends good news
 };
 
 // -- where we are ----------------------------------------------------------------------------
@@ -57,8 +59,10 @@ async function asked(path, options = {}) {
   }
 }
 
-/** Say how something went, to everybody. */
+/** Say how something went, to everybody. What went wrong stays until something else is done. */
 function tell(words, { bad = false } = {}) {
+  clearTimeout(shown.news);
+  if (!bad && words !== "") shown.news = setTimeout(() => tell(""), TOLD);
   const told = at("told");
   told.className = bad ? "notice bad" : "notice";
   say(told, words);
@@ -68,6 +72,7 @@ function tell(words, { bad = false } = {}) {
 async function act(button, step) {
   if (button.getAttribute("aria-disabled") === "true") return;
   allow(button, false);
+  tell("");
   try {
     await step();
   } catch (error) {
@@ -230,7 +235,7 @@ async function showModel() {
     const told = await asked(`api/projects/${shown.project}/models`);
     if (told === null) return;
     const [words, kind] = modelWords(told);
-    mark(at("project-model"), words, kind);
+    mark(at("project-model"), `model ${words}`, kind);
     say(
       at("project-model-words"),
       told.trouble === null ? "" : `${sentence(told.trouble)} What to do: ${sentence(told.remedy)}`,
@@ -313,8 +318,8 @@ function newJob(job) {
     ),
     make(
       "div", { className: "row" },
-      make("button", { type: "button", className: "button quiet", "data-part": "stop" }, "Stop"),
-      make("button", { type: "button", className: "button", "data-part": "resume" }, "Go on"),
+      make("button", { type: "button", className: "button small", "data-part": "stop" }, "Stop"),
+      make("button", { type: "button", className: "button small", "data-part": "resume" }, "Go on"),
     ),
   );
   const path = `api/jobs/${encodeURIComponent(job.id)}`;
@@ -381,11 +386,11 @@ function newPredictions(one) {
       "div", { className: "row" },
       make("span", { className: "code" }, one.version),
       make("span", { className: "muted", "data-part": "count" }),
+      make("button", { type: "button", className: "button small", "data-part": "undo" }, "Undo…"),
     ),
     make("p", { "data-part": "asked", "aria-live": "polite", hidden: true }),
     make(
       "div", { className: "row" },
-      make("button", { type: "button", className: "button quiet", "data-part": "undo" }, "Undo…"),
       make("button", { type: "button", className: "button danger", "data-part": "remove", hidden: true }),
       make("button", { type: "button", className: "button", "data-part": "leave", hidden: true }, "Keep them"),
     ),
@@ -454,13 +459,14 @@ function showLearning() {
   const { count, shown: named } = learning.left_out;
   at("left-out").hidden = count === 0;
   const more = count > named.length ? `, of which ${number(named.length)} are named` : "";
-  say(at("left-out-words"), `${plural(count, "task")} teach nothing${more}`);
+  say(at("left-out-words"), `${plural(count, "task")} ${count === 1 ? "teaches" : "teach"} nothing${more}`);
   keep(at("left-out-list"), named, {
     key: (one) => one.task,
     create: () => make("li"),
     update: (element, one) => say(element, `Task ${one.task}: ${one.reason}`),
   });
   const told = versions.filter((version) => version.controls.some((one) => one.labels !== null));
+  at("lessons").hidden = told.length === 0;
   keep(at("lessons"), told, {
     key: (version) => version.digest ?? "none",
     create: () =>
@@ -578,7 +584,7 @@ function newVersion(version) {
     make("td", {}, make("span", { className: "badge", "data-part": "state" })),
     make("td", { className: "figure" }, number(version.tasks)),
     make("td", {}, version.when === null ? "–" : moment(version.when * 1000)),
-    make("td", {}, make("button", { type: "button", className: "button quiet", "data-part": "use" }, "Use")),
+    make("td", {}, make("button", { type: "button", className: "button small", "data-part": "use" }, "Use")),
   );
   const use = part(row, "use");
   use.setAttribute("aria-label", `Use version ${version.digest}`);

@@ -56,7 +56,7 @@ export function shareOf(job) {
   const told = job.progress;
   if (job.kind === "prelabel") return told.total > 0 ? [told.total - told.left, told.total] : null;
   if (job.kind === "undo") {
-    return told.total > 0 ? [told.removed + told.kept, told.total] : null;
+    return told.total > 0 ? [(told.removed ?? 0) + (told.kept ?? 0), told.total] : null;
   }
   return told.tasks > 0 && told.done !== undefined ? [told.done, told.tasks] : null;
 }

@@ -354,9 +354,12 @@ class StudioServer:
         shown = newest_first[(page - 1) * size : page * size]
         if page > 1 and not shown:
             raise Trouble(404, "Invalid page.")
+        told = [self._project(call, number)[1] for number in shown]
+        kept = call.query.get("include")
+        fields = kept.split(",") if kept else list(told[0]) if told else []
         return 200, {
             "count": len(newest_first),
-            "results": [self._project(call, number)[1] for number in shown],
+            "results": [{name: one[name] for name in fields} for one in told],
         }
 
     def _version(self, call: Call) -> tuple[int, Json]:

@@ -70,6 +70,22 @@ BAD_PICTURES = [
 ]
 
 
+ROUTES = (
+    "/",
+    "/health",
+    "/versions",
+    "/jobs",
+    "/jobs/nobody",
+    "/metrics",
+    "/ready",
+    "/ui/projects",
+    "/ui/api/projects",
+    "/ui/api/projects/1",
+    "/ui/api/projects/1/models",
+    "/ui/projects/1/report",
+)
+
+
 @dataclass
 class Service:
     url: str
@@ -163,7 +179,7 @@ def make_trouble(service: Service) -> None:
     event = {"action": "ANNOTATION_CREATED", "project": {"id": 1}}
     secret = f"/webhook/{SECRETS['webhook']}"
     for who in ({}, right, token, wrong, guessed):
-        for route in ("/", "/health", "/versions", "/jobs", "/jobs/nobody", "/metrics", "/ready"):
+        for route in ROUTES:
             service.ask("GET", route, **who)
         service.ask("GET", f"/nowhere?token={SECRETS['token']}", **who)
         service.ask("POST", "/webhook", json=event, **who)

@@ -248,6 +248,8 @@ def test_the_list_comes_a_page_at_a_time(page: Page, studio: StudioServer):
     assert [one["id"] for one in second["projects"]] == numbers[:1]
     assert (second["next"], second["page"]) == (None, 2)
     assert page.get("api/projects?page=9")["projects"] == []
+    del studio.projects[numbers[0]]
+    assert page.get("api/projects")["next"] is None
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "x", "1.5", "", "1" * 10, "٣"])
