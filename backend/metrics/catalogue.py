@@ -30,7 +30,8 @@ COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 OTHER: Final = "other"
 
 ENDPOINTS: Final = (
-    "health", "ready", "metrics", "setup", "predict", "webhook", "versions", "jobs", OTHER,
+    "health", "ready", "metrics", "setup", "predict", "webhook", "versions", "jobs", "openapi",
+    OTHER,
 )  # fmt: skip
 METHODS: Final = ("GET", "HEAD", "POST", "DELETE", "OPTIONS", OTHER)
 STATUSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx")
