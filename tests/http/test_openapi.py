@@ -113,6 +113,14 @@ def test_a_method_that_a_path_does_not_have_is_refused(start_service: StartServi
     assert tried > 40
 
 
+def test_two_slashes_in_a_path_lead_to_the_path_with_one(start_service: StartService):
+    client = create_app(start_service(label_studio_api_key=LEGACY_TOKEN).services).test_client()
+
+    answer = client.get("/jobs//x", **LOCAL)
+
+    assert (answer.status_code, answer.headers["Location"]) == (308, f"{LOCAL['base_url']}/jobs/x")
+
+
 def test_every_schema_of_the_document_is_used():
     text = json.dumps(DOCUMENT)
     for name in DOCUMENT["components"]["schemas"]:
