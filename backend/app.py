@@ -10,6 +10,7 @@ from .api import (
     health,
     jobs,
     metrics,
+    openapi,
     predict,
     ready,
     request_id,
@@ -28,15 +29,7 @@ def create_app(services: Services) -> Flask:
     app = Flask("cliper", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = services.most_request_bytes
     app.extensions["services"] = services
-    for part in (
-        health,
-        ready,
-        setup,
-        predict,
-        webhook,
-        versions,
-        jobs,
-    ):
+    for part in (health, ready, setup, predict, webhook, versions, jobs, openapi):
         app.register_blueprint(part.bp)
     if services.playground is not None:
         app.register_blueprint(ui.bp)

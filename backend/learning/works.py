@@ -33,6 +33,7 @@ from ..labelstudio.tasks import Task
 from ..lessons import Learned
 from ..metrics.meters import Meters
 from ..prelabel.run import our_own
+from ..prelabel.wanted import counted
 from ..prelabel.works import LOOK_AGAIN, LabelStudio, hopeless, say_waiting, telling
 from ..storage.base import Json, Key, Scope, Storage, to_text
 from ..storage.patience import patiently
@@ -135,9 +136,9 @@ class Asked:
         unknown = sorted(set(body) - {"project", "reread", "now"})
         if unknown:
             raise BadRequest(f"unknown field {unknown[0]!r}; known are project, reread, now")
-        project = body.get("project")
-        if not isinstance(project, int) or isinstance(project, bool) or project < 1:
-            raise BadRequest(f"project must be a number of a project, got {project!r}")
+        project = counted(body.get("project"))
+        if project is None:
+            raise BadRequest(f"project must be a number of a project, got {body.get('project')!r}")
         for name in ("reread", "now"):
             if not isinstance(body.get(name, False), bool):
                 raise BadRequest(f"{name} must be true or false, got {body[name]!r}")

@@ -30,7 +30,7 @@ COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 OTHER: Final = "other"
 
 ENDPOINTS: Final = (
-    "health", "ready", "metrics", "setup", "predict", "webhook", "versions", "jobs", "ui",
+    "health", "ready", "metrics", "setup", "predict", "webhook", "versions", "jobs", "openapi", "ui",
     "ui_projects", OTHER,
 )  # fmt: skip
 METHODS: Final = ("GET", "HEAD", "POST", "DELETE", "OPTIONS", OTHER)

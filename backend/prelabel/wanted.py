@@ -181,13 +181,24 @@ def _as_number(text: str) -> float | None:
     return float(text) if re.fullmatch(r"[+-]?[0-9]{1,15}\.[0-9]{1,15}", text) else None
 
 
+def counted(value: Json) -> int | None:
+    """A whole number from 1 on, also one written as 12.0, which JSON does not tell apart; None for
+    anything else."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        return None
+    return value
+
+
 def _number(params: Mapping[str, Json], name: str) -> int | None:
     value = params.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    number = counted(value)
+    if number is None:
         raise BadRequest(f"{name} must be a whole number from 1 on, got {value!r}")
-    return value
+    return number
 
 
 def _numbers(params: Mapping[str, Json], name: str) -> tuple[int, ...]:
@@ -198,10 +209,13 @@ def _numbers(params: Mapping[str, Json], name: str) -> tuple[int, ...]:
         raise BadRequest(f"{name} must be a list of at most {MOST_TASKS} task numbers")
     if not given:  # would be taken for all of them
         raise BadRequest(f"{name} must name at least one; leave it out for all")
+    numbers: dict[int, None] = {}
     for one in given:
-        if isinstance(one, bool) or not isinstance(one, int) or one < 1:
+        number = counted(one)
+        if number is None:
             raise BadRequest(f"{name} must hold whole numbers from 1 on, got {one!r}")
-    return tuple(dict.fromkeys(given))
+        numbers[number] = None
+    return tuple(numbers)
 
 
 def _switch(params: Mapping[str, Json], name: str) -> bool:

@@ -11,6 +11,7 @@ from cliper_model import profiles
 
 from ..docs.commands import (
     cli_docs,
+    http_docs,
     hub_variables,
     label_config_docs,
     method_docs,
@@ -54,6 +55,11 @@ def test_the_methods_page_is_what_cards_and_measurements_say() -> None:
 def test_the_metrics_page_is_what_the_list_and_the_alert_rules_say() -> None:
     """Made anew with `python scripts/write_metrics_docs.py`."""
     assert (REFERENCE / "metrics.md").read_text(encoding="utf-8") == metrics_docs().page()
+
+
+def test_the_http_page_is_what_the_document_of_the_service_says() -> None:
+    """Made anew with `python scripts/write_http_docs.py`."""
+    assert (REFERENCE / "http.md").read_text(encoding="utf-8") == http_docs().page()
 
 
 def test_the_speed_page_is_what_was_measured() -> None:

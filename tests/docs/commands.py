@@ -43,6 +43,11 @@ def metrics_docs() -> ModuleType:
     return _script("write_metrics_docs")
 
 
+def http_docs() -> ModuleType:
+    """`scripts/write_http_docs.py` as a module."""
+    return _script("write_http_docs")
+
+
 def label_config_docs() -> ModuleType:
     """`scripts/write_label_config_docs.py` as a module."""
     return _script("write_label_config_docs")

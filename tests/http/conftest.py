@@ -1,4 +1,7 @@
-"""The whole service behind Flask's test client, with a model that sees colours."""
+"""The whole service behind Flask's test client, with a model that sees colours.
+
+Every answer is held against the OpenAPI document.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +19,7 @@ from backend.wiring import build
 
 from ..doubles.colours import ColourSegmenter, colour_source
 from ..doubles.label_studio import FileServer, file_server
+from .documented import DocumentedClient
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,9 @@ def start_service(segmenter: ColourSegmenter, files: FileServer) -> Iterator[Sta
         if wait:
             for worker in services.predictor.crew.workers:
                 worker.models.own.join()
-        return Service(services, create_app(services).test_client())
+        app = create_app(services)
+        app.test_client_class = DocumentedClient
+        return Service(services, app.test_client())
 
     yield start
     segmenter.gate.set()

@@ -88,7 +88,7 @@ def test_an_event_becomes_a_job_of_learning(start_service: StartService, studio:
 def test_learning_may_be_asked_for(start_service: StartService, studio: StudioServer):
     service = start_service(label_studio_url=studio.url, label_studio_api_key=LEGACY_TOKEN)
     project = studio.project(tasks=1)
-    body = {"kind": "learn", "project": project, "reread": True}
+    body = {"kind": "learn", "project": float(project), "reread": True}  # JSON knows one number
     job = service.client.post("/jobs", json=body, **LOCAL).get_json()
     refused = service.client.post("/jobs", json={"kind": "learn", "project": "x"}, **LOCAL)
 

@@ -72,19 +72,22 @@ def test_what_is_segmented_is_what_is_written():
 
 
 def test_pieces_that_are_not_written_are_not_in_the_masks():
+    """Of all labels together the largest two."""
+
     def spots() -> np.ndarray:
         pixels = stripes("white", height=20, width=40)
-        pixels[2:8, 2:8] = pixels[12:15, 20:23] = pixels[17:19, 35:37] = (255, 0, 0)
+        pixels[2:8, 2:8] = pixels[12:15, 20:23] = (255, 0, 0)
+        pixels[2:7, 30:35] = (0, 0, 255)
         return pixels
 
-    view = view_of(brush_config(["red"], 'model_instances="true" model_max_regions="2"'))
+    view = view_of(brush_config(["red", "blue"], 'model_instances="true" model_max_regions="2"'))
     (found,) = looking().segmented(
         Picture("spots", 1, spots), view, {ModelChoice(): ColourSegmenter()}
     )
 
-    ((_, mask),) = masks(found.painted, size_hw=found.size_hw)
-    assert np.count_nonzero(mask) == 36 + 9
-    assert np.count_nonzero(found.segmentation.mask(0)) == 36 + 9 + 4
+    drawn = {label.name: mask for label, mask in masks(found.painted, size_hw=found.size_hw)}
+    assert {name: np.count_nonzero(mask) for name, mask in drawn.items()} == {"red": 36, "blue": 25}
+    assert np.count_nonzero(found.segmentation.mask(0)) == 36 + 9
 
 
 def test_masks_are_as_large_as_the_picture_displayed():

@@ -23,6 +23,14 @@ def test_a_project_is_enough():
     assert Wanted.from_json({"project": 3, "filters": None}).conditions() == []
 
 
+def test_a_whole_number_may_be_written_with_a_point():
+    """JSON does not tell 3.0 from 3."""
+    wanted = Wanted.from_json({"project": 3.0, "tasks": [7.0, 7, 9.0], "limit": 2.0})
+
+    assert wanted.to_json() == Wanted(project=3, tasks=(7, 9), limit=2).to_json()
+    assert (repr(wanted.project), repr(wanted.tasks)) == ("3", "(7, 9)")
+
+
 @pytest.mark.parametrize(
     ("params", "sentence"),
     [
@@ -41,6 +49,8 @@ def test_a_project_is_enough():
         ({"project": 3, "tasks": {}}, "tasks must be a list"),
         ({"project": 3, "tasks": "12"}, "tasks must be a list"),
         ({"project": 3, "tasks": [True]}, "tasks must hold whole numbers from 1 on, got True"),
+        ({"project": 3, "tasks": [2.5]}, "tasks must hold whole numbers from 1 on, got 2.5"),
+        ({"project": float("inf")}, "project must be a whole number from 1 on, got inf"),
         ({"project": 3, "tasks": [1], "view": 2}, "give tasks or a view, not both"),
         ({"project": 3, "key": 7}, "key must be a project's number and birth"),
         ({"project": 3, "filters": "data.a=b"}, "filters must be a list"),
