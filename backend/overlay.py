@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Integer, UInt8
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
@@ -51,12 +51,9 @@ def colour_of(text: str) -> Colour | None:
     return red, green, blue
 
 
-def as_array(picture: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
-    """Its pixels."""
-    return np.asarray(picture.convert("RGB"))
-
-
-def label_map(indices: Int[np.ndarray, "height width"], palette: Sequence[Colour]) -> Image.Image:
+def label_map(
+    indices: Integer[np.ndarray, "height width"], palette: Sequence[Colour]
+) -> Image.Image:
     """Indexed picture: 0 is background (black), label number `i` of the palette is `i + 1`.
 
     Raises ValueError for more labels than a palette has room for.
@@ -79,7 +76,33 @@ def overlay(
         painted[mask] = (1 - OPACITY) * painted[mask] + OPACITY * np.array(colour, np.float32)
     for mask, colour in masks:
         painted[outline(mask)] = colour
-    picture = Image.fromarray(painted.round().astype(np.uint8))
+    return with_legend(painted.round().astype(np.uint8), legend)
+
+
+def tinted(
+    image: UInt8[np.ndarray, "height width 3"],
+    indices: Integer[np.ndarray, "height width"],
+    palette: Sequence[Colour],
+) -> UInt8[np.ndarray, "height width 3"]:
+    """The picture with every label of a label map in its colour, half and half; outlined."""
+    colours = np.array([(0, 0, 0), *palette], np.uint8)[indices]
+    painted = ((image.astype(np.uint16) + colours) // 2).astype(np.uint8)
+    painted[indices == 0] = image[indices == 0]
+    padded = np.pad(indices, 1, mode="edge")
+    edge = np.zeros(indices.shape, bool)
+    height, width = indices.shape
+    for down, across in ((1, 0), (1, 2), (0, 1), (2, 1)):
+        edge |= padded[down : down + height, across : across + width] != indices
+    edge &= indices > 0
+    painted[edge] = colours[edge]
+    return painted
+
+
+def with_legend(
+    painted: UInt8[np.ndarray, "height width 3"], legend: Sequence[Entry]
+) -> Image.Image:
+    """The picture with the legend at its right."""
+    picture = Image.fromarray(painted)
     panel = _legend(legend)
     sheet = Image.new(
         "RGB", (picture.width + panel.width, max(picture.height, panel.height)), PAPER

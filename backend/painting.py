@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt16
 
 from cliper_model import Decision, Segmentation
 from cliper_model.stages.boxes import boxes_of
@@ -110,13 +110,39 @@ def masks(
     Pieces that are not written are left out, and so are labels without any. Raises
     CouldNotPredict where the model gave no numbers.
     """
-    written = _largest(_parts(each, _scores(each.segmentation)), each.one.most_regions)
-    for _, parts in groupby(written, key=lambda part: part.label.result_name):
-        first, *others = parts
+    for _, together in groupby(parts(each), key=lambda part: part.label.result_name):
+        first, *others = together
         mask = first.paint()
         for part in others:
             mask = mask | part.paint()
         yield first.label, mask if mask.shape == size_hw else enlarged(mask, size_hw)
+
+
+def written_labels(one: ControlVocabulary) -> tuple[ConfigLabel, ...]:
+    """Labels that the control may write, in its order, the rest last."""
+    labels = one.sought if one.rest is None else (*one.sought, one.rest)
+    return tuple(label for label in labels if not one.is_taken(label))
+
+
+def label_map(each: Painted, *, size_hw: tuple[int, int]) -> UInt16[np.ndarray, "height width"]:
+    """What `masks` gives as one map: 0 where nothing is written, else the number of a label in
+    `written_labels`, from 1.
+
+    Where masks overlap, the strongest label that is written there; else whichever is.
+    """
+    one, segmentation = each.one, each.segmentation
+    numbers = {label.result_name: n for n, label in enumerate(written_labels(one), start=1)}
+    sought = {label.result_name: n for n, label in enumerate(one.sought, start=1)}
+    found = np.zeros(size_hw, np.uint16)
+    for label, mask in masks(each, size_hw=size_hw):
+        number = numbers[label.result_name]
+        found[mask & (found == 0)] = number
+        if segmentation.layers is not None and label.result_name in sought:
+            strongest = segmentation.label_map == sought[label.result_name]
+            if strongest.shape != size_hw:
+                strongest = enlarged(strongest, size_hw)
+            found[mask & strongest] = number
+    return found
 
 
 def _scores(segmentation: Segmentation) -> Float[np.ndarray, " classes"]:
@@ -171,10 +197,10 @@ def _answers(each: Painted, *, seed: str) -> list[Region]:
 def parts(each: Painted, scores: Float[np.ndarray, " classes"] | None = None) -> list[Part]:
     """A control's regions before they are written, label by label; of too many the largest.
 
-    `scores`: of the labels, where they are known already.
+    `scores`: of the labels, where they are known already. Raises CouldNotPredict.
     """
     if scores is None:
-        scores = np.clip(each.segmentation.region_scores, 0.0, 1.0)
+        scores = _scores(each.segmentation)
     return _largest(_parts(each, scores), each.one.most_regions)
 
 

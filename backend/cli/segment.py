@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Integer, UInt8
 from PIL import Image
 from tqdm import tqdm
 
@@ -302,7 +302,7 @@ def read(path: Path, settings: Settings) -> UInt8[np.ndarray, "height width 3"]:
 def write(
     target: Path,
     image: UInt8[np.ndarray, "height width 3"],
-    label_map: Int[np.ndarray, "height width"],
+    label_map: Integer[np.ndarray, "height width"],
     found: Sequence[Found],
     report: Mapping[str, Any],
 ) -> Report:

@@ -14,17 +14,15 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int
 from PIL import Image
 
 from .. import overlay
 from ..dataset.painter import Asked, Painter, views_plan
 from ..errors import BadRequest
 from ..labelstudio.label_config import MAX_CHARACTERS, ConfigImage
-from ..labelstudio.regions.brush import enlarged
 from ..labelstudio.tasks import Task
 from ..looking import Picture, Segmented
-from ..painting import masks
+from ..painting import label_map, masks
 from ..plan import choice_of
 from ..settings import Settings
 from ..vocabulary import ControlVocabulary
@@ -158,7 +156,9 @@ def _written(
         seconds=seconds,
     )
     report |= {"control": one.control.from_name, "model_version": painter.plan.version}
-    written = segment.write(target, pixels, _label_map(found, shown), shown, report)
+    written = segment.write(
+        target, pixels, label_map(found.painted, size_hw=found.size_hw), shown, report
+    )
     if found.segmentation.layers is not None:
         for number, label in enumerate(shown, start=1):
             if label.mask.any():
@@ -187,25 +187,3 @@ def _found(found: Segmented) -> list[Found]:
         mask = written.get(one.rest.result_name, nothing)
         shown.append(Found(name=one.rest.result_name, mask=mask, presence=None, score=None))
     return shown
-
-
-def _label_map(found: Segmented, shown: Sequence[Found]) -> Int[np.ndarray, "height width"]:
-    """Where masks overlap, the strongest label that is written there; else whichever is."""
-    label_map = np.zeros(found.size_hw, np.int32)
-    strongest = _strongest(found)
-    for number, label in enumerate(shown, start=1):
-        label_map[label.mask & (label_map == 0)] = number
-        if label.name in strongest:
-            label_map[label.mask & strongest[label.name]] = number
-    return label_map
-
-
-def _strongest(found: Segmented) -> dict[str, Bool[np.ndarray, "height width"]]:
-    """By label: where it is the strongest of several. Empty where masks do not overlap."""
-    if found.segmentation.layers is None:
-        return {}
-    first = found.segmentation.label_map
-    return {
-        label.result_name: enlarged(first == number, found.size_hw)
-        for number, label in enumerate(found.one.sought, start=1)
-    }

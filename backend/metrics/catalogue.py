@@ -30,8 +30,8 @@ COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 OTHER: Final = "other"
 
 ENDPOINTS: Final = (
-    "health", "ready", "metrics", "setup", "predict", "webhook", "versions", "jobs", "openapi", "ui",
-    "ui_projects", OTHER,
+    "health", "ready", "metrics", "setup", "predict", "webhook", "versions", "jobs", "openapi",
+    "ui", "ui_projects", OTHER,
 )  # fmt: skip
 METHODS: Final = ("GET", "HEAD", "POST", "DELETE", "OPTIONS", OTHER)
 STATUSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx")

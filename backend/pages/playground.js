@@ -256,18 +256,21 @@ function fill(one) {
   $("whole").checked = background === "";
   set("background", background ?? "");
   $("background").disabled = background === "";
-  const usual = pane.labels.find((label) => label.threshold_from !== "label");
+  const usual = pane.labels.find((label) => !label.rest && label.threshold_from !== "label");
   slider("threshold", Config.get(tag, "model_score_threshold"), usual?.needed ?? 0.5, (v) => v.toFixed(2));
-  slider("mask-threshold", Config.get(tag, "model_mask_threshold"), pane.labels[0]?.mask_threshold ?? 0, (v) => v.toFixed(2));
+  slider("mask-threshold", Config.get(tag, "model_mask_threshold"), usual?.mask_threshold ?? 0, (v) => v.toFixed(2));
   slider("min-area", share(Config.get(tag, "model_min_area")), 0.0005, (v) => `${(100 * v).toFixed(2)} %`);
   slider("smooth", Config.get(tag, "model_smooth"), 0, (v) => `${v} px`);
   $("refine").checked = Config.get(tag, "model_refine") !== "false";
+  $("background-told").textContent = pane.dropped.length
+    ? `Left out, too close to a label: ${pane.dropped.join(", ")}`
+    : `${pane.background.length} background words are read`;
   $("refine").disabled = !pane.refinable;
   $("instances").checked = Config.get(tag, "model_instances") === "true";
   $("overlap").checked = Config.get(tag, "model_overlap") === "true";
   $("method").value = Config.get(tag, "model_method") ?? "";
   $("profile").value = Config.get(tag, "model_profile") ?? "";
-  options($("score-of"), pane.labels.map((label) => [label.name, label.shown]), one.stage.shown.label ?? pane.labels[0]?.name);
+  options($("score-of"), pane.labels.filter((label) => !label.rest).map((label) => [label.name, label.shown]), one.stage.shown.label ?? pane.labels[0]?.name);
   fillLabels(one);
 }
 
@@ -377,16 +380,17 @@ function fillRow(row, label, one) {
   row.swatch.style.background = hex;
   row.name.textContent = label.shown;
   row.area.textContent = label.area ? percent(label.share) : "";
-  row.presence.textContent = label.presence.toFixed(2);
-  row.presence.className = `badge ${label.presence > label.needed ? "good" : ""}`;
-  row.presence.title = `presence ${label.presence.toFixed(2)}, needed ${label.needed.toFixed(2)} (${label.threshold_from})`;
+  row.presence.textContent = label.rest ? "rest" : label.presence.toFixed(2);
+  row.presence.className = `badge ${!label.rest && label.presence > label.needed ? "good" : ""}`;
+  if (!label.rest) row.presence.title = `presence ${label.presence.toFixed(2)}, needed ${label.needed.toFixed(2)} (${label.threshold_from})`;
   row.item.classList.toggle("absent", !label.area);
   row.eye.setAttribute("aria-pressed", String(!hidden));
   row.eye.setAttribute("aria-label", `${hidden ? "Show" : "Hide"} ${label.shown}`);
   row.eye.textContent = hidden ? "○" : "◉";
   if (!busyWith(row.words)) row.words.value = label.words.join(", ");
-  if (!busyWith(row.threshold)) row.threshold.value = label.needed;
-  row.told.textContent = label.needed.toFixed(2);
+  if (!label.rest && !busyWith(row.threshold)) row.threshold.value = label.needed;
+  row.told.textContent = label.rest ? "" : label.needed.toFixed(2);
+  row.threshold.disabled = row.words.disabled = label.rest;
   row.own.hidden = label.threshold_from !== "label";
   if (!busyWith(row.colour)) row.colour.value = hex;
 }
@@ -440,7 +444,7 @@ function scoresAt(one, place) {
   title.textContent = `${comparing ? `${one.stage.title.textContent}: ` : ""}${winner < 0 ? "no label" : pane.labels[winner].shown}`;
   const list = document.createElement("ol");
   list.className = "scores";
-  const order = claims.map((_, index) => index).sort((a, b) => claims[b] - claims[a]).slice(0, SHOWN_SCORES);
+  const order = claims.map((_, index) => index).filter((index) => !pane.labels[index].rest).sort((a, b) => claims[b] - claims[a]).slice(0, SHOWN_SCORES);
   for (const index of order) {
     const item = document.createElement("li");
     const name = document.createElement("span");

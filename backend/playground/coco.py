@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
+from ..labelstudio.regions.brush import enlarged
 from ..painting import Part
 
 
@@ -18,8 +19,7 @@ def document(
 ) -> dict[str, Any]:
     """A data set of one picture; categories are numbered from 1 in the order of `names`.
 
-    `size_hw`: of the picture. Masks that are smaller than it are described at their own size,
-    which each says.
+    `size_hw`: of the picture, and of every mask.
     """
     numbers = {name: number for number, name in enumerate(names, start=1)}
     return {
@@ -27,7 +27,7 @@ def document(
         "images": [{"id": 1, "file_name": file_name, "height": size_hw[0], "width": size_hw[1]}],
         "categories": [{"id": number, "name": name} for name, number in numbers.items()],
         "annotations": [
-            _annotation(part, number, numbers[part.label.result_name])
+            _annotation(part, number, numbers[part.label.result_name], size_hw)
             for number, part in enumerate(parts, start=1)
         ],
     }
@@ -40,8 +40,10 @@ def runs(mask: Bool[np.ndarray, "height width"]) -> list[int]:
     return [int(length) for length in np.diff(np.concatenate([[0], turns, [mask.size]]))]
 
 
-def _annotation(part: Part, number: int, category: int) -> dict[str, Any]:
+def _annotation(part: Part, number: int, category: int, size_hw: tuple[int, int]) -> dict[str, Any]:
     mask = part.paint()
+    if mask.shape != size_hw:
+        mask = enlarged(mask, size_hw)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     left, top = int(columns[0]), int(rows[0])
     told = {

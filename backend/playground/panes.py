@@ -13,6 +13,7 @@ whole number of pixels (`step`); what is exported is not.
 import base64
 import math
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +23,10 @@ import numpy as np
 from cliper_model import Identity
 
 from .. import overlay
+from ..labelstudio.label_config import ConfigLabel
 from ..looking import Segmented
-from ..painting import Part, parts
+from ..painting import Part, label_map, masks, parts, written_labels
+from ..vocabulary import RASTERS
 from . import claims as claimed
 
 MOST_SHOWN = 16_000_000  # pixels of a label map that a browser gets
@@ -42,7 +45,6 @@ class Pane:
     version   what predictions for this config carry
     controls  names of all controls of the config that have masks on this picture
     seconds   for all of it; `looked`: whether the picture was new to the model
-    dropped   background words that are too close to a label
     """
 
     found: Segmented
@@ -54,30 +56,43 @@ class Pane:
     warnings: tuple[str, ...] = ()
 
     @property
+    def labels(self) -> tuple[ConfigLabel, ...]:
+        """Those that the control may write, the rest last: label map and lists follow them."""
+        return written_labels(self.found.one)
+
+    @property
     def colours(self) -> list[Colour]:
         """One per label: the config's own, else one of the palette."""
-        labels = self.found.one.sought
-        palette = overlay.colours(len(labels))
-        own = [overlay.colour_of(label.colour) for label in labels]
+        palette = overlay.colours(len(self.labels))
+        own = [overlay.colour_of(label.colour) for label in self.labels]
         return [mine or given for mine, given in zip(own, palette, strict=True)]
 
     @property
     def names(self) -> list[str]:
-        return [label.result_name for label in self.found.one.sought]
+        return [label.result_name for label in self.labels]
 
     @property
     def parts(self) -> list[Part]:
         """Its regions, as a prediction would have them."""
         return parts(self.found.painted)
 
+    def label_map(self) -> np.ndarray:
+        """At the size of the picture: what a prediction would write."""
+        return label_map(self.found.painted, size_hw=self.found.size_hw)
+
     def to_json(self) -> dict[str, Any]:
         found, segmentation = self.found, self.found.segmentation
         height, width = segmentation.size_hw
         step = math.ceil(math.sqrt(max(1.0, height * width / MOST_SHOWN)))
-        label_map = segmentation.label_map[::step, ::step]
-        layers = segmentation.layers
-        several = any(found.one.each("model_instances"))
-        regions = self.parts
+        map_hw = (-(-height // step), -(-width // step))
+        shown = label_map(found.painted, size_hw=segmentation.size_hw)[::step, ::step]
+        overlap, regions = segmentation.layers is not None, self.parts
+        layers = np.zeros((len(self.names), *map_hw), bool) if overlap else None
+        areas = dict.fromkeys(self.names, 0)
+        for label, mask in masks(found.painted, size_hw=segmentation.size_hw):
+            areas[label.result_name] = int(np.count_nonzero(mask))
+            if layers is not None:
+                layers[self.names.index(label.result_name)] = mask[::step, ::step]
         return {
             "control": found.one.control.from_name,
             "controls": list(self.controls),
@@ -86,55 +101,64 @@ class Pane:
             "method": self.identity.method,
             "profile": self.identity.profile,
             "preset": found.one.preset,
+            "background": list(found.vocabulary.background),
+            "dropped": list(found.vocabulary.dropped),
             "seconds": round(self.seconds, 4),
             "looked": self.looked,
             "size_hw": list(found.size_hw),
-            "map_hw": list(label_map.shape),
+            "map_hw": list(map_hw),
             "step": step,
-            "labels": self._labels(regions),
+            "labels": self._labels(areas, Counter(part.label.result_name for part in regions)),
             "regions": len(regions),
-            "rest": None if found.one.rest is None else found.one.rest.result_name,
             "refinable": found.scores.coarse is not None,
             "refined": found.decision.refined,
             "agreement": found.scores.agreement,
             "quality": found.quality,
             "warnings": list(self.warnings),
-            "label_map": packed(_narrow(label_map, len(self.names))),
-            "layers": None if layers is None else packed(_bits(layers[:, ::step, ::step])),
-            "pieces": packed(self._pieces(regions, step)) if several else None,
+            "label_map": packed(_narrow(shown, len(self.names))),
+            "layers": None if layers is None else packed(_bits(layers)),
+            "pieces": packed(self._pieces(regions, step)) if self._is_apart else None,
             **self._for_pointing(),
         }
 
-    def _labels(self, regions: Sequence[Part]) -> list[dict[str, Any]]:
-        found = self.found
-        areas, scores = found.segmentation.areas, found.segmentation.region_scores
-        needed = found.decision.per_label("presence_threshold", len(self.names))
-        shares = found.decision.per_label("mask_threshold", len(self.names))
-        pixels = math.prod(found.segmentation.size_hw)
-        counts = [0] * len(self.names)
-        places = {id(label): index for index, label in enumerate(found.one.sought)}
-        for part in regions:
-            if id(part.label) in places:
-                counts[places[id(part.label)]] += 1
-        return [
-            {
-                "name": label.result_name,
+    @property
+    def _is_apart(self) -> bool:
+        """Whether regions are pieces of what a label covers."""
+        one = self.found.one
+        return one.control.kind not in RASTERS or any(one.each("model_instances"))
+
+    def _labels(self, areas: Mapping[str, int], counts: Mapping[str, int]) -> list[dict[str, Any]]:
+        """What is known of each; of the rest, which nobody looks for, only its area."""
+        found, pixels = self.found, math.prod(self.found.segmentation.size_hw)
+        scores = found.segmentation.region_scores
+        needed = found.decision.per_label("presence_threshold", len(found.one.sought))
+        shares = found.decision.per_label("mask_threshold", len(found.one.sought))
+        sought = {label.result_name: number for number, label in enumerate(found.one.sought)}
+        told = []
+        for label, colour in zip(self.labels, self.colours, strict=True):
+            name = label.result_name
+            one: dict[str, Any] = {
+                "name": name,
                 "shown": label.name,
                 "words": list(label.words),
                 "colour": list(colour),
-                "presence": round(float(found.segmentation.presence[index]), 4),
-                "needed": round(float(needed[index]), 4),
-                "threshold_from": found.one.of_label[index]["model_score_threshold"].source,
-                "mask_threshold": round(float(shares[index]), 4),
-                "area": int(areas[index]),
-                "share": round(float(areas[index]) / pixels, 6),
-                "score": round(float(scores[index]), 4),
-                "regions": counts[index],
+                "area": areas[name],
+                "share": round(areas[name] / pixels, 6),
+                "regions": counts.get(name, 0),
+                "rest": name not in sought,
             }
-            for index, (label, colour) in enumerate(
-                zip(found.one.sought, self.colours, strict=True)
-            )
-        ]
+            if name in sought:
+                number = sought[name]
+                source = found.one.of_label[number]["model_score_threshold"].source
+                one |= {
+                    "presence": round(float(found.segmentation.presence[number]), 4),
+                    "needed": round(float(needed[number]), 4),
+                    "threshold_from": source,
+                    "mask_threshold": round(float(shares[number]), 4),
+                    "score": round(float(scores[number]), 4),
+                }
+            told.append(one)
+        return told
 
     def _pieces(self, regions: Sequence[Part], step: int) -> np.ndarray:
         """Number + 1 of the region at every pixel; of overlapping ones the later."""
@@ -147,14 +171,24 @@ class Pane:
     def _for_pointing(self) -> Mapping[str, Any]:
         found = self.found
         told, behind = claimed.of_labels(found.scores, refined=found.decision.refined)
-        most = max(float(told.max(initial=0.0)), 1e-9)
         unsure = claimed.doubt(told, behind, found.scores, found.decision)
+        told = self._of_written(told)
+        most = max(float(told.max(initial=0.0)), 1e-9)
         return {
             "grid_hw": list(told.shape[1:]),
             "most": round(most, 6),  # what 255 means in claims
             "claims": packed((np.clip(told / most, 0, 1) * BYTES).round().astype(np.uint8)),
             "doubt": packed((unsure * BYTES).round().astype(np.uint8)),
         }
+
+    def _of_written(self, claims: np.ndarray) -> np.ndarray:
+        """In the order of `labels`; the rest claims nothing."""
+        places = {label.result_name: number for number, label in enumerate(self.found.one.sought)}
+        ordered = np.zeros((len(self.names), *claims.shape[1:]), np.float32)
+        for number, name in enumerate(self.names):
+            if name in places:
+                ordered[number] = claims[places[name]]
+        return ordered
 
 
 def packed(values: np.ndarray) -> str:

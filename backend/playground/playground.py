@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image
 
 from .. import overlay
@@ -164,9 +165,9 @@ class Playground:
         stem = kept.name.rpartition(".")[0] or kept.name
         name = f"{_plain(stem)}.{EXPORTS[kind]}"
         if kind == COCO:
-            rest = pane.found.one.rest
-            names = pane.names if rest is None else [*pane.names, rest.result_name]
-            told = coco.document(pane.parts, names, file_name=kept.name, size_hw=pane.found.size_hw)
+            told = coco.document(
+                pane.parts, pane.names, file_name=kept.name, size_hw=pane.found.size_hw
+            )
             return json.dumps(told).encode(), "application/json", name
         drawn = self._overlay(kept, pane) if kind == OVERLAY else _label_map(pane)
         file = io.BytesIO()
@@ -174,34 +175,26 @@ class Playground:
         return file.getvalue(), "image/png", name
 
     def _overlay(self, kept: Kept, pane: Pane) -> Image.Image:
-        segmentation, palette = pane.found.segmentation, pane.colours
-        pixels = self._predictor.decoded(kept.data)
-        if pixels.shape[:2] != segmentation.size_hw:
-            height, width = segmentation.size_hw
-            shrunk = Image.fromarray(pixels).resize((width, height), Image.Resampling.BOX)
-            pixels = overlay.as_array(shrunk)
-        shown = [index for index, area in enumerate(segmentation.areas) if area]
-        shown.sort(key=lambda index: -int(segmentation.areas[index]))
-        total = pixels.shape[0] * pixels.shape[1]
-        return overlay.overlay(
-            pixels,
-            [(segmentation.mask(index), palette[index]) for index in shown],
-            [
-                overlay.Entry(
-                    text=pane.names[index],
-                    note=f"{100 * segmentation.areas[index] / total:.1f} %",
-                    colour=palette[index],
-                )
-                for index in shown
-            ],
-        )
+        indices, colours = pane.label_map(), pane.colours
+        areas = np.bincount(indices.ravel(), minlength=len(pane.names) + 1)[1:]
+        legend = [
+            overlay.Entry(
+                text=pane.labels[number].name,
+                note=f"{100 * areas[number] / indices.size:.1f} %",
+                colour=colours[number],
+            )
+            for number in np.argsort(-areas, kind="stable")
+            if areas[number]
+        ]
+        painted = overlay.tinted(self._predictor.decoded(kept.data), indices, colours)
+        return overlay.with_legend(painted, legend)
 
 
 def _label_map(pane: Pane) -> Image.Image:
     """Raises BadRequest where a palette has no room for so many labels."""
     if len(pane.names) > overlay.MOST:
         raise BadRequest(f"a label map has room for {overlay.MOST} labels; leave some out")
-    return overlay.label_map(pane.found.segmentation.label_map, pane.colours)
+    return overlay.label_map(pane.label_map(), pane.colours)
 
 
 def _chosen(plan: Plan, kept: Kept, control: str | None) -> tuple[View, int, tuple[str, ...]]:
