@@ -168,6 +168,7 @@ def test_the_pages_lead_from_a_fresh_folder_to_masks_in_label_studio(walker: Wal
     (photos := walker.folder / "photos").mkdir()
     for picture in project.pictures:
         Image.fromarray(picture.image).save(photos / picture.name)
+    (walker.folder / "my-config.xml").write_text(project.label_config)  # the reader's own
 
     for line in lines(FIRST_RUN):
         walker.type(line)

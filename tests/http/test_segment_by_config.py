@@ -1,7 +1,9 @@
-"""`cliper segment --config` writes what `/predict` answers, pixel for pixel."""
+"""`cliper segment --config` writes what `/predict` answers and the page shows, pixel for pixel."""
 
+import io
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -16,8 +18,19 @@ from cliper_model.demo.scenes import LABELS, make_scene
 from ..doubles.label_studio import FileServer
 from ..doubles.pictures import encoded
 from .conftest import Service, StartService
+from .test_ui import Page, label_map, unpacked
 
 SCENES = 6
+
+
+class Seen(NamedTuple):
+    """What the page gives of a picture; `layers` where masks overlap."""
+
+    saved: np.ndarray
+    drawn: np.ndarray
+    layers: dict[str, np.ndarray]
+
+
 DEMO = {"profile": "demo", "device": "cpu"}
 
 
@@ -81,18 +94,41 @@ def predicted(service: Service, text: str, scenes: list[Path]) -> list[dict[str,
     return found
 
 
+def shown(service: Service, text: str, scenes: list[Path]) -> list[Seen]:
+    """The label map that the page saves, the one it draws, and its layers, scene by scene."""
+    page = Page(service)
+    found = []
+    for path in scenes:
+        picture = page.picture(path.read_bytes(), path.name)
+        told = page.pane(picture, text)
+        names = [label["name"] for label in told["labels"]]
+        saved = page.post("api/exports/labels", json={"picture": picture, "config": text})
+        layers: dict[str, np.ndarray] = {}
+        if told["layers"] is not None:
+            bits = np.frombuffer(unpacked(told["layers"]), np.uint8).reshape(len(names), -1)
+            high, wide = told["map_hw"]
+            flat = np.unpackbits(bits, axis=1)[:, : high * wide].astype(bool)
+            layers = dict(zip(names, flat.reshape(-1, high, wide), strict=True))
+        saved_map = np.asarray(Image.open(io.BytesIO(saved.data)))
+        found.append(Seen(saved=saved_map, drawn=label_map(told), layers=layers))
+    return found
+
+
 @pytest.fixture
 def service(start_service: StartService) -> Service:
     return start_service(real_model(Settings(**DEMO)), **DEMO)
 
 
 @pytest.mark.parametrize("name", APART)
-def test_the_label_map_is_the_masks_of_the_service(service: Service, scenes: list[Path], name: str):
+def test_page_command_and_service_give_the_same_label_map(
+    service: Service, scenes: list[Path], name: str
+):
     out = segmented(APART[name], scenes)
 
     answers = predicted(service, APART[name], scenes)
     labels_found = set()
-    for path, masks in zip(scenes, answers, strict=True):
+    pages = shown(service, APART[name], scenes)
+    for path, masks, seen in zip(scenes, answers, pages, strict=True):
         labels = json.loads((out / f"{path.stem}.json").read_text())["labels"]
         written = np.asarray(Image.open(out / f"{path.stem}.labels.png"))
         expected = np.zeros(written.shape, np.uint8)
@@ -101,6 +137,8 @@ def test_the_label_map_is_the_masks_of_the_service(service: Service, scenes: lis
                 expected[masks[label["name"]]] = label["value"]
             assert label["area"] == np.count_nonzero(masks.get(label["name"], 0))
         assert np.array_equal(written, expected)
+        assert np.array_equal(seen.saved, expected)
+        assert np.array_equal(seen.drawn, expected)
         labels_found |= set(masks)
 
     assert len(labels_found) >= 4
@@ -115,18 +153,22 @@ def test_masks_that_overlap_have_files_of_their_own(service: Service, scenes: li
 
     answers = predicted(service, OVERLAPPING, scenes)
     overlapping = 0
-    for path, masks in zip(scenes, answers, strict=True):
+    pages = shown(service, OVERLAPPING, scenes)
+    for path, masks, seen in zip(scenes, answers, pages, strict=True):
         labels = json.loads((out / f"{path.stem}.json").read_text())["labels"]
-        label_map = np.asarray(Image.open(out / f"{path.stem}.labels.png"))
+        first = np.asarray(Image.open(out / f"{path.stem}.labels.png"))
         files = {one.name for one in out.glob(f"{path.stem}.mask-*.png")}
         value = {one["name"]: one["value"] for one in labels}
         assert files == {f"{path.stem}.mask-{value[name]}.png" for name in masks}
         for name, mask in masks.items():
             file = out / f"{path.stem}.mask-{value[name]}.png"
             assert np.array_equal(np.asarray(Image.open(file)), mask)
-            assert mask[label_map == value[name]].all()
-        union = np.logical_or.reduce([*masks.values(), np.zeros(label_map.shape, bool)])
-        assert np.array_equal(label_map > 0, union)
+            assert mask[first == value[name]].all()
+            assert np.array_equal(seen.layers[name], mask)
+        union = np.logical_or.reduce([*masks.values(), np.zeros(first.shape, bool)])
+        assert np.array_equal(first > 0, union)
+        assert np.array_equal(seen.saved, first)
+        assert np.array_equal(seen.drawn, first)
         overlapping += np.count_nonzero(sum(mask.astype(int) for mask in masks.values()) > 1)
 
     assert overlapping > 0
