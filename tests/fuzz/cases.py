@@ -5,11 +5,13 @@
 
 import base64
 import functools
+import hashlib
 import json
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from ..doubles.pictures import striped_png
 from .configs import CONFIGS, hostile_config
 from .masks import REGIONS, hostile_code, hostile_region
 from .mutate import bytes_mutated, mutated, written
@@ -18,16 +20,29 @@ from .pictures import files, hostile_picture
 Json = Any
 
 KINDS = {  # and how many of a hundred cases are of each
-    "predict": 26,
-    "setup": 12,
+    "predict": 23,
+    "setup": 11,
     "webhook": 8,
     "jobs": 9,
     "anywhere": 7,
     "config": 8,
     "code": 8,
     "region": 8,
-    "picture": 14,
+    "picture": 12,
+    "ui": 6,
 }
+KEPT = striped_png("red", "blue")
+UI_TOKEN = "the-token-of-the-page"
+UI_PLACES = (
+    "panes", "panes", "panes", "exports/overlay", "exports/labels", "exports/coco",
+    "exports/nothing", "pictures", "pictures",
+)  # fmt: skip
+UI_READ = (
+    "", "/", "/static/style.css", "/static/%2e%2e/app.py", "/static/" + "a" * 3000, "/api/meta",
+    "/api/status", "/api/scenes/3.png", "/api/scenes/99.png", "/api/scenes/-1.png",
+    "/api/pictures/x", "/api/pictures/%00", "/api/pictures/" + "9" * 3000, "/projects",
+    "/api/projects",
+)  # fmt: skip
 TYPES = (
     "application/json", "application/json; charset=utf-16", "text/plain", "", "text/html\r\nx: y",
     "multipart/form-data; boundary=x", "application/x-www-form-urlencoded", "a" * 5000,
@@ -85,6 +100,8 @@ def case(seed: int, number: int) -> Case:
         return Case(number=number, kind=kind, given=hostile_picture(random))
     if kind == "anywhere":
         return _anywhere(number, random)
+    if kind == "ui":
+        return _ui(number, random)
     return _asked(number, kind, random)
 
 
@@ -114,6 +131,43 @@ def _asked(number: int, kind: str, random: Random) -> Case:
         chunked=chunked,
         tasks=tasks,
     )
+
+
+def _ui(number: int, random: Random) -> Case:
+    """What our own pages ask, broken; nearly always with their token."""
+    headers, chunked = _headers(random)
+    if random.random() < 0.95:
+        headers["X-CSRF-Token"] = UI_TOKEN  # the cookie is the client's business
+    if random.random() < 0.15:
+        path, query = f"/ui{random.choice(UI_READ)}", random.choice((*QUERIES, "about"))
+        return Case(number=number, kind="ui", method="GET", path=path, query=query, headers=headers)
+    place = random.choice(UI_PLACES)
+    query = random.choice(("", "name=a.png", "name=%22%0d%0ax:%20y", "name=" + "a" * 3000))
+    if place == "pictures" and random.random() < 0.6:
+        body, headers["Content-Type"] = hostile_picture(random)[0], "image/png"
+    else:
+        told: Json = {"picture": kept_id(), "config": random.choice(CONFIGS), "control": None}
+        if place == "pictures":
+            told = random.choice(({"scene": 3}, {"project": 1, "task": "x"}, {"scene": 10**30}))
+        elif random.random() < 0.4:
+            told["config"] = hostile_config(random)
+        body = written(mutated(told, random) if random.random() < 0.5 else told)
+    return Case(
+        number=number,
+        kind="ui",
+        path=f"/ui/api/{place}",
+        query=query if place == "pictures" else "",
+        headers=headers,
+        body=body,
+        chunked=chunked,
+    )
+
+
+@functools.cache
+def kept_id() -> str:
+    """Of the picture that the rig's page has."""
+    digest = hashlib.sha256(KEPT).hexdigest()
+    return hashlib.sha256(f"{digest} ".encode()).hexdigest()[:20]
 
 
 def _anywhere(number: int, random: Random) -> Case:

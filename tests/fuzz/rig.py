@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from backend.api.ui_guard import COOKIE
 from backend.app import create_app
 from backend.errors import BadMask, ConfigError, ImageError, Unreachable
 from backend.images.decode import decode
@@ -28,6 +29,7 @@ from backend.learning.works import kinds as learning_kinds
 from backend.model_host import ModelHost
 from backend.model_pool import ModelChoice, ModelPool
 from backend.plan import vocabularies
+from backend.playground.playground import Playground
 from backend.predictor import Predictor
 from backend.prelabel.works import LabelStudio, kinds
 from backend.services import Services
@@ -37,7 +39,7 @@ from backend.wiring import check_choice, limits
 
 from ..doubles.colours import ColourSegmenter, colour_source
 from ..doubles.pictures import brush_config, striped_png
-from .cases import Case
+from .cases import KEPT, UI_TOKEN, Case, kept_id
 
 MOST_PIXELS = 4_000_000  # of a picture
 LOCAL = "http://127.0.0.1:9090"
@@ -144,14 +146,16 @@ class Rig:
         teaching = StoredTeaching(storage)
         book, studio = JobBook(storage), LabelStudio(url=STUDIO, token="t")
         runner = EndsAtOnce(book)
+        predictor = Predictor(
+            models,
+            pictures,
+            limits(settings),
+            keeping=Keeping(storage, label_studio_url=STUDIO),
+            teaching=teaching,
+        )
         self.services = Services(
-            predictor=Predictor(
-                models,
-                pictures,
-                limits(settings),
-                keeping=Keeping(storage, label_studio_url=STUDIO),
-                teaching=teaching,
-            ),
+            predictor=predictor,
+            playground=Playground(predictor, most_bytes=4_000_000),
             storage=storage,
             jobs=JobDesk(
                 jobs=book, runner=runner, kinds={**kinds(studio), **learning_kinds(studio)}
@@ -160,6 +164,7 @@ class Rig:
             teaching=teaching,
         )
         self.client = create_app(self.services).test_client()
+        self.client.set_cookie(COOKIE, UI_TOKEN, domain="127.0.0.1")
         self.stumbles = Stumbles()
         self._ended: list[str] = []
         self._good: bytes | None = None
@@ -182,6 +187,9 @@ class Rig:
 
     def still_well(self) -> None:
         """A plain request is answered as ever, and no thread has ended. Raises Broken."""
+        playground = self.services.playground
+        if playground is None or playground.keep_file(KEPT, "a.png").id != kept_id():
+            raise Broken(None, "the page does not keep its picture")
         body = {
             "tasks": [{"id": 1, "data": {"image": "/data/local-files/?d=a.png"}}],
             "label_config": brush_config(["red", "green"]),
@@ -228,7 +236,7 @@ class Rig:
             base_url=LOCAL,
             **more,
         )
-        status, text = answer.status_code, answer.get_data(as_text=True)
+        status, text = answer.status_code, answer.get_data().decode(errors="replace")
         if status >= 500:
             raise Broken(case, f"{answer.status}: {text[:500]}\n{self.stumbles.found[:1]}")
         if status >= 400 and case.method != "HEAD":

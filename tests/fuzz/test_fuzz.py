@@ -32,6 +32,8 @@ def test_five_thousand_hostile_cases_change_nothing(tmp_path: Path):
         assert figures.by_kind[kind]["200"] >= 100, kind
         assert figures.by_kind[kind]["415"] >= 10, kind
     assert figures.by_kind["jobs"]["202"] >= 10
+    assert figures.by_kind["ui"]["200"] >= 30
+    assert figures.by_kind["ui"]["422"] >= 10
     if figures.peak_growth_mib is not None and figures.held_growth_mib is not None:
         assert figures.peak_growth_mib < MOST_PEAK_MIB
         assert figures.held_growth_mib < MOST_HELD_MIB
