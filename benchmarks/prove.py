@@ -25,6 +25,7 @@ PROOFS = (
     ),
     ("soak", "half an hour of everything at once: answers, memory, health"),
     ("demo_predict", "an opened task with the demo weights, and how much of it is the model"),
+    ("playground", "from a click to masks in a browser"),
     ("whole_project", "a project of 2,000 tasks under kills and restarts; speed, memory, estimate"),
     ("kills_everything", "the service killed 100 times: nothing lost, nothing doubled"),
     ("data_sets", "data sets on Ray: once each under kills, overhead, memory, the same masks"),

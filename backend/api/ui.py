@@ -74,7 +74,7 @@ def status() -> ResponseReturnValue:
 @bp.get("/api/scenes/<int:number>.png")
 def scene(number: int) -> ResponseReturnValue:
     """A drawn scene."""
-    answer = Response(scenes.png(number), mimetype="image/png")
+    answer = Response(_playground().scene(number), mimetype="image/png")
     answer.headers["Cache-Control"] = f"private, max-age={A_DAY}"
     return answer
 

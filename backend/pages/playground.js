@@ -29,7 +29,7 @@ const active = () => (comparing ? sides : sides.slice(0, 1));
 async function openFile(file) {
   if (!file) return;
   await open(() => ask(`api/pictures?name=${encodeURIComponent(file.name || "pasted.png")}`, { method: "POST", body: file }),
-    (told) => ({ kind: "kept", id: told.id }));
+    (told) => ({ kind: "kept", id: told.id, file }));
 }
 
 async function openScene(number) {
@@ -71,10 +71,14 @@ async function open(get, source) {
 }
 
 async function reopen() {
-  const { source } = picture;
-  const json = source.kind === "scene" ? { scene: source.number } : { project: source.project, task: source.task };
-  if (source.kind === "kept") throw new Refused("The picture is no longer kept by the service; drop it again.", 404);
-  const told = await ask("api/pictures", { method: "POST", json });
+  const { source, name } = picture;
+  const gone = () => { throw new Refused("The picture is no longer kept by the service; drop it again.", 404); };
+  const sent = {
+    scene: () => ({ json: { scene: source.number } }),
+    task: () => ({ json: { project: source.project, task: source.task } }),
+    kept: () => (source.file ? { body: source.file } : gone()),
+  }[source.kind]();
+  const told = await ask(`api/pictures?name=${encodeURIComponent(name)}`, { method: "POST", ...sent });
   picture = { ...told, source };
 }
 

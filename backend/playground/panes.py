@@ -85,13 +85,14 @@ class Pane:
         height, width = segmentation.size_hw
         step = math.ceil(math.sqrt(max(1.0, height * width / MOST_SHOWN)))
         map_hw = (-(-height // step), -(-width // step))
-        shown = label_map(found.painted, size_hw=segmentation.size_hw)[::step, ::step]
-        overlap, regions = segmentation.layers is not None, self.parts
-        layers = np.zeros((len(self.names), *map_hw), bool) if overlap else None
-        areas = dict.fromkeys(self.names, 0)
-        for label, mask in masks(found.painted, size_hw=segmentation.size_hw):
-            areas[label.result_name] = int(np.count_nonzero(mask))
-            if layers is not None:
+        whole = label_map(found.painted, size_hw=segmentation.size_hw)
+        counted = np.bincount(whole.ravel(), minlength=len(self.names) + 1)[1:]
+        areas = dict(zip(self.names, map(int, counted), strict=True))
+        regions, layers = self.parts, None
+        if segmentation.layers is not None:  # what overlaps is counted for every label
+            layers = np.zeros((len(self.names), *map_hw), bool)
+            for label, mask in masks(found.painted, size_hw=segmentation.size_hw):
+                areas[label.result_name] = int(np.count_nonzero(mask))
                 layers[self.names.index(label.result_name)] = mask[::step, ::step]
         return {
             "control": found.one.control.from_name,
@@ -115,7 +116,7 @@ class Pane:
             "agreement": found.scores.agreement,
             "quality": found.quality,
             "warnings": list(self.warnings),
-            "label_map": packed(_narrow(shown, len(self.names))),
+            "label_map": packed(_narrow(whole[::step, ::step], len(self.names))),
             "layers": None if layers is None else packed(_bits(layers)),
             "pieces": packed(self._pieces(regions, step)) if self._is_apart else None,
             **self._for_pointing(),

@@ -16,6 +16,7 @@ from ..labelstudio.tasks import Task
 from ..looking import Picture
 from ..plan import Plan, View, choice_of
 from ..predictor import Predictor
+from ..result_cache import ResultCache
 from ..studio.client import Studio
 from ..studio.project import StudioProject
 from . import coco, scenes
@@ -24,10 +25,22 @@ from .panes import Pane
 
 LONGEST_NAME = 200  # characters of a picture's name
 LONGEST_DATA = 100_000  # characters of a task's data that is kept beside its picture
+SCENE_BYTES = 8_000_000  # of all scenes there are
 OVERLAY, LABELS, COCO = "overlay", "labels", "coco"
 EXPORTS = {OVERLAY: "overlay.png", LABELS: "labels.png", COCO: "coco.json"}
 
 Opening = Callable[[], Studio]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A scene as a PNG file."""
+
+    data: bytes
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.data)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +80,7 @@ class Playground:
         self._predictor, self._most_bytes = predictor, most_bytes
         self._opening, self._clock = opening, clock
         self._shelf = Shelf()
+        self._scenes: ResultCache[Drawn] = ResultCache(max_bytes=SCENE_BYTES)
         self._look_seconds: float | None = None
 
     @property
@@ -89,9 +103,17 @@ class Playground:
         pixels = self._predictor.decoded(data)
         return self._shelf.put(data, pixels, name=_short(name) or "picture")
 
+    def scene(self, number: int) -> bytes:
+        """A drawn scene as a PNG file; drawn once. Raises BadRequest."""
+        known = self._scenes.get(number)
+        if known is None:
+            known = Drawn(scenes.png(number))
+            self._scenes.put(number, known)
+        return known.data
+
     def keep_scene(self, number: int) -> Kept:
         """A drawn scene. Raises BadRequest."""
-        data = scenes.png(number)
+        data = self.scene(number)
         return self._shelf.put(data, self._predictor.decoded(data), name=scenes.name(number))
 
     def keep_task(self, project: int, task: int) -> tuple[Kept, str]:

@@ -132,6 +132,26 @@ def test_an_event_that_a_frozen_replica_holds_is_acknowledged_by_the_other_one(
     assert site.what_is_wrong() == []
 
 
+def test_a_picture_on_the_page_stays_with_the_replica_that_keeps_it(
+    make_site: MakeSite, make_fleet: Callable[[Site], Fleet]
+):
+    address = make_fleet(make_site()).front.url
+    with requests.Session() as browser:
+        browser.auth = AUTH
+        assert browser.get(f"{address}/ui/", timeout=30).status_code == 200
+        browser.headers["X-CSRF-Token"] = browser.cookies["cliper_csrf"]
+        kept = browser.post(
+            f"{address}/ui/api/pictures?name=a.png", data=encoded(distinct(1)), timeout=30
+        )
+        asked = {"picture": kept.json()["id"], "config": CONFIG}
+
+        answers = [
+            browser.post(f"{address}/ui/api/panes", json=asked, timeout=30) for _ in range(6)
+        ]
+
+    assert [one.status_code for one in answers] == [200] * 6
+
+
 def test_whoever_asks_for_a_password_asks_through_the_balancer_too(
     make_site: MakeSite, make_fleet: Callable[[Site], Fleet]
 ):
