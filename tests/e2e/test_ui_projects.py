@@ -1,26 +1,23 @@
-"""The projects page in a real browser, over a real Label Studio.
-
-Screenshots are kept in `.cache/screenshots`.
-"""
+"""The projects page in a real browser, over a real Label Studio."""
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Request, expect
 
 from backend.demo.label_studio_api import LabelStudioApi
 from backend.demo.label_studio_server import LabelStudioServer
 from tests.doubles.corrections import PICTURE, columns, painted
 from tests.doubles.pictures import encoded
 
-from .browser import _program
-from .conftest import CHECKOUT, StartService
+from . import page_browser
+from .conftest import StartService
 from .test_preview import OVERFLOW
 
-SCREENSHOTS = CHECKOUT / ".cache" / "screenshots"
 CONFIG = (
     '<View><Image name="image" value="$image"/><BrushLabels name="seg" toName="image">'
     '<Label value="red"/><Label value="blue"/></BrushLabels></View>'
@@ -33,12 +30,8 @@ TEN = columns(0, 10)
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=_program("chromium"), args=["--no-sandbox"]
-        )
+    with page_browser.chromium() as browser:
         yield browser
-        browser.close()
 
 
 class Seen:
@@ -173,7 +166,6 @@ def test_the_keyboard_is_enough(page: Page, service: str, project: int):
 def test_the_page_can_be_looked_at_on_every_screen(
     page: Page, service: str, project: int, scheme: Any
 ):
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.emulate_media(color_scheme=scheme)
     for width, height in ((1280, 900), (390, 844)):
         page.set_viewport_size({"width": width, "height": height})
@@ -184,8 +176,7 @@ def test_the_page_can_be_looked_at_on_every_screen(
             expect(page.locator(there).first).to_be_visible()
 
             assert page.evaluate(f"() => {{ {OVERFLOW} }}") <= 0
-            shot = SCREENSHOTS / f"ui-projects-{name}-{scheme}-{width}.png"
-            page.screenshot(path=shot, full_page=True)
+            assert not page_browser.serious_faults(page)
 
 
 # -- with answers that are made up -----------------------------------------------------------
@@ -341,7 +332,7 @@ def test_what_label_studio_says_is_shown_as_text(page: Page, service: str, told:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_a_busy_page_is_for_everybody(
-    page: Page, service: str, told: dict[str, Any], scheme: Any, width: int
+    page: Page, service: str, told: dict[str, Any], scheme: Any, width: int, tmp_path: Path
 ):
     """Nothing that axe-core knows of keeps anybody out, and nothing hangs over the edge."""
     failures = {"image": {"count": 3, "reason": "there is nothing at " + "x" * 90, "tasks": [4]}}
@@ -371,8 +362,8 @@ def test_a_busy_page_is_for_everybody(
     page.locator("#lessons summary").click()
     page.get_by_role("button", name="Learn now").click()
     expect(page.locator("#told")).to_be_visible()
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"ui-projects-busy-{scheme}-{width}.png", full_page=True)
+    how = f"{'wide' if width == 1280 else 'narrow'}-{scheme}"
+    page_browser.photograph(page, f"ui-projects-{how}", tmp_path)
 
     found = Axe().run(page)
 
