@@ -86,16 +86,21 @@ class Desks:
         except (ConfigError, KeyError, TypeError):  # of an earlier version of this program
             return {}
 
-    def of(self, config: str, extra: options.Values, project: str | None) -> Desk:
-        """Raises ConfigError, ModelLoading, ModelFailed."""
-        plan, team = self._made(config, extra, project)
+    def of(
+        self, config: str, extra: options.Values, project: str | None, *, noted: bool = True
+    ) -> Desk:
+        """`noted`: whether its version is given out. Raises ConfigError, ModelLoading,
+        ModelFailed."""
+        plan, team = self._made(config, extra, project, noted=noted)
         return Desk(plan=plan, segmenters=self._crew.segmenters(team), team=team)
 
     def plan(self, config: str, extra: options.Values, project: str | None) -> Plan:
         """What a config asks for. Raises ConfigError, ModelLoading, ModelFailed."""
         return self._made(config, extra, project)[0]
 
-    def _made(self, config: str, extra: options.Values, project: str | None) -> tuple[Plan, Team]:
+    def _made(
+        self, config: str, extra: options.Values, project: str | None, *, noted: bool = True
+    ) -> tuple[Plan, Team]:
         """What a config asks for, and who does it."""
         reading = self._configs.read(config, extra)
         hosts = self._crew.hosts(map(choice_of, reading.wanted))
@@ -108,7 +113,8 @@ class Desks:
         plan = reading.plan(identities, None if scope is None else self._teaching.of(scope))
         plan = replace(plan, warnings=(*plan.warnings, *advice.of_config(plan.wanted)))
         team = Team(hosts=hosts, identities=identities)
-        self._note(plan, team)
+        if noted:
+            self._note(plan, team)
         return plan, team
 
     def _note(self, plan: Plan, team: Team) -> None:

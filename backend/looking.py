@@ -101,12 +101,16 @@ def answers(device: str | None = None) -> bool:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture by the digest of its bytes; unpacked only where nobody looked at it before."""
+    """A picture by the digest of its bytes; unpacked only where nobody looked at it before.
+
+    `passing`: what is seen of it stays in memory.
+    """
 
     digest: str
     page: int
     unpack: Callable[[], UInt8[np.ndarray, "height width 3"]]
     scope: Scope = Scope()  # noqa: RUF009  # a frozen value
+    passing: bool = False
 
 
 @dataclass(frozen=True)
@@ -614,7 +618,7 @@ class Looking:
         """`fresh`: the model just looked; `keep`: somebody may click on the picture soon."""
         if not keep:
             return
-        if fresh and self._keeping is not None:
+        if fresh and self._keeping is not None and not picture.passing:
             place = (picture.digest, picture.page)
             self._keeping.keep_look(
                 picture.scope, place, segmenter, look.state, look.size_hw, nbytes=look.nbytes
@@ -625,7 +629,7 @@ class Looking:
     def _from_store(
         self, key: tuple[str, int, ModelChoice], picture: Picture, segmenter: Segmenter
     ) -> Look | None:
-        if self._keeping is None:
+        if self._keeping is None or picture.passing:
             return None
         place = (picture.digest, picture.page)
         found = self._keeping.look(picture.scope, place, segmenter)

@@ -15,6 +15,7 @@ OPACITY = 0.5
 STRONG = 0.65  # opacity on grey
 INK, PAPER, FAINT = (34, 34, 42), (255, 255, 255), (110, 110, 120)
 ROW, SWATCH, MARGIN, FONT = 26, 16, 12, 15  # pixels of the legend
+LEGEND_FITS = 700  # pixels; the height of a picture whose legend is as large as on a page
 LONGEST_COLOUR = 60  # characters, of a colour's name
 MOST = 255  # labels a palette has room for beside the background
 
@@ -101,9 +102,9 @@ def tinted(
 def with_legend(
     painted: UInt8[np.ndarray, "height width 3"], legend: Sequence[Entry]
 ) -> Image.Image:
-    """The picture with the legend at its right."""
+    """The picture with the legend at its right, larger where the picture is."""
     picture = Image.fromarray(painted)
-    panel = _legend(legend)
+    panel = _legend(legend, scale=max(1, round(picture.height / LEGEND_FITS)))
     sheet = Image.new(
         "RGB", (picture.width + panel.width, max(picture.height, panel.height)), PAPER
     )
@@ -134,18 +135,20 @@ def outline(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height 
     return edge
 
 
-def _legend(entries: Sequence[Entry]) -> Image.Image:
-    font = ImageFont.load_default(FONT)
-    gap = SWATCH + 2 * MARGIN
+def _legend(entries: Sequence[Entry], scale: int = 1) -> Image.Image:
+    """`scale`: how many times as large as for a picture on a page."""
+    row, swatch, margin = scale * ROW, scale * SWATCH, scale * MARGIN
+    font = ImageFont.load_default(scale * FONT)
+    gap = swatch + 2 * margin
     lines = entries or [Entry(text="nothing found", note="", colour=PAPER)]
     text_wide = max(round(font.getlength(entry.text)) for entry in lines)
     note_wide = max(round(font.getlength(entry.note)) for entry in lines)
-    wide = gap + text_wide + MARGIN + note_wide + MARGIN
-    panel = Image.new("RGB", (wide, MARGIN + len(lines) * ROW + MARGIN), PAPER)
+    wide = gap + text_wide + margin + note_wide + margin
+    panel = Image.new("RGB", (wide, margin + len(lines) * row + margin), PAPER)
     pen = ImageDraw.Draw(panel)
     for number, entry in enumerate(lines):
-        y = MARGIN + number * ROW
-        pen.rounded_rectangle((MARGIN, y, MARGIN + SWATCH, y + SWATCH), 4, entry.colour)
-        pen.text((gap, y - 1), entry.text, INK, font)
-        pen.text((gap + text_wide + MARGIN, y - 1), entry.note, FAINT, font)
+        y = margin + number * row
+        pen.rounded_rectangle((margin, y, margin + swatch, y + swatch), 4 * scale, entry.colour)
+        pen.text((gap, y - scale), entry.text, INK, font)
+        pen.text((gap + text_wide + margin, y - scale), entry.note, FAINT, font)
     return panel

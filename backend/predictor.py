@@ -65,6 +65,7 @@ from .result_cache import ResultCache
 from .storage.memory import MemoryStorage
 from .studying import Course, StudiedPicture
 from .trail import of_task
+from .vocabulary import ControlVocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -269,8 +270,11 @@ class Predictor:
 
     def desk_of(self, config: str, project: str | None) -> Desk:
         """A label config as a request of the project would find it: with what its connection says
-        and what was learnt there. Raises ConfigError, ModelLoading, ModelFailed."""
-        return self._desks.of(config, self._desks.extra_of(project), project)
+        and what was learnt there. Its version is given out to nobody.
+
+        Raises ConfigError, ModelLoading, ModelFailed.
+        """
+        return self._desks.of(config, self._desks.extra_of(project), project, noted=False)
 
     def fetched(self, task: Task, view: View) -> bytes:
         """The file of a picture. Raises ImageError, BudgetSpent."""
@@ -280,17 +284,22 @@ class Predictor:
         """A file as displayed. Raises ImageError."""
         return self._fetching.decode(data, page=page)
 
-    def segmented(self, picture: Picture, view: View, desk: Desk) -> list[Segmented]:
+    def refuse_brush(self, size_hw: tuple[int, int], wanted: Sequence[ControlVocabulary]) -> None:
+        """Raises MaskTooLarge where a request would get no masks of such a picture."""
+        refuse_brush(size_hw, wanted, megapixels=self._limits.brush_megapixels)
+
+    def segmented(self, picture: Picture, view: View, desk: Desk, config: str) -> list[Segmented]:
         """What `predict` would write of a picture, before it is written; somebody waits for it.
 
-        Raises CouldNotPredict, ConfigError, ModelFailed, ModelLoading or Busy.
+        `config` as it was written, with colours and all. Raises CouldNotPredict, ConfigError,
+        ModelFailed, ModelLoading or Busy.
         """
 
         def made(hands: Hands) -> Made:
             return Made(run=lambda: hands.looking.segmented(picture, view, hands.segmenters))
 
         errand = Errand(
-            key=("segmented", picture.digest, view.place, desk.plan.version),
+            key=("segmented", picture.digest, view.place, desk.plan.version, config),
             made=made,
             lane=Lane.PEOPLE,
             team=desk.team,

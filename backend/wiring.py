@@ -21,7 +21,7 @@ from .images.guarded import GuardedHttp
 from .images.label_studio import LabelStudioFiles
 from .jobs.base import Handle, Runner, Stopped, Work, Works
 from .jobs.book import JobBook
-from .jobs.desk import JobDesk
+from .jobs.desk import JobDesk, JobKind
 from .jobs.embedded import EmbeddedRunner
 from .jobs.running import sentence
 from .jobs.several import SeveralRunners
@@ -65,6 +65,7 @@ __all__ = [
     "counted",
     "dataset_fetching",
     "devices",
+    "job_kinds",
     "label_studio",
     "learning",
     "limits",
@@ -139,7 +140,7 @@ def build(
         jobs = JobDesk(
             jobs=book,
             runner=runners,
-            kinds={**kinds(studio), **learning_kinds(studio), **report_kinds(studio)},
+            kinds=job_kinds(studio),
         )
         projects = Projects(studio, jobs, storage)
         intake = Intake(storage, book, studio, wake=runners.wake, spool=spool(settings, storage))
@@ -300,6 +301,11 @@ def counted(works: Works, meters: Meters) -> Works:
         return done
 
     return {kind: of(kind, work) for kind, work in works.items()}
+
+
+def job_kinds(studio: LabelStudio) -> Mapping[str, JobKind]:
+    """All that may be asked for over HTTP."""
+    return {**kinds(studio), **learning_kinds(studio), **report_kinds(studio)}
 
 
 def playground(

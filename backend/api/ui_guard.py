@@ -43,7 +43,7 @@ def page(name: str, policy: str = POLICY) -> Response:
         answer.set_cookie(
             COOKIE,
             secrets.token_urlsafe(TOKEN_LENGTH),
-            path=f"{request.script_root}/ui",
+            path=None,  # the page's own folder, wherever a proxy shows it
             samesite="Strict",
             secure=request.is_secure,
         )

@@ -53,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
         host, port = listener.getsockname()[:2]
         if settings.log_format == "text":
             print(f"cliper: listening on http://{host}:{port}", flush=True)
+            if settings.ui:
+                print(f"cliper: to try words, open http://{host}:{port}/ui", flush=True)
         else:  # whoever reads objects reads nothing else
             logs.to_standard_error(level=settings.log_level, style=settings.log_format)
             logger.info("listening on http://%s:%d", host, port)

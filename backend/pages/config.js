@@ -98,8 +98,11 @@ export class Config {
     for (const label of words) {
       const element = before.get(label[0].toLowerCase()) ?? this.root.createElement("Label");
       if (typed(element) !== label.join("|")) {
+        const known = lookedFor(element);
+        const named = !known.length || known.includes(element.getAttribute("value"));
         element.setAttribute("value", label[0]);
-        Config.set(element, "predicted_values", label.length > 1 ? label.join(", ") : null);
+        const looked = named ? label : label.slice(1); // a name that was no word stays none
+        Config.set(element, "predicted_values", label.length > 1 ? looked.join(", ") : null);
       }
       tag.append("\n    ", element);
     }
@@ -113,9 +116,13 @@ export class Config {
   }
 }
 
+/** What a label says it is looked for by. */
+function lookedFor(label) {
+  return (label.getAttribute("predicted_values") ?? "").split(",").map((w) => w.trim()).filter(Boolean);
+}
+
 /** A label and its synonyms as one types them. */
 function typed(label) {
   const name = label.getAttribute("value") ?? "";
-  const given = (label.getAttribute("predicted_values") ?? "").split(",").map((w) => w.trim());
-  return [name, ...given.filter((word) => word && word !== name)].join("|");
+  return [name, ...lookedFor(label).filter((word) => word !== name)].join("|");
 }

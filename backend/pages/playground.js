@@ -5,6 +5,12 @@ import { Stage, claimsAt, difference, labelAt, readPane } from "./stage.js";
 
 const SHOWN_SCORES = 6; // labels in the readout
 const PATIENCE = 300; // milliseconds before a progress bar comes
+const VIEWS = {
+  scores: "The stronger the colour, the higher the label's score.",
+  doubt: "The stronger the pink, the closer the decision between the two strongest.",
+};
+const OPACITY = "0.6"; // of masks, to begin with
+const MOST_PROJECTS = 25; // pages of projects that are asked for
 const LOOK_AGAIN = 700; // milliseconds between two looks at how far the model is
 const SETTLE = 120; // milliseconds of quiet before a slider's value counts
 
@@ -18,7 +24,7 @@ let comparing = false;
 const sides = [newSide("Side A"), newSide("Side B")];
 
 function newSide(title) {
-  return { config: null, control: null, pane: null, good: null, wanted: 0, running: false, stage: new Stage(title, pointed) };
+  return { config: null, control: null, pane: null, good: null, wanted: 0, running: false, waiting: [], stage: new Stage(title, pointed) };
 }
 
 const side = () => sides[editing];
@@ -49,13 +55,20 @@ async function openKept(id) {
   await open(() => ask(`api/pictures/${encodeURIComponent(id)}?about`), () => ({ kind: "kept", id }));
 }
 
-/** Get a picture and show it; what was found on the one before is gone. */
+let openings = 0;
+const hint = $("readout").firstElementChild;
+
+/** Get a picture and show it; what was found on the one before is gone. The newest one wins. */
 async function open(get, source) {
+  const mine = ++openings;
   quiet();
   active().forEach((one) => one.stage.progress(null));
   try {
-    const told = await patiently(get);
+    const told = await patiently(get, () => mine === openings);
+    if (mine !== openings) return;
     picture = { ...told, source: source(told) };
+    pointedAt = null;
+    $("readout").replaceChildren(hint);
     for (const one of sides) {
       one.pane = null;
       one.stage.setPicture(`api/pictures/${picture.id}`, picture.size_hw, picture.name);
@@ -64,14 +77,16 @@ async function open(get, source) {
     remember();
     await Promise.all(active().map(refresh));
   } catch (error) {
-    complain(error);
+    if (mine === openings) complain(error);
   } finally {
-    active().forEach((one) => one.running || one.stage.progress(1, true));
+    if (mine === openings) active().forEach((one) => one.running || one.stage.progress(1, true));
   }
 }
 
+/** Have the service keep the picture once more. */
 async function reopen() {
   const { source, name } = picture;
+  const mine = openings;
   const gone = () => { throw new Refused("The picture is no longer kept by the service; drop it again.", 404); };
   const sent = {
     scene: () => ({ json: { scene: source.number } }),
@@ -79,7 +94,7 @@ async function reopen() {
     kept: () => (source.file ? { body: source.file } : gone()),
   }[source.kind]();
   const told = await ask(`api/pictures?name=${encodeURIComponent(name)}`, { method: "POST", ...sent });
-  picture = { ...told, source };
+  if (mine === openings) picture = { ...told, source };
 }
 
 // -- masks ------------------------------------------------------------------------------
@@ -91,23 +106,36 @@ async function refresh(one) {
   if (one.running) return;
   one.running = true;
   const watch = watching(one.stage);
-  try {
-    let done;
-    do {
-      done = one.wanted;
+  for (let done = 0; done !== one.wanted;) {
+    done = one.wanted;
+    try {
       await askOnce(one);
-    } while (done !== one.wanted);
-    quiet();
-  } catch (error) {
-    if (one.good && error.status >= 400 && error.status < 500) {
-      one.config = new Config(one.good.config); // what is on screen stays what settings change
-      one.control = one.good.control;
+      if (done === one.wanted) quiet();
+    } catch (error) {
+      if (done !== one.wanted) continue; // something newer was asked meanwhile
+      complain(error);
+      if (revert(one, error) && !one.pane) one.wanted++; // another picture still has no masks
     }
-    complain(error);
-  } finally {
-    one.running = false;
-    watch();
   }
+  one.running = false;
+  watch();
+  one.waiting.splice(0).forEach((wake) => wake());
+}
+
+/** After a refusal settings change what is on screen again; whether there is anything. */
+function revert(one, error) {
+  const refused = error.status >= 400;
+  if (!refused || !one.good || one.config.toString() === one.good.config) return false;
+  one.config = new Config(one.good.config);
+  one.control = one.good.control;
+  if (one.pane && one === side()) fill(one);
+  return true;
+}
+
+/** Wait until everything that was asked for is on screen. */
+async function settled(one) {
+  for (const flush of [...pending]) flush();
+  if (one.running) await new Promise((wake) => one.waiting.push(wake));
 }
 
 async function askOnce(one, again = true) {
@@ -128,15 +156,15 @@ async function askOnce(one, again = true) {
   }
 }
 
-/** Wait for a model that is still on its way. */
-async function patiently(get) {
-  for (;;) {
+/** Wait for a model that is still on its way, as long as `stillWanted`. */
+async function patiently(get, stillWanted = () => true) {
+  for (let lastTime = false; ;) {
     try {
       return await get();
     } catch (error) {
-      if (error.status !== 503) throw error;
+      if (error.status !== 503 || lastTime || !stillWanted()) throw error;
       const told = await tellModel();
-      if (!told?.loading) throw error;
+      lastTime = !told?.loading; // it is there by now, or it failed: the next answer says why
       await new Promise((wake) => setTimeout(wake, LOOK_AGAIN));
     }
   }
@@ -187,6 +215,7 @@ function show(one) {
   ].join(" · ");
   if (one === side()) fill(one);
   compareSides();
+  if (pointedAt) tellPlace(pointedAt, false);
 }
 
 function compareSides() {
@@ -195,7 +224,7 @@ function compareSides() {
   sides[1].stage.different = found;
   sides[1].stage.draw();
   $("difference-told").hidden = !on;
-  if (on) $("difference-told").textContent = `${percent(found.share)} of the picture differs between A and B; it is shown on side B.`;
+  if (on) $("difference-told").textContent = `${percent(found.share)} of the picture differs between A and B: pink on side B.`;
 }
 
 // -- words and config -------------------------------------------------------------------
@@ -217,6 +246,10 @@ function submitWords(event) {
     return;
   }
   const one = side();
+  if (one.config && one.control && $("words").value === one.config.words(one.control)) {
+    refresh(one); // as it stands: a name may hold what separates words
+    return;
+  }
   if (one.config && one.control && one.config.tag(one.control)?.querySelector("Label")) {
     one.config.replaceLabels(one.control, words);
   } else {
@@ -256,38 +289,38 @@ function fill(one) {
   set("config", config.toString());
   $("control-field").hidden = pane.controls.length < 2;
   options($("control"), pane.controls.map((name) => [name, name]), one.control);
-  const background = Config.get(tag, "model_background");
-  $("whole").checked = background === "";
-  set("background", background ?? "");
-  $("background").disabled = background === "";
+  const { model_background: words } = pane.options;
+  const whole = words.value !== null && words.value.length === 0;
+  $("whole").checked = whole;
+  $("whole").disabled = whole && words.source !== "tag";
+  set("background", Config.get(tag, "model_background") ?? (words.value ?? []).join(", "));
+  $("background").disabled = whole;
   const usual = pane.labels.find((label) => !label.rest && label.threshold_from !== "label");
-  slider("threshold", Config.get(tag, "model_score_threshold"), usual?.needed ?? 0.5, (v) => v.toFixed(2));
-  slider("mask-threshold", Config.get(tag, "model_mask_threshold"), usual?.mask_threshold ?? 0, (v) => v.toFixed(2));
-  slider("min-area", share(Config.get(tag, "model_min_area")), 0.0005, (v) => `${(100 * v).toFixed(2)} %`);
-  slider("smooth", Config.get(tag, "model_smooth"), 0, (v) => `${v} px`);
-  $("refine").checked = Config.get(tag, "model_refine") !== "false";
-  $("background-told").textContent = pane.dropped.length
-    ? `Left out, too close to a label: ${pane.dropped.join(", ")}`
-    : `${pane.background.length} background words are read`;
+  slider("threshold", pane.options.model_score_threshold, usual?.needed ?? 0.5, (v) => v.toFixed(2));
+  slider("mask-threshold", pane.options.model_mask_threshold, usual?.mask_threshold ?? 0, (v) => v.toFixed(2));
+  slider("min-area", pane.options.model_min_area, 0, (v) => `${(100 * v).toFixed(2)} %`);
+  slider("smooth", pane.options.model_smooth, 0, (v) => `${v} px`);
+  $("refine").checked = pane.options.model_refine.value;
+  const read = pane.background.length;
+  const some = (words) => words.slice(0, 8).join(", ") + (words.length > 8 ? " …" : "");
+  $("background-told").textContent = `${read} background words are read${read ? `: ${some(pane.background)}` : ""}.`
+    + (pane.dropped.length ? ` Left out, too close to a label: ${some(pane.dropped)}.` : "");
   $("refine").disabled = !pane.refinable;
-  $("instances").checked = Config.get(tag, "model_instances") === "true";
-  $("overlap").checked = Config.get(tag, "model_overlap") === "true";
+  $("instances").checked = pane.options.model_instances.value;
+  $("overlap").checked = pane.options.model_overlap.value;
   $("method").value = Config.get(tag, "model_method") ?? "";
   $("profile").value = Config.get(tag, "model_profile") ?? "";
+  $("warnings").replaceChildren(...pane.warnings.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+  $("warnings").hidden = !pane.warnings.length;
   options($("score-of"), pane.labels.filter((label) => !label.rest).map((label) => [label.name, label.shown]), one.stage.shown.label ?? pane.labels[0]?.name);
   fillLabels(one);
 }
 
-/** `0.2%` or `0.002` -> 0.002; null stays null. */
-function share(text) {
-  if (text === null) return null;
-  return text.trim().endsWith("%") ? parseFloat(text) / 100 : parseFloat(text);
-}
-
-function slider(id, said, otherwise, told) {
-  const value = said === null || Number.isNaN(parseFloat(said)) ? otherwise : parseFloat(said);
-  if (!busyWith($(id))) $(id).value = value;
-  $(`${id}-told`).textContent = said === null ? `${told(value)} (preset)` : told(value);
+/** A slider at what holds, and who says so; a value of null is the preset's, `otherwise`. */
+function slider(id, { value, source }, otherwise, told) {
+  const shown = value ?? otherwise;
+  if (!busyWith($(id))) $(id).value = shown;
+  $(`${id}-told`).textContent = source === "tag" ? told(shown) : `${told(shown)} (${source})`;
 }
 
 function options(select, pairs, chosen) {
@@ -302,14 +335,15 @@ function options(select, pairs, chosen) {
 const rows = new Map(); // name of a label -> its row
 
 function fillLabels(one) {
-  const names = one.pane.labels.map((label) => label.name);
+  const labels = [...one.pane.labels].sort((a, b) => (a.area === 0) - (b.area === 0)); // found first
+  const names = labels.map((label) => label.name);
   for (const [name, row] of rows) {
     if (!names.includes(name)) {
       row.item.remove();
       rows.delete(name);
     }
   }
-  one.pane.labels.forEach((label, index) => {
+  labels.forEach((label, index) => {
     const row = rows.get(label.name) ?? newRow(label.name);
     rows.set(label.name, row);
     if ($("labels").children[index] !== row.item) $("labels").insertBefore(row.item, $("labels").children[index] ?? null);
@@ -358,15 +392,16 @@ function newRow(name) {
     for (const one of sides) one.stage.shown.hidden[show ? "delete" : "add"](name);
     for (const one of sides) one.stage.draw();
     fillLabels(side());
+    remember();
   });
   row.words.addEventListener("change", () => {
-    Config.set(element(), "predicted_values", row.words.value.trim() || null);
+    Config.set(element(), "predicted_values", row.words.value.replaceAll("|", ",").trim() || null);
     refresh(side());
   });
-  row.threshold.addEventListener("input", soon(() => {
+  row.threshold.addEventListener("input", () => {
     Config.set(element(), "model_score_threshold", row.threshold.value);
-    refresh(side());
-  }));
+    soon(side());
+  });
   row.own.addEventListener("click", () => {
     Config.set(element(), "model_score_threshold", null);
     refresh(side());
@@ -381,7 +416,8 @@ function newRow(name) {
 function fillRow(row, label, one) {
   const hex = `#${label.colour.map((value) => value.toString(16).padStart(2, "0")).join("")}`;
   const hidden = one.stage.shown.hidden.has(label.name);
-  row.swatch.style.background = hex;
+  row.swatch.style.background = label.area ? hex : "none";
+  row.swatch.style.borderColor = label.area ? "" : hex;
   row.name.textContent = label.shown;
   row.area.textContent = label.area ? percent(label.share) : "";
   row.presence.textContent = label.rest ? "rest" : label.presence.toFixed(2);
@@ -399,31 +435,44 @@ function fillRow(row, label, one) {
   if (!busyWith(row.colour)) row.colour.value = hex;
 }
 
-/** Run after a short quiet: sliders speak with every pixel. */
-function soon(work) {
-  let timer = 0;
-  return () => {
-    clearTimeout(timer);
-    timer = setTimeout(work, SETTLE);
+const pending = new Set(); // what waits for a quiet moment, to be run at once where that matters
+
+/** Ask again after a short quiet: sliders speak with every pixel. */
+function soon(one) {
+  one.flush?.cancel();
+  const timer = setTimeout(() => flush(), SETTLE);
+  const flush = () => {
+    flush.cancel();
+    refresh(one);
   };
+  flush.cancel = () => {
+    clearTimeout(timer);
+    pending.delete(flush);
+    one.flush = null;
+  };
+  one.flush = flush;
+  pending.add(flush);
 }
 
 /** A field that writes an attribute of the tag; `read` gives null for the preset's own. */
 function attribute(id, name, read, event = "input") {
-  $(id).addEventListener(event, soon(() => {
+  $(id).addEventListener(event, () => {
     const one = side();
     if (!one.config) return;
     Config.set(one.config.tag(one.control), name, read($(id)));
-    refresh(one);
-  }));
+    if (event === "change") refresh(one);
+    else soon(one);
+  });
 }
 
 // -- pointing ---------------------------------------------------------------------------
 
 let frame = 0;
+let pointedAt = null; // the place told last
 
 function pointed(stage, place, byKey) {
   cancelAnimationFrame(frame);
+  if (place) pointedAt = place;
   frame = requestAnimationFrame(() => tellPlace(place, byKey));
 }
 
@@ -435,6 +484,7 @@ function tellPlace(place, byKey) {
   const [high, wide] = picture.size_hw;
   const head = document.createElement("p");
   head.textContent = `x ${Math.floor(place[0] * wide)}, y ${Math.floor(place[1] * high)}`;
+  head.title = "Scores are compared with each other at every pixel. They are no probabilities, and may pass 1.";
   readout.replaceChildren(head, ...seen.map((one) => scoresAt(one, place)));
 }
 
@@ -468,32 +518,44 @@ function scoresAt(one, place) {
 
 // -- taking away ------------------------------------------------------------------------
 
+/** Put what `text` makes of what is on screen into the clipboard. */
 async function copy(text, what) {
+  const one = side();
+  await settled(one);
+  if (!picture || !one.good) return;
+  const given = text(one);
   try {
-    await navigator.clipboard.writeText(text);
-    tell(`${what} copied.`);
+    await navigator.clipboard.writeText(given);
+    tell(`${what}${ofSide()} copied.`);
   } catch {
-    $("by-hand-text").value = text;
+    $("by-hand-text").value = given;
     $("by-hand").showModal();
     $("by-hand-text").select();
   }
 }
 
-function command() {
-  const config = side().config.toString();
+/** Whose it is, where there are two. */
+const ofSide = () => (comparing ? ` of side ${"AB"[editing]}` : "");
+
+/** A text as one word of a shell. */
+const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+
+function command(one) {
+  const file = picture.source.kind === "kept" ? quoted(picture.name) : "PICTURES";
   return [
-    "cat > config.xml <<'END_OF_CONFIG'",
-    config,
-    "END_OF_CONFIG",
-    `cliper segment '${picture.name.replaceAll("'", "'\\''")}' --config config.xml --out results`,
+    ...(picture.source.kind === "kept" ? [] : ["# PICTURES: picture files of yours, or a folder of them"]),
+    `printf '%s\\n' ${quoted(one.good.config)} > config.xml`,
+    `cliper segment ${file} --config config.xml --out results --profile ${one.pane.profile}`,
   ].join("\n");
 }
 
 async function save(kind) {
   const one = side();
-  if (!picture || !one.config) return;
+  await settled(one);
+  if (!picture || !one.good) return;
+  tell("One moment …");
   try {
-    const json = { picture: picture.id, config: one.config.toString(), control: one.control };
+    const json = { picture: picture.id, ...one.good };
     const answer = await send(`api/exports/${kind}`, { method: "POST", json });
     const named = /filename="([^"]+)"/.exec(answer.headers.get("Content-Disposition") ?? "");
     const link = document.createElement("a");
@@ -501,47 +563,69 @@ async function save(kind) {
     link.download = named ? named[1] : kind;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-    tell(`${link.download} saved.`);
+    tell(`${link.download} saved${ofSide()}.`);
   } catch (error) {
+    tell("");
     complain(error);
   }
 }
 
 // -- what the address remembers ---------------------------------------------------------
 
+const STATE = ["picture", "config", "control", "b", "b-control", "difference", "view", "of", "opacity", "hidden"];
+
 function remember() {
-  if (!picture || !sides[0].config) return;
+  const [first, second] = sides;
+  if (!picture || !first.good) return;
   const { source } = picture;
   const where = { scene: `scene:${source.number}`, task: `task:${source.project}/${source.task}`, kept: `kept:${source.id}` };
-  const told = new URLSearchParams({ picture: where[source.kind], config: sides[0].config.toString() });
-  if (sides[0].control) told.set("control", sides[0].control);
-  if (comparing && sides[1].config) told.set("b", sides[1].config.toString());
-  if (comparing && $("difference").checked) told.set("difference", "1");
+  const told = new URLSearchParams({ picture: where[source.kind], ...first.good });
+  if (comparing && second.good) {
+    told.set("b", second.good.config);
+    told.set("b-control", second.good.control);
+    if ($("difference").checked) told.set("difference", "1");
+  }
   if ($("view").value !== "masks") told.set("view", $("view").value);
+  if ($("view").value === "scores") told.set("of", $("score-of").value);
+  if ($("opacity").value !== OPACITY) told.set("opacity", $("opacity").value);
+  if (first.stage.shown.hidden.size) told.set("hidden", [...first.stage.shown.hidden].join(","));
   history.replaceState(null, "", `#${told}`);
 }
 
+/** Show what the address says; what it does not say is as at the beginning. */
 async function restore() {
   const told = new URLSearchParams(location.hash.slice(1));
+  const beginning = () => configOf(meta.words.map(([word]) => [word]), colours());
+  for (const one of sides) Object.assign(one, { config: null, control: null, good: null });
+  $("view").value = told.get("view") ?? "masks";
+  $("opacity").value = told.get("opacity") ?? OPACITY;
+  $("difference").checked = told.get("difference") === "1";
+  let trouble = null;
   try {
-    sides[0].config = told.get("config") ? new Config(told.get("config")) : configOf(meta.words.map(([word]) => [word]), colours());
+    sides[0].config = told.get("config") ? new Config(told.get("config")) : beginning();
     sides[0].control = told.get("control");
-    if (told.get("b")) {
-      sides[1].config = new Config(told.get("b"));
-      compare(true);
-      $("difference").checked = told.get("difference") === "1";
-    }
+    if (told.get("b")) sides[1].config = new Config(told.get("b"));
+    sides[1].control = told.get("b-control");
   } catch (error) {
-    complain(error);
-    sides[0].config = configOf(meta.words.map(([word]) => [word]), colours());
+    trouble = error;
+    sides[0].config = beginning();
   }
+  compare(Boolean(sides[1].config));
+  const hidden = new Set((told.get("hidden") ?? "").split(",").filter(Boolean));
+  for (const one of sides) one.stage.shown = { ...one.stage.shown, hidden: new Set(hidden), label: told.get("of") };
   $("words").value = sides[0].config.words(sides[0].control ?? "masks");
-  if (told.get("view")) $("view").value = told.get("view");
   view();
   const [kind, where] = (told.get("picture") ?? "scene:0").split(/:(.*)/s);
   if (kind === "task") await openTask(...where.split("/").map(Number), false);
   else if (kind === "kept") await openKept(where);
   else await openScene(Number(where) || 0);
+  if (trouble) complain(trouble);
+}
+
+/** Only an address that says something is a state; others lead to parts of the page. */
+function isState() {
+  const told = new URLSearchParams(location.hash.slice(1));
+  return location.hash.length < 2 || STATE.some((name) => told.has(name));
 }
 
 // -- the rest ---------------------------------------------------------------------------
@@ -549,11 +633,11 @@ async function restore() {
 function complain(error) {
   if (error.name === "AbortError") return;
   $("trouble").textContent = error.message;
-  $("trouble").hidden = false;
+  $("trouble-box").hidden = false;
 }
 
 function quiet() {
-  $("trouble").hidden = true;
+  $("trouble-box").hidden = true;
 }
 
 function tell(sentence) {
@@ -569,11 +653,11 @@ function compare(on) {
   comparing = on;
   $("compare").setAttribute("aria-pressed", String(on));
   $("which").hidden = !on;
+  edit(on ? editing : 0);
   if (on && !sides[1].config) {
     sides[1].config = sides[0].config.copy();
     sides[1].control = sides[0].control;
   }
-  if (!on) edit(0);
   $("stages").replaceChildren(...active().map((one) => one.stage.figure));
   $("stages").classList.toggle("two-sides", on);
   sides[0].stage.rename(on ? "Side A" : "");
@@ -581,6 +665,9 @@ function compare(on) {
 
 function edit(index) {
   editing = index;
+  for (const [id, text] of [["h-words", "Words"], ["h-labels", "Labels"], ["h-settings", "Settings"], ["h-take", "Take away"]]) {
+    $(id).textContent = `${text}${ofSide()}`;
+  }
   $("side-a").setAttribute("aria-pressed", String(index === 0));
   $("side-b").setAttribute("aria-pressed", String(index === 1));
   if (side().pane) fill(side());
@@ -589,10 +676,12 @@ function edit(index) {
 function view() {
   const chosen = $("view").value;
   $("score-of-field").hidden = chosen !== "scores";
+  $("view-told").hidden = !VIEWS[chosen];
+  $("view-told").textContent = VIEWS[chosen] ?? "";
   for (const one of sides) {
     one.stage.shown.view = chosen;
     one.stage.shown.opacity = Number($("opacity").value);
-    one.stage.shown.label = $("score-of").value || null;
+    if ($("score-of").value) one.stage.shown.label = $("score-of").value;
     one.stage.draw();
   }
 }
@@ -601,7 +690,14 @@ let after = null; // number of the last task listed
 
 async function listProjects() {
   try {
-    const { projects } = await ask("api/projects");
+    const projects = [];
+    for (let page = 1, asked = 0; page && asked < MOST_PROJECTS; asked++) {
+      const told = await ask(`api/projects?page=${page}`);
+      const { trouble, remedy } = told.connection;
+      if (trouble) throw new Error(`${trouble}. What to do: ${remedy}.`);
+      projects.push(...told.projects);
+      page = told.next;
+    }
     options($("project"), projects.map((one) => [one.id, one.title || `project ${one.id}`]), projects[0]?.id);
     if (projects.length) await listTasks(true);
   } catch (error) {
@@ -649,11 +745,11 @@ function listen() {
   attribute("mask-threshold", "model_mask_threshold", number);
   attribute("min-area", "model_min_area", number);
   attribute("smooth", "model_smooth", number);
-  attribute("background", "model_background", (one) => one.value.trim() || null, "change");
-  attribute("whole", "model_background", (one) => (one.checked ? "" : null), "change");
-  attribute("refine", "model_refine", (one) => (one.checked ? null : "false"), "change");
-  attribute("instances", "model_instances", (one) => (one.checked ? "true" : null), "change");
-  attribute("overlap", "model_overlap", (one) => (one.checked ? "true" : null), "change");
+  attribute("background", "model_background", (one) => side().background = one.value.trim() || null, "change");
+  attribute("whole", "model_background", (one) => (one.checked ? "" : (side().background ?? null)), "change");
+  for (const name of ["refine", "instances", "overlap"]) {
+    attribute(name, `model_${name}`, (one) => String(one.checked), "change");
+  }
   attribute("method", "model_method", (one) => one.value || null, "change");
   attribute("profile", "model_profile", (one) => one.value || null, "change");
   $("reset").addEventListener("click", () => {
@@ -667,7 +763,7 @@ function listen() {
   });
 
   for (const id of ["view", "opacity", "score-of"]) $(id).addEventListener("input", view);
-  $("view").addEventListener("change", remember);
+  for (const id of ["view", "opacity", "score-of"]) $(id).addEventListener("change", remember);
   $("zoom-in").addEventListener("click", () => sides.forEach((one) => one.stage.zoomBy(1.25)));
   $("zoom-out").addEventListener("click", () => sides.forEach((one) => one.stage.zoomBy(0.8)));
   $("zoom-fit").addEventListener("click", () => sides.forEach((one) => one.stage.fit()));
@@ -684,12 +780,14 @@ function listen() {
     remember();
   });
 
-  $("copy-config").addEventListener("click", () => side().config && copy(side().config.toString(), "Label config"));
-  $("copy-link").addEventListener("click", () => {
+  $("copy-config").addEventListener("click", () => copy((one) => one.good.config, "Label config"));
+  $("copy-link").addEventListener("click", () => copy(() => {
     remember();
-    copy(location.href, "Link");
-  });
-  $("copy-command").addEventListener("click", () => picture && side().config && copy(command(), "Command"));
+    return location.href;
+  }, "Link"));
+  $("copy-command").addEventListener("click", () => copy(command, picture?.project
+    ? "The command, without what was learnt for the project and its connection's parameters, is"
+    : "Command"));
   $("save-overlay").addEventListener("click", () => save("overlay"));
   $("save-labels").addEventListener("click", () => save("labels"));
   $("save-coco").addEventListener("click", () => save("coco"));
@@ -698,7 +796,12 @@ function listen() {
   $("project").addEventListener("change", () => listTasks(true).catch(complain));
   $("more-tasks").addEventListener("click", () => listTasks(false).catch(complain));
   $("open-task").addEventListener("click", () => openTask(Number($("project").value), Number($("task").value)));
-  window.addEventListener("hashchange", restore);
+  $("trouble-over").addEventListener("click", quiet);
+  window.addEventListener("hashchange", () => isState() && restore());
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault(); // the address is the state
+    sides[0].stage.viewport.focus();
+  });
 }
 
 async function begin() {

@@ -658,6 +658,11 @@ function prepare() {
     else look();
   });
   window.addEventListener("hashchange", go);
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault(); // the address says which project
+    at("main").tabIndex = -1;
+    at("main").focus();
+  });
 }
 
 prepare();

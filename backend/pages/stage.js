@@ -146,7 +146,7 @@ export class Stage {
     view.addEventListener("wheel", (event) => {
       if (!event.ctrlKey && !event.metaKey) return;
       event.preventDefault();
-      this.zoomBy(Math.exp(-event.deltaY / 300));
+      this.zoomBy(Math.exp(-event.deltaY / 300), event);
     }, { passive: false });
     view.addEventListener("keydown", (event) => {
       const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -178,6 +178,11 @@ export class Stage {
     this.cross.hidden = false;
     this.cross.style.left = `${100 * this.place[0]}%`;
     this.cross.style.top = `${100 * this.place[1]}%`;
+    if (this.zoom.scale === 1) return;
+    const [cross, view] = [this.cross, this.viewport].map((one) => one.getBoundingClientRect());
+    this.zoom.x += Math.max(view.left - cross.left, 0) - Math.max(cross.right - view.right, 0);
+    this.zoom.y += Math.max(view.top - cross.top, 0) - Math.max(cross.bottom - view.bottom, 0);
+    this._move();
   }
 
   /** Show a picture, with nothing found on it yet. */
@@ -198,10 +203,15 @@ export class Stage {
     this.draw();
   }
 
-  zoomBy(factor) {
+  /** Around a pointer's place, or the middle. */
+  zoomBy(factor, at = null) {
     const scale = Math.min(Math.max(this.zoom.scale * factor, 1), 16);
     const moved = scale / this.zoom.scale;
-    this.zoom = scale === 1 ? { scale, x: 0, y: 0 } : { scale, x: this.zoom.x * moved, y: this.zoom.y * moved };
+    const box = this.viewport.getBoundingClientRect();
+    const [x, y] = at ? [at.clientX - box.left - box.width / 2, at.clientY - box.top - box.height / 2] : [0, 0];
+    this.zoom = scale === 1
+      ? { scale, x: 0, y: 0 }
+      : { scale, x: x - (x - this.zoom.x) * moved, y: y - (y - this.zoom.y) * moved };
     this._move();
   }
 
@@ -273,23 +283,35 @@ export class Stage {
     return out;
   }
 
+  /** The mean colour of all labels at a pixel; eight pixels share a byte of each label. */
   _overlapping(pane) {
     const [high, wide] = pane.map_hw;
     const bytes = Math.ceil((high * wide) / 8);
     const out = new Uint32Array(high * wide);
-    const shown = pane.labels.map((label, index) => ({ colour: label.colour, from: index * bytes, name: label.name }))
-      .filter(({ name }, index) => !this.shown.hidden.has(name) && pane.labels[index].area);
-    for (let i = 0; i < out.length; i++) {
-      let [red, green, blue, count] = [0, 0, 0, 0];
-      for (const { colour, from } of shown) {
-        if (pane.layers[from + (i >> 3)] & (0x80 >> (i & 7))) {
-          red += colour[0];
-          green += colour[1];
-          blue += colour[2];
-          count++;
+    const shown = pane.labels
+      .map(({ colour, name, area }, index) => ({ colour, name, area, from: index * bytes }))
+      .filter(({ name, area }) => area && !this.shown.hidden.has(name));
+    const count = shown.length;
+    const [reds, greens, blues] = [0, 1, 2].map((part) => Uint8Array.from(shown, (one) => one.colour[part]));
+    const from = Uint32Array.from(shown, (one) => one.from);
+    const held = new Uint8Array(count);
+    for (let byte = 0; byte < bytes; byte++) {
+      let any = 0;
+      for (let label = 0; label < count; label++) any |= held[label] = pane.layers[from[label] + byte];
+      if (!any) continue;
+      for (let bit = 0x80, i = byte * 8; bit && i < out.length; bit >>= 1, i++) {
+        if (!(any & bit)) continue;
+        let red = 0, green = 0, blue = 0, several = 0;
+        for (let label = 0; label < count; label++) {
+          if (held[label] & bit) {
+            red += reds[label];
+            green += greens[label];
+            blue += blues[label];
+            several++;
+          }
         }
+        out[i] = (0xff000000 | ((blue / several) << 16) | ((green / several) << 8) | (red / several)) >>> 0;
       }
-      if (count) out[i] = packedColour([red / count, green / count, blue / count]);
     }
     return out;
   }

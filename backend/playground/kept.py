@@ -25,6 +25,8 @@ class Kept:
     data     the file as it came
     shown    PNG or JPEG, upright, at most `LONGEST_SHOWN` pixels long
     size_hw  of the picture as displayed
+    page     of a file with several, from 1
+    image    name of the Image tag that a task's picture belongs to
     task     where it is a task's of a connected project
     project  number and birth of that project: what was learnt there counts
     """
@@ -35,6 +37,8 @@ class Kept:
     digest: str
     shown: bytes
     size_hw: tuple[int, int]
+    page: int = 1
+    image: str | None = None
     task: Task | None = None
     project: str | None = None
 
@@ -61,12 +65,14 @@ class Shelf:
         pixels: UInt8[np.ndarray, "height width 3"],
         *,
         name: str,
+        page: int = 1,
+        image: str | None = None,
         task: Task | None = None,
         project: str | None = None,
     ) -> Kept:
         """Equal pictures of the same task have the same id. Raises ImageTooLarge."""
         digest = hashlib.sha256(data).hexdigest()
-        whose = "" if task is None else f"{project} {task.id}"
+        whose = "" if task is None else f"{project} {task.id} {image} {page}"
         kept = Kept(
             id=hashlib.sha256(f"{digest} {whose}".encode()).hexdigest()[:20],
             name=name,
@@ -74,6 +80,8 @@ class Shelf:
             digest=digest,
             shown=for_browsers(pixels),
             size_hw=(pixels.shape[0], pixels.shape[1]),
+            page=page,
+            image=image,
             task=task,
             project=project,
         )

@@ -24,6 +24,7 @@ from cliper_model import Identity
 
 from .. import overlay
 from ..labelstudio.label_config import ConfigLabel
+from ..labelstudio.options import LABEL
 from ..looking import Segmented
 from ..painting import Part, label_map, masks, parts, written_labels
 from ..vocabulary import RASTERS
@@ -109,6 +110,7 @@ class Pane:
             "size_hw": list(found.size_hw),
             "map_hw": list(map_hw),
             "step": step,
+            "options": self._options(),
             "labels": self._labels(areas, Counter(part.label.result_name for part in regions)),
             "regions": len(regions),
             "refinable": found.scores.coarse is not None,
@@ -127,6 +129,23 @@ class Pane:
         """Whether regions are pieces of what a label covers."""
         one = self.found.one
         return one.control.kind not in RASTERS or any(one.each("model_instances"))
+
+    def _options(self) -> dict[str, dict[str, Any]]:
+        """Value and source of every option of the tag; of labels with one of their own, the
+        others'."""
+        one = self.found.one
+        chosen = {name: known for name, known in one.of_tag.items()}
+        for name in one.of_label[0] if one.of_label else ():
+            others = [each[name] for each in one.of_label if each[name].source != LABEL]
+            if others:
+                chosen[name] = others[0]
+        return {
+            name: {
+                "value": list(known.value) if isinstance(known.value, tuple) else known.value,
+                "source": known.source,
+            }
+            for name, known in chosen.items()
+        }
 
     def _labels(self, areas: Mapping[str, int], counts: Mapping[str, int]) -> list[dict[str, Any]]:
         """What is known of each; of the rest, which nobody looks for, only its area."""

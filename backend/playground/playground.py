@@ -3,17 +3,17 @@
 import io
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 
 from .. import overlay
-from ..errors import BadRequest, ConfigError, ImageTooLarge, TaskDataMissing
+from ..errors import BadRequest, ConfigError, ImageTooLarge, MaskTooLarge
 from ..labelstudio.tasks import Task
-from ..looking import Picture
+from ..looking import Picture, Segmented
 from ..plan import Plan, View, choice_of
 from ..predictor import Predictor
 from ..result_cache import ResultCache
@@ -138,7 +138,15 @@ class Playground:
         if len(json.dumps(told.data)) > LONGEST_DATA:
             told = Task(told.id, {})
         pixels = self._predictor.decoded(data, page=views[0].page)
-        kept = self._shelf.put(data, pixels, name=f"task {task}", task=told, project=facts.key)
+        kept = self._shelf.put(
+            data,
+            pixels,
+            name=f"task {task}",
+            page=views[0].page,
+            image=views[0].image.name,
+            task=told,
+            project=facts.key,
+        )
         return kept, facts.label_config
 
     def kept(self, id: str) -> Kept:
@@ -160,11 +168,12 @@ class Playground:
             view.page,
             lambda: self._predictor.decoded(kept.data, page=view.page),
             desk.scope,
+            passing=kept.project is None,
         )
         one = view.wanted[number]
         known = self._predictor.crew.known(kept.digest, view.page, choice_of(one)) is not None
         begun = self._clock()
-        found = self._predictor.segmented(picture, view, desk)[number]
+        found = self._predictor.segmented(picture, view, desk, asked.config)[number]
         seconds = self._clock() - begun
         if not known:
             self._look_seconds = seconds
@@ -175,8 +184,15 @@ class Playground:
             controls=controls,
             seconds=seconds,
             looked=not known,
-            warnings=desk.plan.warnings,
+            warnings=(*desk.plan.warnings, *self._refused(found)),
         )
+
+    def _refused(self, found: Segmented) -> Iterator[str]:
+        """Why a request would get no masks of such a picture."""
+        try:
+            self._predictor.refuse_brush(found.size_hw, [found.one])
+        except MaskTooLarge as error:
+            yield f"Label Studio would get no masks: {error}"
 
     def export(self, asked: Asked, kind: str) -> tuple[bytes, str, str]:
         """A file of what `pane` shows, its media type and its name. Raises BadRequest, and as
@@ -208,7 +224,8 @@ class Playground:
             for number in np.argsort(-areas, kind="stable")
             if areas[number]
         ]
-        painted = overlay.tinted(self._predictor.decoded(kept.data), indices, colours)
+        pixels = self._predictor.decoded(kept.data, page=kept.page)
+        painted = overlay.tinted(pixels, indices, colours)
         return overlay.with_legend(painted, legend)
 
 
@@ -222,13 +239,18 @@ def _label_map(pane: Pane) -> Image.Image:
 def _chosen(plan: Plan, kept: Kept, control: str | None) -> tuple[View, int, tuple[str, ...]]:
     """The view that has the control, its number there, and the names of all controls with masks.
 
-    Raises ConfigError.
+    Raises ConfigError, CouldNotPredict.
     """
     data = dict(kept.task.data) if kept.task is not None else {}
-    for one in plan.wanted:
-        image = one.control.image
+    images = {one.control.image.name: one.control.image for one in plan.wanted}
+    if kept.image in images:  # of a task with several pictures this is the one that was fetched
+        images = {kept.image: images[kept.image]}
+    for image in images.values():
         data[image.data_key] = [kept.id] if image.listed else kept.id
-    views = _views(plan, Task(None if kept.task is None else kept.task.id, data))
+        if image.page_key is not None:
+            data[image.page_key] = kept.page
+    plan = replace(plan, wanted=tuple(w for w in plan.wanted if w.control.image.name in images))
+    views = plan.views(Task(None if kept.task is None else kept.task.id, data))
     masks = {
         one.control.from_name: (view, number)
         for view in reversed(views)
@@ -241,14 +263,6 @@ def _chosen(plan: Plan, kept: Kept, control: str | None) -> tuple[View, int, tup
     if control is None or control not in masks:
         control = names[0]
     return *masks[control], names
-
-
-def _views(plan: Plan, task: Task) -> list[View]:
-    """Raises ConfigError."""
-    try:
-        return plan.views(task)
-    except TaskDataMissing as error:  # pragma: no cover - every key was filled
-        raise ConfigError(str(error)) from None
 
 
 def _short(name: str) -> str:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -176,6 +177,100 @@ def test_a_link_restores_what_was_on_screen(browser: Browser, service: str) -> N
         settled(page)
         assert page.locator("#threshold").input_value() == "0.3"
         assert saved(page, "Label map PNG") == shown
+
+
+def test_a_link_restores_both_sides_and_what_is_hidden(browser: Browser, service: str) -> None:
+    with opened(browser) as page:
+        page.goto(f"{service}/ui/#picture=scene:3")
+        settled(page)
+        page.get_by_role("button", name="Hide sky").click()
+        page.locator("#opacity").fill("0.3")
+        page.locator("#opacity").dispatch_event("change")
+        page.get_by_role("button", name="Compare").click()
+        settled(page, 1)
+        page.locator("#words").fill("sky, sun")
+        page.get_by_role("button", name="Find", exact=True).click()
+        expect(summary(page, 1)).to_contain_text("of 2 labels")
+        link = copied(page, "Copy link")
+
+    with opened(browser) as page:
+        page.goto(link)
+        expect(summary(page, 0)).to_contain_text("of 10 labels")
+        expect(summary(page, 1)).to_contain_text("of 2 labels")
+        settled(page, 1)
+        assert page.locator("#opacity").input_value() == "0.3"
+        expect(page.get_by_role("button", name="Show sky")).to_be_visible()
+
+
+def test_what_is_copied_holds_what_was_typed_a_moment_ago(browser: Browser, service: str) -> None:
+    with opened(browser) as page:
+        page.goto(f"{service}/ui/")
+        settled(page)
+        page.get_by_label("Background words").fill("snow, road")
+
+        assert 'model_background="snow, road"' in copied(page, "Copy label config")
+
+
+def test_the_newest_picture_wins_however_long_the_one_before_takes(
+    browser: Browser, service: str
+) -> None:
+    held: list[Any] = []
+
+    def hold(route: Any) -> None:
+        if '"scene":4' in (route.request.post_data or ""):
+            held.append(route)
+        else:
+            route.continue_()
+
+    with opened(browser) as page:
+        page.goto(f"{service}/ui/")
+        settled(page)
+        page.route("**/api/pictures", hold)
+        page.get_by_role("button", name="Drawn scene 5").click()
+        with page.expect_response(lambda answer: answer.url.endswith("/api/panes")):
+            page.get_by_role("button", name="Drawn scene 8").click()
+        settled(page)
+        with page.expect_response(lambda answer: answer.url.endswith("/api/pictures")):
+            held[0].continue_()
+        settled(page)
+
+        pressed = page.get_by_role("button", name="Drawn scene 8")
+        expect(pressed).to_have_attribute("aria-pressed", "true")
+        assert page.locator(".picture").first.get_attribute("alt") == "scene-07.png"
+
+
+def test_a_config_of_a_stranger_makes_no_other_command(
+    browser: Browser, service: str, tmp_path: Path
+) -> None:
+    hostile = (
+        "<View><!--\nEND_OF_CONFIG\ntouch pwned #\n' ; touch pwned ; '\n-->"
+        '<Image name="image" value="$image"/><BrushLabels name="masks" toName="image">'
+        '<Label value="sky"/></BrushLabels></View>'
+    )
+    with opened(browser) as page:
+        page.goto(f"{service}/ui/#picture=scene:0&config={quote(hostile)}")
+        expect(summary(page)).to_contain_text("of 1 labels")
+        settled(page)
+        command = copied(page, "Copy command")
+
+    assert command.splitlines()[-1].startswith("cliper segment")
+    lines = command[: command.rindex("cliper segment")]
+    subprocess.run(lines, shell=True, check=True, cwd=tmp_path, executable="/bin/bash")
+    assert [one.name for one in tmp_path.iterdir()] == ["config.xml"]
+    assert "touch pwned" in (tmp_path / "config.xml").read_text()
+
+
+def test_the_way_past_the_controls_loses_nothing(browser: Browser, service: str) -> None:
+    with opened(browser) as page:
+        page.goto(f"{service}/ui/#picture=scene:4")
+        find(page, "sky, house")
+        page.locator(".skip").focus()
+        page.keyboard.press("Enter")
+
+        expect(page.locator(".viewport").first).to_be_focused()
+        settled(page)
+        expect(summary(page)).to_contain_text("of 2 labels")
+        assert "scene%3A4" in page.url
 
 
 def test_settings_run_no_network(browser: Browser, service: str) -> None:

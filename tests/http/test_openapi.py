@@ -19,11 +19,10 @@ from backend.jobs.book import JobBook
 from backend.jobs.desk import JobDesk
 from backend.jobs.embedded import EmbeddedRunner
 from backend.jobs.running import Pace
-from backend.learning.works import kinds as learning_kinds
 from backend.prelabel.works import LabelStudio
-from backend.prelabel.works import kinds as project_kinds
 from backend.storage.base import Json
 from backend.storage.memory import MemoryStorage
+from backend.wiring import job_kinds
 from cliper_model import profiles
 
 from ..doubles.away_storage import AwayStorage
@@ -181,7 +180,7 @@ class States:
             return {"phase": "done"}
 
         studio = LabelStudio(url="http://studio.invalid:8080", token=LEGACY_TOKEN)
-        kinds = {**project_kinds(studio), **learning_kinds(studio)}
+        kinds = job_kinds(studio)
         book = JobBook(self.store)
         pace = Pace(look=0.01, beat=0.01, write=0.001)
         runner = EmbeddedRunner(book, dict.fromkeys(kinds, work), pace=pace)
