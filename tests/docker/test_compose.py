@@ -100,7 +100,7 @@ def test_replicas_as_the_page_starts_them_have_ports_and_a_place_with_the_balanc
     }
     assert not taken & set(ports)
     places = re.findall(r"server-template replica 1-(\d+) ", HAPROXY.read_text())
-    assert len(places) == 2
+    assert len(places) == 3
     for several in re.findall(r"--scale cliper=(\d+)", page):
         assert 1 < int(several) <= len(ports)
         assert all(int(most) >= int(several) for most in places)

@@ -5,6 +5,8 @@ import io
 import json
 import re
 import zlib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from backend.labelstudio import rle
 
 from ..doubles.colours import ColourSegmenter
 from ..doubles.pictures import encoded
+from ..doubles.studio_server import LEGACY_TOKEN, StudioServer, studio_server
 from .conftest import Service, StartService
 
 CONFIG = (
@@ -287,6 +290,131 @@ def test_a_scene_is_a_picture_like_any_other(page: Page) -> None:
 
 def _pixels(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+# -- tasks of projects ---------------------------------------------------------------------
+
+TWO_PICTURES = (
+    '<View><Image name="first" value="$a" model_page="$page"/><Image name="second" value="$b"/>'
+    '<BrushLabels name="masks" toName="first"><Label value="red"/><Label value="blue"/>'
+    '</BrushLabels><BrushLabels name="others" toName="second"><Label value="green"/></BrushLabels>'
+    "</View>"
+)
+
+
+@pytest.fixture
+def studio() -> Iterator[StudioServer]:
+    with studio_server() as running:
+        yield running
+
+
+@pytest.fixture
+def with_projects(start_service: StartService, studio: StudioServer) -> tuple[Page, Service]:
+    service = start_service(label_studio_url=studio.url, label_studio_api_key=LEGACY_TOKEN)
+    return Page(service), service
+
+
+def two_pages() -> bytes:
+    """A TIFF: green of 20 x 20 pixels, then the halves of 40 x 60."""
+    file = io.BytesIO()
+    first = Image.fromarray(np.full((20, 20, 3), (0, 255, 0), np.uint8))
+    first.save(file, "TIFF", save_all=True, append_images=[Image.fromarray(halves())])
+    return file.getvalue()
+
+
+def test_a_task_opens_with_its_page_its_config_and_what_its_connection_says(
+    with_projects: tuple[Page, Service], studio: StudioServer
+) -> None:
+    page, service = with_projects
+    studio.files["/data/upload/1/two.tif"] = two_pages()
+    data = {"a": "/data/upload/1/two.tif", "b": "/data/upload/1/none.png", "page": 2}
+    number = studio.project(label_config=TWO_PICTURES)
+    (task,) = studio.add(number, data)
+
+    kept = page.post("api/pictures", json={"project": number, "task": task}).json
+    setup = {
+        "schema": TWO_PICTURES,
+        "project": kept["project"],
+        "extra_params": '{"model_overlap": true}',
+    }
+    assert service.client.post("/setup", json=setup).status_code == 200
+    told = page.pane(kept["id"], kept["config"])
+
+    assert kept["size_hw"] == [40, 60]
+    assert told["controls"] == ["masks"]  # the other picture is not the one on screen
+    assert [label["area"] for label in told["labels"]] == [1200, 1200]
+    assert told["options"]["model_overlap"] == {"value": True, "source": "extra_params"}
+    body = {"picture": kept["id"], "config": kept["config"]}
+    drawn = _pixels(page.post("api/exports/overlay", json=body).data)
+    assert drawn[5, 5, 0] > 200  # red under red, and not the green of the first page
+
+
+@pytest.mark.parametrize(("project", "task"), [(1, 99), (99, 1)])
+def test_a_task_that_is_not_there_is_said_so(
+    with_projects: tuple[Page, Service], studio: StudioServer, project: int, task: int
+) -> None:
+    page, _ = with_projects
+    assert studio.project(tasks=1) == 1
+
+    answer = page.post("api/pictures", json={"project": project, "task": task})
+
+    assert answer.status_code in (400, 502)
+    assert str(99) in answer.json["error"]
+
+
+def test_a_picture_of_a_task_is_for_the_owner(
+    with_projects: tuple[Page, Service], studio: StudioServer
+) -> None:
+    page, _ = with_projects
+    studio.files["/data/upload/1/a.png"] = encoded(halves())
+    number = studio.project(label_config=CONFIG)
+    (task,) = studio.add(number, {"image": "/data/upload/1/a.png"})
+    kept = page.post("api/pictures", json={"project": number, "task": task}).json
+    elsewhere = {"environ_base": {"REMOTE_ADDR": "192.0.2.7"}}
+
+    body = {"picture": kept["id"], "config": CONFIG}
+
+    assert page.client.get(f"/ui/api/pictures/{kept['id']}", **elsewhere).status_code == 403
+    for path in ("api/panes", "api/exports/coco"):
+        assert page.post(path, json=body, **elsewhere).status_code == 403
+
+
+# -- what others notice --------------------------------------------------------------------
+
+
+def test_trying_words_gives_out_no_version_and_leaves_nothing_in_the_store(
+    start_service: StartService, tmp_path: Path
+) -> None:
+    service = start_service(storage=f"sqlite:{tmp_path / 'store.sqlite'}")
+    page = Page(service)
+    picture = page.picture(encoded(halves()))
+
+    for threshold in ("0.1", "0.2", "0.3"):
+        config = CONFIG.replace("<BrushLabels", f'<BrushLabels model_score_threshold="{threshold}"')
+        page.pane(picture, config)
+
+    assert service.client.get("/versions").json == {"versions": []}
+    service.services.close()
+    assert b"looks" not in (tmp_path / "store.sqlite").read_bytes()
+
+
+def test_where_label_studio_would_get_no_masks_the_page_says_so(
+    start_service: StartService,
+) -> None:
+    page = Page(start_service(max_brush_megapixels=0.001))
+
+    told = page.pane(page.picture(encoded(halves())))
+
+    assert len(told["warnings"]) == 1
+    assert "MAX_BRUSH_MEGAPIXELS" in told["warnings"][0]
+
+
+def test_an_attribute_with_a_typing_error_is_warned_of(page: Page) -> None:
+    config = CONFIG.replace("<BrushLabels", '<BrushLabels model_backgroud="black"')
+
+    told = page.pane(page.picture(encoded(halves())), config)
+
+    assert any("model_background" in one for one in told["warnings"])
 
 
 # -- files ---------------------------------------------------------------------------------
