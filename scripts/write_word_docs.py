@@ -17,7 +17,7 @@ RESULT = ROOT / "benchmarks" / "results" / "wording.json"
 INTRODUCTION = """\
 # Choose words well
 
-The words of the label config are all the model is told. They cost nothing to change, and often matter more than the size of the network. Made by `python scripts/write_word_docs.py`.
+The words of the label config are all the model is told. They cost nothing to change, and often matter more than the size of the network.
 
 ## In short
 
@@ -68,7 +68,7 @@ SPELLING = """\
 * **A word that is too narrow is no synonym.** `red car` means red cars: things of other colours go to other labels. Here every label for things that has synonyms was narrowed so.
 * **One wrong word is worse than a missing one.** In the last row every label has a neighbour's word besides its own, and takes what is the neighbour's.
 
-With several words for a label the best of them counts at every place, and adding one never weakens the others: they compete as one label.
+With several words for a label the best of them counts at every place: they compete as one label. So a good word more never takes a place away from the others, and a wrong one takes places from the neighbours.
 
 """  # noqa: E501 - a page
 

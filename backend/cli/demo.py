@@ -60,7 +60,10 @@ def run(args: argparse.Namespace) -> int:
         service_url = f"http://localhost:{(port := free_port())}"
         servers.enter_context(_service(port, label_studio, args.profile, out))
         annotate.wait_for_model(service_url)
-        _say(f"The service is up at {service_url} with profile {args.profile!r}.")
+        _say(
+            f"The service is up at {service_url} with profile {args.profile!r}; to try words, open "
+            f"{service_url}/ui"
+        )
 
         api = LabelStudioApi(label_studio.url, label_studio.account.token)
         servers.callback(api.close)

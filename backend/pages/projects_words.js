@@ -93,7 +93,7 @@ function resultOf(job) {
   }
   if (job.kind === "report") return (told.headline ?? []).join(" ");
   if (told.phase !== "done") return sentence(told.phase ?? "");
-  if (!told.version) return "Nothing learnt is in use; the versions below say why.";
+  if (!told.version) return "Nothing learnt is in use: either too little was corrected so far, or a version below says why.";
   return `Version ${told.version} is in use.`;
 }
 
