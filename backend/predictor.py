@@ -299,7 +299,7 @@ class Predictor:
             return Made(run=lambda: hands.looking.segmented(picture, view, hands.segmenters))
 
         errand = Errand(
-            key=("segmented", picture.digest, view.place, desk.plan.version, config),
+            key=("segmented", picture.digest, picture.page, view.place, desk.plan.version, config),
             made=made,
             lane=Lane.PEOPLE,
             team=desk.team,

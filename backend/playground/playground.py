@@ -165,13 +165,13 @@ class Playground:
         view, number, controls = _chosen(desk.plan, kept, asked.control)
         picture = Picture(
             kept.digest,
-            view.page,
-            lambda: self._predictor.decoded(kept.data, page=view.page),
+            kept.page,  # the one on screen, whether or not the config says where pages are named
+            lambda: self._predictor.decoded(kept.data, page=kept.page),
             desk.scope,
             passing=kept.project is None,
         )
         one = view.wanted[number]
-        known = self._predictor.crew.known(kept.digest, view.page, choice_of(one)) is not None
+        known = self._predictor.crew.known(kept.digest, kept.page, choice_of(one)) is not None
         begun = self._clock()
         found = self._predictor.segmented(picture, view, desk, asked.config)[number]
         seconds = self._clock() - begun

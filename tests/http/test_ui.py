@@ -347,6 +347,8 @@ def test_a_task_opens_with_its_page_its_config_and_what_its_connection_says(
     body = {"picture": kept["id"], "config": kept["config"]}
     drawn = _pixels(page.post("api/exports/overlay", json=body).data)
     assert drawn[5, 5, 0] > 200  # red under red, and not the green of the first page
+    of_words = page.pane(kept["id"], CONFIG)  # which does not say where pages are named
+    assert [label["area"] for label in of_words["labels"]] == [1200, 1200]
 
 
 @pytest.mark.parametrize(("project", "task"), [(1, 99), (99, 1)])
