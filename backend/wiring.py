@@ -318,7 +318,20 @@ def playground(
         predictor,
         most_bytes=int(settings.max_image_mb * MEGA),
         opening=None if studio is None else lambda: studio.open(_no_wait),
+        is_here=lambda name: _is_here(name, settings),
     )
+
+
+def _is_here(name: str, settings: Settings) -> bool:
+    """Whether the weights of a profile are on this machine; looks at names of files only."""
+    from cliper_model.backbones import weights
+    from cliper_model.errors import WeightsError
+
+    try:
+        weights.locate(name, settings.model_dir)
+    except WeightsError:
+        return False
+    return True
 
 
 def _no_wait(seconds: float) -> None:

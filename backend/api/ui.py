@@ -47,7 +47,7 @@ def meta() -> ResponseReturnValue:
         "scenes": scenes.COUNT,
         "words": list(scenes.WORDS.items()),
         "methods": list(profiles.methods()),
-        "profiles": list(profiles.names()),
+        "profiles": [[name, _playground().is_here(name)] for name in profiles.names()],
         "presets": list(PRESETS),
         "projects": _playground().has_projects and auth.is_owner(),
     }

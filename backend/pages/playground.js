@@ -820,7 +820,8 @@ async function begin() {
     $("scenes").append(button);
   }
   options($("method"), [["", "as the service"], ...meta.methods.map((name) => [name, name])], "");
-  options($("profile"), [["", "as the service"], ...meta.profiles.map((name) => [name, name])], "");
+  options($("profile"), [["", "as the service"], ...meta.profiles.map(([name, here]) => [name, here ? name : `${name}: not downloaded`])], "");
+  for (const [name, here] of meta.profiles) $("profile").querySelector(`[value="${name}"]`).disabled = !here;
   $("of-project").hidden = $("to-projects").hidden = !meta.projects;
   compare(false);
   listen();

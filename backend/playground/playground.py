@@ -73,12 +73,13 @@ class Playground:
         *,
         most_bytes: int,
         opening: Opening | None = None,
+        is_here: Callable[[str], bool] = lambda profile: True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`most_bytes` of a picture that is sent. `opening`: how to ask Label Studio; None where
-        none is known."""
+        none is known. `is_here`: whether the weights of a profile are on this machine."""
         self._predictor, self._most_bytes = predictor, most_bytes
-        self._opening, self._clock = opening, clock
+        self._opening, self._clock, self.is_here = opening, clock, is_here
         self._shelf = Shelf()
         self._scenes: ResultCache[Drawn] = ResultCache(max_bytes=SCENE_BYTES)
         self._look_seconds: float | None = None

@@ -511,5 +511,16 @@ def test_an_unknown_kind_of_file_is_refused(page: Page) -> None:
     assert "overlay, labels, coco" in answer.json["error"]
 
 
+def test_profiles_without_weights_are_told_apart(
+    start_service: StartService, tmp_path: Path
+) -> None:
+    page = Page(start_service(model_dir=tmp_path))
+
+    told = dict(page.client.get("/ui/api/meta").json["profiles"])
+
+    assert told["demo"]
+    assert not told["best"]
+
+
 def test_the_status_says_how_far_the_model_is(page: Page) -> None:
     assert page.client.get("/ui/api/status").json["state"] == "ready"
