@@ -420,7 +420,7 @@ async function countUndo(version) {
 
 async function removeAll(version) {
   shown.undoing.delete(version);
-  await place({ kind: "undo", version }, `Predictions of ${version} are removed.`);
+  await place({ kind: "undo", version }, `Removing predictions of ${version} was asked for; see the jobs.`);
   showPredictions();
 }
 

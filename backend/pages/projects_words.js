@@ -89,7 +89,8 @@ function resultOf(job) {
   if (job.kind === "prelabel") {
     if (job.params.dry_run === true) return `${plural(told.left, "task")} to pre-label.`;
     const failed = told.failed > 0 ? ` ${plural(told.failed, "task")} failed.` : "";
-    return `${plural(told.written, "prediction")} written as ${told.model_version}.${failed}`;
+    const already = told.already > 0 ? ` ${plural(told.already, "task")} had one already.` : "";
+    return `${plural(told.written, "prediction")} written as ${told.model_version}.${already}${failed}`;
   }
   if (job.kind === "report") return (told.headline ?? []).join(" ");
   if (told.phase !== "done") return sentence(told.phase ?? "");
