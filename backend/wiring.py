@@ -3,6 +3,7 @@
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
@@ -15,7 +16,6 @@ from cliper_model.segmenter import Identity, Label, Segmenter
 from .dataset.fetching import Bounds, DatasetFetching
 from .dataset.painter import Asked, Painter, views_plan
 from .dataset.places import Place
-from .errors import StudioAway
 from .images.fetch import ImageFetcher, Reach
 from .images.guarded import GuardedHttp
 from .images.label_studio import LabelStudioFiles
@@ -43,7 +43,7 @@ from .playground.playground import Playground
 from .predictor import Limits, Predictor
 from .prelabel.unfinished import Unfinished
 from .prelabel.works import LabelStudio, ProjectWorks, kinds
-from .projects.overview import Projects
+from .projects.overview import Projects, in_a_hurry
 from .projects.reports import ReportWorks
 from .projects.reports import kinds as report_kinds
 from .row_shelf import KeptRows
@@ -317,7 +317,7 @@ def playground(
     return Playground(
         predictor,
         most_bytes=int(settings.max_image_mb * MEGA),
-        opening=None if studio is None else lambda: studio.open(_no_wait),
+        opening=None if studio is None else lambda: in_a_hurry(studio).open(time.sleep),
         is_here=lambda name: _is_here(name, settings),
     )
 
@@ -332,11 +332,6 @@ def _is_here(name: str, settings: Settings) -> bool:
     except WeightsError:
         return False
     return True
-
-
-def _no_wait(seconds: float) -> None:
-    """Whoever looks at a page hears at once that Label Studio does not answer."""
-    raise StudioAway("Label Studio does not answer; try again in a while")
 
 
 def missing(settings: Settings) -> tuple[str, ...]:
