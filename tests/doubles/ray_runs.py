@@ -59,10 +59,18 @@ class RayRun:
 
     def kill_one(self, words: Sequence[str]) -> int:
         """SIGKILL for one process, as soon as there is one; its number."""
-        self.until(lambda: bool(self.named(words)))
-        victim = self.named(words)[0]
-        victim.kill()
-        return int(victim.pid)
+        killed: list[int] = []
+
+        def is_killed() -> bool:
+            for one in self.named(words):
+                with suppress(psutil.NoSuchProcess):  # it ended by itself meanwhile
+                    one.kill()
+                    killed.append(int(one.pid))
+                    return True
+            return False
+
+        self.until(is_killed)
+        return killed[0]
 
     def kill_driver(self) -> None:
         """SIGKILL for the driver alone; what it has started ends, as it does by itself."""
