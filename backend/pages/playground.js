@@ -145,7 +145,7 @@ async function askOnce(one, again = true) {
     const pane = await readPane(told);
     if (!picture || picture.id !== asked.picture) return;
     one.pane = pane;
-    one.control = pane.control;
+    if (one.control === asked.control) one.control = pane.control; // else somebody chose another
     one.good = { config: asked.config, control: pane.control };
     show(one);
     remember();
