@@ -343,10 +343,12 @@ function fillLabels(one) {
       rows.delete(name);
     }
   }
+  const atWork = $("labels").contains(document.activeElement); // a row does not move under a hand
   labels.forEach((label, index) => {
     const row = rows.get(label.name) ?? newRow(label.name);
     rows.set(label.name, row);
-    if ($("labels").children[index] !== row.item) $("labels").insertBefore(row.item, $("labels").children[index] ?? null);
+    const stays = atWork && row.item.parentNode;
+    if (!stays && $("labels").children[index] !== row.item) $("labels").insertBefore(row.item, $("labels").children[index] ?? null);
     fillRow(row, label, one);
   });
 }
