@@ -543,11 +543,13 @@ const ofSide = () => (comparing ? ` of side ${"AB"[editing]}` : "");
 const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
 function command(one) {
-  const file = picture.source.kind === "kept" ? quoted(picture.name) : "PICTURES";
+  const { method, profile } = one.pane;
+  const name = picture.name.startsWith("-") ? `./${picture.name}` : picture.name;
+  const file = picture.source.kind === "kept" ? quoted(name) : "PICTURES";
   return [
     ...(picture.source.kind === "kept" ? [] : ["# PICTURES: picture files of yours, or a folder of them"]),
     `printf '%s\\n' ${quoted(one.good.config)} > config.xml`,
-    `cliper segment ${file} --config config.xml --out results --profile ${one.pane.profile}`,
+    `cliper segment ${file} --config config.xml --out results --profile ${profile}${method === "cliper" ? "" : ` --method ${method}`}`,
   ].join("\n");
 }
 
