@@ -203,10 +203,11 @@ def test_the_class_itself_holds_no_services(sdk: Sdk, services: Services) -> Non
 
 def test_the_wsgi_module_builds_its_app_only_when_asked(sdk: Sdk, tmp_path: Path) -> None:
     script = (
-        "import json, sys\n"
+        "import json, os, sys\n"
         "import backend.adapter._wsgi as wsgi\n"
         "assert 'label_studio_ml' not in sys.modules\n"
-        "print(json.dumps(wsgi.app.test_client().get('/health').get_json()))\n"
+        "print(json.dumps(wsgi.app.test_client().get('/health').get_json()), flush=True)\n"
+        "os._exit(0)\n"  # the model is on its way: torch's threads may not be torn down under it
     )
     done = subprocess.run(
         [sys.executable, "-c", script],
