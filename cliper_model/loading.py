@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[float], None]  # share done, from 0 to 1
 NOISE_SEED = 0
 BFLOAT16_UNITS = ("amx_bf16", "avx512_bf16")  # several times float32's pace, and twice
+LATER = {"refined": True}  # of decisions; they mark an identity where they say something else
 INT8_UNITS = ("amx_int8", "avx512_vnni", "avx_vnni")
 
 
@@ -386,5 +387,9 @@ def _preset_digest(clip: str, method: str) -> str:
     numbers: dict[str, Any] = {
         name: asdict(presets.get(name, clip, method)) for name in presets.NAMES
     }
+    for preset in numbers.values():
+        for field, usual in LATER.items():
+            if preset["decision"][field] == usual:
+                del preset["decision"][field]
     text = json.dumps(numbers, sort_keys=True, default=list)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

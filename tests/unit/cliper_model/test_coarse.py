@@ -79,3 +79,10 @@ def test_of_a_picture_in_tiles_the_coarse_maps_are_stitched_too(
     assert found.coarse is not None
     whole = decide(found, replace(tiled.decision(words.preset), refined=False))
     assert whole.label_map.shape == (96, 128)
+
+
+def test_a_number_that_came_later_leaves_identities_as_they_were() -> None:
+    """Else every prediction that was ever stored would be asked for again."""
+    known = cliper_model.identity("demo").settings["presets"]
+
+    assert known == "bd9d70c0c2175a27"
