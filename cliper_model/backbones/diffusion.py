@@ -17,6 +17,7 @@ from .. import allocator
 from ..shapes import Image
 from ..stages import refine
 from ..stages.resize import to_diffusion_square
+from .blockwise import BlockwiseAttention, pays_in_blocks
 from .packed import PackedConv2d, can_be_packed, pack
 
 Latent = Callable[[Any, Tensor], Tensor]  # (VAE, pixels in [-1, 1]) -> what the U-Net takes
@@ -124,6 +125,9 @@ class DiffusionBackbone:
         if can_be_packed(self.device, self.dtype):
             pack(self._vae)
             pack(self._unet)
+            if pays_in_blocks():
+                BlockwiseAttention.take_over(self._vae)
+                BlockwiseAttention.take_over(self._unet)
         return self
 
     def _embedding(self) -> Float[Tensor, "1 channels"]:
@@ -404,7 +408,8 @@ def _passed(
     levels of its maps where these are computed as they are later.
 
     In float32 they are, a block of queries at a time: fused attention would move the second tap's
-    input by 1e-6 and flip links at the threshold. In half precision rounding moves it further.
+    input by 1e-6 and flip links at the threshold. In half precision rounding moves it further,
+    and they are where all attention is computed like that.
     """
     first, *others = transformer.transformer_blocks
     tokens = _entered(transformer, hidden)
@@ -412,7 +417,7 @@ def _passed(
     heads = _heads(first.attn1, normed)
     values = _per_head(first.attn1, first.attn1.to_v(normed))
     known = None
-    if hidden.dtype == torch.float32:
+    if hidden.dtype == torch.float32 or isinstance(first.attn1.processor, BlockwiseAttention):
         mixed, known = refine.mix(heads.queries, heads.keys, values)
     else:
         mixed = functional.scaled_dot_product_attention(heads.queries, heads.keys, values)

@@ -67,6 +67,25 @@ class PackedLinear(nn.Module):
         return product
 
 
+class PackedPointwise(nn.Module):
+    """A convolution of single positions as the linear layer it is.
+
+    As a convolution its weights would be laid out before anybody has said how large pictures are,
+    in blocks of another size than those its product then takes, and anew in every call: 23 ns a
+    weight, nearly a third of what Stable Diffusion's U-Net cost on an AMD EPYC.
+    """
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        super().__init__()
+        self.linear = _layer(layer.weight.detach().flatten(1), layer.bias)
+        self.out_channels = layer.out_channels
+
+    def forward(self, given: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+        """Channels last, as its positions come out side by side."""
+        product: Tensor = self.linear(given.permute(0, 2, 3, 1))
+        return product.permute(0, 3, 1, 2)
+
+
 class PackedGeglu(nn.Module):
     """diffusers' GEGLU, `a * gelu(b)` of one layer's two halves, as two layers: the function is
     applied to sums that nobody has rounded or written to memory yet."""
@@ -83,10 +102,17 @@ class PackedGeglu(nn.Module):
         return gated.mul_(self.plain(given))
 
 
-def _layer(weight: Float[Tensor, "wide width"], bias: Float[Tensor, " wide"]) -> PackedLinear:
+def _layer(
+    weight: Float[Tensor, "wide width"], bias: Float[Tensor, " wide"] | None
+) -> PackedLinear:
     layer = nn.Linear(1, 1, device="meta")
-    layer.weight, layer.bias = nn.Parameter(weight, False), nn.Parameter(bias, False)
+    layer.weight = nn.Parameter(weight, False)
+    layer.register_parameter("bias", None if bias is None else nn.Parameter(bias, False))
     return PackedLinear(layer)
+
+
+def _is_pointwise(layer: nn.Conv2d) -> bool:
+    return layer.kernel_size == layer.stride == (1, 1) and layer.padding in ((0, 0), "valid")
 
 
 def can_be_packed(device: torch.device, dtype: torch.dtype) -> bool:
@@ -107,7 +133,8 @@ def pack(network: nn.Module) -> nn.Module:
     for name in [name for name, _ in network.named_children()]:
         layer = getattr(network, name)
         if isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.padding_mode == "zeros":
-            setattr(network, name, PackedConv2d(layer))
+            packed = PackedPointwise if _is_pointwise(layer) else PackedConv2d
+            setattr(network, name, packed(layer))
         elif type(layer) is nn.Linear:
             setattr(network, name, PackedLinear(layer))
         elif isinstance(layer, GEGLU):

@@ -5,7 +5,7 @@ multiplying all maps first, and a block of one `n x n` matrix in memory instead 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,25 +16,12 @@ from torch import Tensor
 
 from . import attention as attend
 from .attention import at_once, softmax_
+from .products import laid_out, product
 from .proxy import proxy_attention
 from .resize import resize_maps
 
 EPSILON = 1e-5
 BITS = math.log2(math.e)  # of an exponent: powers of two are computed three times as fast
-
-
-def products(
-    queries: Float[Tensor, "rows width"],
-    keys: Float[Tensor, "n width"],
-    *,
-    out: Float[Tensor, "rows n"],
-) -> Float[Tensor, "rows n"]:
-    """`q kᵀ / √d` of one head, or of some of its queries, in float32."""
-    scale = queries.shape[-1] ** -0.5
-    torch.baddbmm(
-        out[None], queries.float()[None], keys.float()[None].mT, beta=0, alpha=scale, out=out[None]
-    )
-    return out
 
 
 def attention_map(
@@ -44,9 +31,12 @@ def attention_map(
     out: Float[Tensor, "rows n"] | None = None,
 ) -> Float[Tensor, "rows n"]:
     """Self-attention probabilities of one head, or of some of its queries, in float32."""
-    if out is None:
-        out = torch.empty(len(queries), len(keys), device=queries.device)
-    return softmax_(products(queries, keys, out=out))
+    return softmax_(product(_scaled(queries), keys.float(), out=out))
+
+
+def _scaled(queries: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
+    """In float32, so that products with keys are logits."""
+    return queries.float() * queries.shape[-1] ** -0.5
 
 
 @dataclass(frozen=True)
@@ -71,22 +61,36 @@ def mix(
 ) -> tuple[Float[Tensor, "b heads n width"], list[Levels]]:
     """What every head gives, its `attention_map` times the values, and every picture's `levels`.
 
-    A block of queries at a time, in float32.
+    A block of queries at a time, in float32; only the products with values are in their format.
     """
-    mixed = torch.empty_like(values, dtype=torch.float32)
-    rows, strongest = (mixed.new_zeros(keys.shape[:-1]) for _ in range(2))
-    step = at_once(keys.shape[-2], keys.device)
-    room = mixed.new_empty(min(step, keys.shape[-2]), keys.shape[-2])
+    mixed = torch.empty_like(values)
+    rows, strongest = (keys.new_zeros(keys.shape[:-1], dtype=torch.float32) for _ in range(2))
     for one in np.ndindex(*keys.shape[:2]):
-        for start in range(0, keys.shape[-2], step):
-            part: Any = (*one, slice(start, start + step))
-            logits = products(queries[part], keys[one], out=room[: len(queries[part])])
+        weighed = laid_out(values[one].mT)
+        for part, logits in _logits(queries[one], keys[one]):
+            here: Any = (*one, part)
             most = logits.amax(dim=-1)
             weights = softmax_(logits, most=most)
-            rows[part] = most - weights.amax(dim=-1).log()
+            rows[here] = most - weights.amax(dim=-1).log()
             torch.maximum(strongest[one], weights.amax(dim=0), out=strongest[one])
-            mixed[part] = weights @ values[one].float()
-    return mixed.to(values.dtype), [Levels(*pair) for pair in zip(rows, strongest, strict=True)]
+            mixed[here] = product(weights.to(values.dtype), weighed)
+    return mixed, [Levels(*pair) for pair in zip(rows, strongest, strict=True)]
+
+
+def attend_in_blocks(
+    queries: Float[Tensor, "b heads n width"],
+    keys: Float[Tensor, "b heads n width"],
+    values: Float[Tensor, "b heads n width"],
+) -> Float[Tensor, "b heads n width"]:
+    """`mix` without levels: scaled dot product attention, a block of queries at a time."""
+    mixed = torch.empty_like(values)
+    for one in np.ndindex(*keys.shape[:2]):
+        weighed = laid_out(values[one].mT)
+        for part, logits in _logits(queries[one], keys[one]):
+            weights = torch.softmax(logits, dim=-1, out=logits)
+            here: Any = (*one, part)
+            mixed[here] = product(weights.to(values.dtype), weighed)
+    return mixed
 
 
 def levels(queries: Float[Tensor, "heads n width"], keys: Float[Tensor, "heads n width"]) -> Levels:
@@ -94,17 +98,25 @@ def levels(queries: Float[Tensor, "heads n width"], keys: Float[Tensor, "heads n
     rows = queries.new_zeros(*keys.shape[:2], dtype=torch.float32)
     strongest = torch.full_like(rows, -torch.inf)
     for head in range(len(queries)):
-        compared = keys[head].float()
-        step = at_once(len(compared), compared.device)
-        room = compared.new_empty(min(step, len(compared)), len(compared))
-        for start in range(0, len(compared), step):
-            block = queries[head, start : start + step].float()
-            logits = products(block, compared, out=room[: len(block)])
+        for part, logits in _logits(queries[head], keys[head]):
             first = logits[:, 0].clone()
             torch.log_softmax(logits, dim=-1, out=logits)
-            rows[head, start : start + step] = first - logits[:, 0]
+            rows[head, part] = first - logits[:, 0]
             torch.maximum(strongest[head], logits.amax(dim=0), out=strongest[head])
     return Levels(rows, strongest.exp_())
+
+
+def _logits(
+    queries: Float[Tensor, "n width"], keys: Float[Tensor, "n width"]
+) -> Iterator[tuple[slice, Float[Tensor, "rows n"]]]:
+    """`q kᵀ / √d` of one head, a block of queries after the other, in memory that is then used
+    again."""
+    scaled, compared = _scaled(queries), laid_out(keys.float())
+    step = at_once(len(keys), keys.device)
+    room = scaled.new_empty(min(step, len(keys)), len(keys))
+    for start in range(0, len(scaled), step):
+        block = scaled[start : start + step]
+        yield slice(start, start + step), product(block, compared, out=room[: len(block)])
 
 
 def join_levels(*several: Levels) -> Levels:
@@ -129,7 +141,7 @@ def apply_rows(
     links: Float[Tensor, "rows n"], maps: Float[Tensor, "n classes"]
 ) -> Float[Tensor, "rows classes"]:
     """Row-normalised product; a row that lost all links gives zero."""
-    return links @ maps / (links.sum(dim=-1, keepdim=True) + EPSILON)
+    return links @ maps / _row_sums(links)
 
 
 def spread(
@@ -157,12 +169,17 @@ def spread(
     weakest = max(math.log2(floor), nothing) if floor > 0 else nothing
     step = at_once(len(right), right.device)
     room = right.new_empty(min(step, len(right)), len(right))
+    columns, values = laid_out(right), laid_out(maps.mT)
     parts = []
     for block in left.split(step):
-        links = torch.mm(block, right.T, out=room[: len(block)])
+        links = product(block, columns, out=room[: len(block)])
         torch.threshold_(links, _just_below(weakest), nothing).exp2_()
-        parts.append(apply_rows(links, maps))
+        parts.append(product(links, values) / _row_sums(links))
     return torch.cat(parts)
+
+
+def _row_sums(links: Float[Tensor, "rows n"]) -> Float[Tensor, "rows 1"]:
+    return links.sum(dim=-1, keepdim=True) + EPSILON
 
 
 def _just_below(floor: float) -> float:

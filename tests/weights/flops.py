@@ -60,18 +60,20 @@ class _Products(TorchDispatchMode):
             shape = (left.shape[-2], left.shape[-1], right.shape[-1])
             self._count.products[shape] = self._count.products.get(shape, 0) + batch
         out = func(*args, **(kwargs or {}))
-        if getattr(func, "overloadpacket", None) is _BYTES:  # its matrix is packed: no shape
-            shape = (*args[0].shape, out.shape[-1])
+        if getattr(func, "overloadpacket", None) in _OWN:  # their matrices are packed: no shape
+            shape = (args[0].shape.numel() // args[0].shape[-1], args[0].shape[-1], out.shape[-1])
             self._count.products[shape] = self._count.products.get(shape, 0) + 1
         return out
 
 
-def _flops_of_bytes(rows: torch.Size, *_: Any, out_shape: torch.Size, **__: Any) -> int:
-    return 2 * rows[0] * rows[1] * out_shape[1]
+def _flops_of_packed(rows: torch.Size, *_: Any, out_shape: torch.Size, **__: Any) -> int:
+    return 2 * rows.numel() * out_shape[-1]
 
 
-_BYTES = torch.ops.onednn.qlinear_pointwise
-_OWN = {_BYTES: _flops_of_bytes}
+_OWN: dict[Any, Callable[..., int]] = {
+    torch.ops.onednn.qlinear_pointwise: _flops_of_packed,  # bytes
+    torch.ops.mkldnn._linear_pointwise: _flops_of_packed,
+}
 _OPERANDS: dict[Any, tuple[int, int]] = {
     torch.ops.aten.mm: (0, 1),
     torch.ops.aten.bmm: (0, 1),

@@ -26,11 +26,11 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
     "layer",
     [
         nn.Conv2d(8, 16, 3, padding=1),
-        nn.Conv2d(8, 4, 1),
+        nn.Conv2d(8, 4, 1, stride=2),
         nn.Conv2d(8, 8, 3, stride=2, padding=1, bias=False),
         nn.Conv2d(8, 8, 3, padding=2, dilation=2),
     ],
-    ids=["3x3", "1x1", "stride", "dilation"],
+    ids=["3x3", "1x1 stride", "stride", "dilation"],
 )
 def test_a_packed_convolution_gives_what_the_plain_one_gives(layer: nn.Conv2d) -> None:
     given = drawn(2, 8, 12, 10).contiguous(memory_format=torch.channels_last)
@@ -46,6 +46,22 @@ def test_a_packed_convolution_gives_what_the_plain_one_gives(layer: nn.Conv2d) -
 
     torch.testing.assert_close(added, sum_wanted)
     assert added.data_ptr() == own.data_ptr()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_a_convolution_of_single_positions_is_packed_as_a_linear_layer(
+    bias: bool, layout: torch.memory_format
+) -> None:
+    layer = nn.Conv2d(8, 4, 1, bias=bias)
+    given = drawn(2, 8, 12, 10).contiguous(memory_format=layout)
+    with torch.no_grad():
+        wanted = layer(given)
+        one = packed.pack(nn.Sequential(layer))
+
+        assert isinstance(one[0], packed.PackedPointwise)  # type: ignore[index]
+        torch.testing.assert_close(one(given), wanted)
+        assert one(given).is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("bias", [True, False])
