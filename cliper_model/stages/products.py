@@ -1,0 +1,58 @@
+"""Products of matrices on the CPU by the library that takes all of the processor's width.
+
+Torch multiplies float32 by Intel's MKL, which gives another maker's AVX-512 units half of the
+work they can do. oneDNN, which torch carries for its convolutions, asks the processor: twice as
+fast on an AMD EPYC. Sums are added up in another order, so results differ in the last bits.
+"""
+
+import functools
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+OPERATORS = ("_linear_pointwise", "_reorder_linear_weight")
+ALONE: tuple[Any, ...] = ("none", [], "")  # nothing follows the product
+
+
+@functools.cache
+def takes_all_of_the_width() -> bool:
+    """Whether oneDNN is the faster one here: AVX-512 that Intel did not make."""
+    has: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older: do not tell
+    known = bool(has.get("avx512_f")) and not str(has.get("cpu_name", "Intel")).startswith("Intel")
+    return known and torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available()
+
+
+def laid_out(right: Float[Tensor, "columns inner"]) -> Float[Tensor, "columns inner"]:
+    """A right factor for several `product` calls, as its library takes it; of use to no other."""
+    if not _by_onednn(right):
+        return right
+    pack: Any = torch.ops.mkldnn._reorder_linear_weight
+    packed: Tensor = pack(right.contiguous())
+    return packed
+
+
+def product(
+    left: Float[Tensor, "rows inner"],
+    right: Float[Tensor, "columns inner"],
+    *,
+    out: Float[Tensor, "rows columns"] | None = None,
+) -> Float[Tensor, "rows columns"]:
+    """`left @ right.T`; `right` as `laid_out` gives it, or plain.
+
+    out  memory that may be used for the answer; take what is returned
+    """
+    if right.is_mkldnn or _by_onednn(left):
+        multiply: Any = torch.ops.mkldnn._linear_pointwise
+        multiplied: Tensor = multiply(left, right, None, *ALONE)
+        return multiplied
+    return torch.mm(left, right.T, out=out)
+
+
+def _by_onednn(factor: Tensor) -> bool:
+    return (
+        factor.device.type == "cpu"
+        and factor.dtype in (torch.float32, torch.bfloat16)
+        and takes_all_of_the_width()
+    )
