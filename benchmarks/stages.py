@@ -59,7 +59,7 @@ def stages_of(
 
         work["U-Net"] = taps
         queries, keys = state.queries, state.keys
-        if queries.dtype == torch.float32:  # the first tap's come with its attention
+        if diffusion.first_levels_come_along:
             queries, keys = (heads[: len(heads) // 2] for heads in (queries, keys))
         work["levels of its maps"] = lambda: refine.levels(queries, keys)
     return work

@@ -19,6 +19,7 @@ from ..stages import refine
 from ..stages.resize import to_diffusion_square
 from .blockwise import BlockwiseAttention, pays_in_blocks
 from .packed import PackedConv2d, can_be_packed, pack
+from .strips import entered
 
 Latent = Callable[[Any, Tensor], Tensor]  # (VAE, pixels in [-1, 1]) -> what the U-Net takes
 
@@ -103,6 +104,11 @@ class DiffusionBackbone:
     def side(self) -> int:
         """Pixels of the square picture the network was made for."""
         return self._side
+
+    @property
+    def first_levels_come_along(self) -> bool:
+        """Whether the levels of the first tap's maps are known from its attention."""
+        return _levels_known(self._unet.up_blocks[-1].attentions[0].transformer_blocks[0])
 
     @torch.no_grad()
     def settle(self) -> "DiffusionBackbone":
@@ -277,8 +283,8 @@ def _encoded(encoder: Any, pixels: Float[Tensor, "b 3 side side"]) -> Float[Tens
     """diffusers' VAE encoder over its own modules, bit for bit, with half of its memory: what
     nobody needs any more is written over.
     """
-    hidden = encoder.conv_in(pixels)
-    for block in encoder.down_blocks:
+    hidden, passed = entered(encoder, pixels)
+    for block in encoder.down_blocks[passed:]:
         for resnet in block.resnets:
             hidden = _residual(resnet, hidden)
         for halve in block.downsamplers or ():
@@ -401,6 +407,12 @@ def _transformed(
     return _left(transformer, tokens, hidden)
 
 
+def _levels_known(block: Any) -> bool:
+    """Whether a block's self-attention is computed as levels are (see `_passed`)."""
+    in_full = block.norm1.weight.dtype == torch.float32
+    return in_full or isinstance(block.attn1.processor, BlockwiseAttention)
+
+
 def _passed(
     transformer: Any, hidden: Float[Tensor, "b c h w"], prompt: Float[Tensor, "b tokens channels"]
 ) -> tuple[Float[Tensor, "b c h w"], _Heads, list[refine.Levels] | None]:
@@ -417,7 +429,7 @@ def _passed(
     heads = _heads(first.attn1, normed)
     values = _per_head(first.attn1, first.attn1.to_v(normed))
     known = None
-    if hidden.dtype == torch.float32 or isinstance(first.attn1.processor, BlockwiseAttention):
+    if _levels_known(first):
         mixed, known = refine.mix(heads.queries, heads.keys, values)
     else:
         mixed = functional.scaled_dot_product_attention(heads.queries, heads.keys, values)

@@ -29,24 +29,35 @@ class PackedConv2d(nn.Module):
 
     def __init__(self, layer: nn.Conv2d) -> None:
         super().__init__()
-        self._how: tuple[Any, ...] = (layer.padding, layer.stride, layer.dilation, layer.groups)
+        self._padding = layer.padding
+        self._how: tuple[Any, ...] = (layer.stride, layer.dilation, layer.groups)
         pack: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
-        self.register_buffer("weight", pack(layer.weight.to_mkldnn(), *self._how))
+        self.register_buffer("weight", pack(layer.weight.to_mkldnn(), layer.padding, *self._how))
         self.register_buffer("bias", layer.bias)
         self.out_channels = layer.out_channels
+        around = (layer.kernel_size, layer.padding, layer.stride, layer.dilation)
+        self.is_three_by_three = around == ((3, 3), (1, 1), (1, 1), (1, 1))
 
-    def forward(self, given: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d y x"]:
+    def forward(
+        self, given: Float[Tensor, "b c h w"], padding: tuple[int, int] | None = None
+    ) -> Float[Tensor, "b d y x"]:
+        """`padding` in place of the layer's own, rows and columns."""
         convolve = torch.ops.mkldnn._convolution_pointwise
-        convolved: Tensor = convolve(given, self.weight, self.bias, *self._how, *ALONE)
+        around = self._padding if padding is None else padding
+        convolved: Tensor = convolve(given, self.weight, self.bias, around, *self._how, *ALONE)
         return convolved
 
     def add_to(
-        self, own: Float[Tensor, "b d y x"], given: Float[Tensor, "b c h w"]
+        self,
+        own: Float[Tensor, "b d y x"],
+        given: Float[Tensor, "b c h w"],
+        padding: tuple[int, int] | None = None,
     ) -> Float[Tensor, "b d y x"]:
         """Add what comes out to `own`, in place: sums are rounded once."""
         add = torch.ops.mkldnn._convolution_pointwise_.binary
+        around = self._padding if padding is None else padding
         how: tuple[Any, ...] = ("add", 1.0, None, [], "")
-        added: Tensor = add(own, given, self.weight, self.bias, *self._how, *how)
+        added: Tensor = add(own, given, self.weight, self.bias, around, *self._how, *how)
         return added
 
 
