@@ -4,20 +4,21 @@ A picture's arrays are freed and asked for again a hundred times a second, and g
 ones back to the system in between, which clears them for the next time. Left alone, it also gives
 threads heaps of their own, up to eight for every core, and each keeps what it was once needed for:
 a service with many threads grows for hours. One heap serves all of them. Source: mallopt(3).
-
-Memory comes in pages of 4 KB, and each is cleared when it is first touched: a third of the time of
-an operation on 67 MB. Torch asks for pages of 2 MB where it is told to. Source: madvise(2).
 """
 
 import ctypes
+import math
+import mmap
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, Sequence
 from typing import Final
+
+import torch
+from torch import Tensor
 
 MMAP_THRESHOLD, TRIM_THRESHOLD, ARENA_MAX = -3, -1, -8  # mallopt's names for them
 LARGE: Final = 32 * 2**20  # bytes; from here on every array is mapped by itself, and handed back
 TOLD: Final = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
-LARGE_PAGES: Final = "THP_MEM_ALLOC_ENABLE"  # torch reads it with the first array it makes
 TOLD_HEAPS: Final = "MALLOC_ARENA_MAX"
 KEPT: Final = 256 * 2**20  # bytes that stay ready for the next picture
 HEAPS: Final = 1  # of all threads together
@@ -33,16 +34,22 @@ def give_back_freed_memory() -> bool:
     return bool(trim is not None and trim(0))
 
 
-def keep_freed_memory(environ: MutableMapping[str, str]) -> bool:
+def mapped(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """An empty tensor in memory that the system maps for it alone: once it is gone, so is that, and
+    it leaves no hole between others. In pages of 4 KB at least."""
+    count = math.prod(shape)
+    pages = mmap.mmap(-1, max(1, count * dtype.itemsize))
+    return torch.frombuffer(pages, dtype=dtype, count=count).view(*shape)
+
+
+def keep_freed_memory(environ: Mapping[str, str]) -> bool:
     """Keep up to `KEPT` bytes, in one heap; whether that is so. To be called before any thread
-    is started, since heaps that are there stay, and before torch makes an array.
+    is started, since heaps that are there stay.
 
     Not where the C library is another one, or `environ` says how it is to be done
     (`MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_`, `GLIBC_TUNABLES`). The number of
-    heaps is another matter: `MALLOC_ARENA_MAX` is heard and the rest done. So are the pages
-    (`THP_MEM_ALLOC_ENABLE`), which is written into `environ` where it says nothing.
+    heaps is another matter: `MALLOC_ARENA_MAX` is heard and the rest done.
     """
-    environ.setdefault(LARGE_PAGES, "1")
     if sys.platform != "linux" or any(name in environ for name in TOLD):
         return False
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from . import presets, profiles, registry
-from .backbones import clip_weights, diffusion_weights, int8, taesd, weights
+from .backbones import clip_weights, diffusion_weights, int8, packed, taesd, weights
 from .backbones.base import FeatureSource
 from .backbones.clip import ClipBackbone
 from .backbones.diffusion import DiffusionBackbone, posterior_mean
@@ -273,6 +273,8 @@ class _Shop:
             )
         if self.in_bytes:
             int8.shrink(model)
+        elif packed.can_be_packed(torch.device(self.device), self.dtype):
+            packed.pack_tower(model)
         self.progress(0.3)
         return ClipBackbone(
             model,

@@ -43,8 +43,7 @@ What ours spends its time on (the fastest of five runs of every stage in each of
 AGAIN = """\
 
 Both sides keep up to 256 MB of freed memory for the next picture instead of asking the system for it again, as every `cliper` command does (`cliper_model.allocator`), in one heap for all its
-threads, and ask for pages of 2 MB. `MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_` or `GLIBC_TUNABLES` in the environment say otherwise, `MALLOC_ARENA_MAX` for the number of heaps,
-`THP_MEM_ALLOC_ENABLE=0` for the pages.
+threads. `MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_` or `GLIBC_TUNABLES` in the environment say otherwise, `MALLOC_ARENA_MAX` for the number of heaps.
 
 **A picture seen before** costs only what has changed: other words the scores, other thresholds and a click the decision. Looks at pictures are kept in memory (`STATE_CACHE_MB`) and in the
 [store](storage.md).

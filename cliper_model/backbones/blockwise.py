@@ -34,6 +34,7 @@ class BlockwiseAttention:
     @classmethod
     def take_over(cls, network: nn.Module) -> None:
         """Every attention of the network that normalises neither queries nor keys."""
+        part: Any
         for part in network.modules():
             plain = isinstance(part, Attention) and not any(
                 getattr(part, name, None) for name in ("spatial_norm", "norm_q", "norm_k")

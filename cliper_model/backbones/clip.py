@@ -16,8 +16,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..stages import attention as attend
+from ..stages.products import takes_all_of_the_width
 from ..stages.resize import resize_positions
 from . import int8
+from .packed import PackedAttention
 from .row_shelf import NoShelf, RowKey, RowShelf, model_digest
 from .tensor_file import BlockInFile
 
@@ -97,8 +99,8 @@ def _into_heads(
     layer: Any, tokens: Float[Tensor, "*pictures n width"]
 ) -> tuple[Float[Tensor, "*pictures heads n d"], ...]:
     """Queries, keys and values of a block's attention, with biases."""
-    if isinstance(layer, int8.Int8Attention):
-        projected = layer.in_proj(tokens)
+    if isinstance(layer, (int8.Int8Attention, PackedAttention)):
+        projected = layer.project(tokens)
     else:
         projected = _linear(tokens, layer.in_proj_weight, layer.in_proj_bias)
     return tuple(_per_head(part, layer.num_heads) for part in projected.chunk(3, dim=-1))
@@ -239,7 +241,7 @@ class ClipBackbone:
         queries, keys = queries.float().contiguous(), keys.float().contiguous()
         total = accumulated.flatten(0, -3)
         mixed = torch.empty_like(values)
-        step = attend.maps_at_once(total)
+        step = 1 if takes_all_of_the_width() else attend.maps_at_once(total)
         room = torch.empty_like(total[:step])
         rounded = _room_for(room, values.dtype)
         for start in range(0, len(values), step):

@@ -131,6 +131,7 @@ class DiffusionBackbone:
         if can_be_packed(self.device, self.dtype):
             pack(self._vae)
             pack(self._unet)
+            self._largest = 0
             if pays_in_blocks():
                 BlockwiseAttention.take_over(self._vae)
                 BlockwiseAttention.take_over(self._unet)

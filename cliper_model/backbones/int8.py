@@ -63,6 +63,10 @@ class Int8Attention(nn.Module):
         self.in_proj = Int8Linear(layer.in_proj_weight, layer.in_proj_bias)
         self.out_proj = Int8Linear(layer.out_proj.weight, layer.out_proj.bias)
 
+    def project(self, tokens: Float[Tensor, "*n width"]) -> Float[Tensor, "*n wide"]:
+        projected: Tensor = self.in_proj(tokens)
+        return projected
+
 
 def shrink(model: Any) -> Any:
     """Put the linear layers of an open_clip model's vision tower into bytes, in place.

@@ -6,6 +6,7 @@ product is the same, in most layers to the bit.
 """
 
 import logging
+from collections.abc import Iterator
 from typing import Any, Final
 
 import torch
@@ -113,6 +114,21 @@ class PackedGeglu(nn.Module):
         return gated.mul_(self.plain(given))
 
 
+class PackedAttention(nn.Module):
+    """The layers around a CLIP block's attention: all three projections, and the output's."""
+
+    def __init__(self, layer: nn.MultiheadAttention) -> None:
+        super().__init__()
+        self.num_heads = layer.num_heads
+        self.in_proj = _layer(layer.in_proj_weight.detach(), layer.in_proj_bias.detach())
+        self.out_proj = PackedLinear(layer.out_proj)
+
+    def project(self, tokens: Float[Tensor, "*n width"]) -> Float[Tensor, "*n wide"]:
+        """Queries, keys and values of tokens in any precision."""
+        projected: Tensor = self.in_proj(tokens.to(self.in_proj.weight.dtype))
+        return projected
+
+
 def _layer(
     weight: Float[Tensor, "wide width"], bias: Float[Tensor, " wide"] | None
 ) -> PackedLinear:
@@ -139,23 +155,48 @@ def can_be_packed(device: torch.device, dtype: torch.dtype) -> bool:
 @torch.no_grad()
 def pack(network: nn.Module) -> nn.Module:
     """Put such layers in the place of a network's own. One by one, and what each leaves behind is
-    given back, so that at no time there are two of all weights. Nothing can be loaded into it or
-    moved afterwards."""
-    for name in [name for name, _ in network.named_children()]:
-        layer = getattr(network, name)
-        if isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.padding_mode == "zeros":
-            packed = PackedPointwise if _is_pointwise(layer) else PackedConv2d
-            setattr(network, name, packed(layer))
-        elif type(layer) is nn.Linear:
-            setattr(network, name, PackedLinear(layer))
-        elif isinstance(layer, GEGLU):
-            setattr(network, name, PackedGeglu(layer))
-            layer = layer.proj
-        else:
-            pack(layer)
-            continue
-        left = layer.weight.nbytes
+    given back, so that at no time there are two of all weights; large ones first, so that others
+    fit where these were on their way. Nothing can be loaded into it or moved afterwards."""
+    found = list(_packable(network))
+    found.sort(key=lambda one: -_weight_of(getattr(*one)).nbytes)
+    for parent, name in found:
+        layer = getattr(parent, name)
+        left = _weight_of(layer).nbytes
+        setattr(parent, name, _packed(layer))
         del layer
         if left >= HOLE:
             allocator.give_back_freed_memory()
     return network
+
+
+def _packable(network: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+    """Modules and the names of their layers that can be packed."""
+    for name, layer in network.named_children():
+        plain = isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.padding_mode == "zeros"
+        if plain or type(layer) is nn.Linear or isinstance(layer, GEGLU):
+            yield network, name
+        else:
+            yield from _packable(layer)
+
+
+def _weight_of(layer: Any) -> Tensor:
+    weight: Tensor = layer.proj.weight if isinstance(layer, GEGLU) else layer.weight
+    return weight
+
+
+def _packed(layer: Any) -> nn.Module:
+    if isinstance(layer, GEGLU):
+        return PackedGeglu(layer)
+    if isinstance(layer, nn.Conv2d):
+        return PackedPointwise(layer) if _is_pointwise(layer) else PackedConv2d(layer)
+    return PackedLinear(layer)
+
+
+@torch.no_grad()
+def pack_tower(model: Any) -> Any:
+    """The linear layers of an open_clip model's vision tower, in place. Not those of the last
+    block, of whose matrices methods read parts."""
+    for block in model.visual.transformer.resblocks[:-1]:
+        block.attn = PackedAttention(block.attn)
+        pack(block.mlp)
+    return model.eval()

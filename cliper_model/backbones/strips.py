@@ -105,7 +105,9 @@ def _with_neighbours(
 def _residual(resnet: Any, strips: Strips) -> Strips:
     """A residual block without time; may write over what it is given."""
     known = _of_groups(resnet.norm1, strips)
-    inner = [resnet.conv1(one, padding=ROWS_GIVEN) for one in _activated(resnet.norm1, strips, known)]
+    inner = [
+        resnet.conv1(one, padding=ROWS_GIVEN) for one in _activated(resnet.norm1, strips, known)
+    ]
     if resnet.conv_shortcut is not None:
         strips = [resnet.conv_shortcut(one) for one in strips]
     known = _of_groups(resnet.norm2, inner)

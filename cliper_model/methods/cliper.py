@@ -131,9 +131,8 @@ class Cliper(Method):
         pixels, grid_hw = self._clip_input(image)
         if isinstance(image, PilImage.Image):
             image = np.asarray(image.convert("RGB"))
-        return self._state(
-            image, pixels, grid_hw, self.look(pixels), self._diffusion_links([image])[0]
-        )
+        (links,) = self._diffusion_links([image])  # first: what takes most finds most room
+        return self._state(image, pixels, grid_hw, self.look(pixels), links)
 
     def observe_many(self, images: Sequence[Image]) -> list[ImageState]:
         """Pictures of one `bucket` pass both networks together; others one after the other.

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .products import product
+
 FAINTEST = -70.0  # e to it is 4e-31: sums of float32 do not feel it, and it is no subnormal number
 CACHE_VALUES = 2**20  # of a block that stays in a processor's cache: 4 MB of float32
 GPU_VALUES = 2**26  # of a block that is worth a kernel: 256 MB of float32
@@ -158,8 +160,12 @@ def self_similarity(
 
     For inference: nothing is kept for a gradient.
     """
-    scale = queries.shape[-1] ** -0.5
-    return softmax_(torch.matmul(queries * scale, keys.mT, out=out))
+    queries = queries * queries.shape[-1] ** -0.5
+    if queries.shape[:-2].numel() == 1 and queries.dtype == torch.float32:
+        one = None if out is None else out.view(out.shape[-2:])
+        logits = product(queries.flatten(0, -2), keys.flatten(0, -2), out=one)
+        return softmax_(logits.view(*queries.shape[:-1], -1))
+    return softmax_(torch.matmul(queries, keys.mT, out=out))
 
 
 def patch_links(last_map: Float[Tensor, "n n"]) -> Float[Tensor, "patches patches"]:

@@ -78,28 +78,6 @@ def test_whoever_says_otherwise_in_the_environment_is_heard(name: str) -> None:
     assert not run("keep", **{name: value})[0]
 
 
-@pytest.mark.parametrize("said", [{}, {"THP_MEM_ALLOC_ENABLE": "0"}])
-def test_torch_is_told_to_take_large_pages_unless_somebody_said_otherwise(
-    said: dict[str, str],
-) -> None:
-    script = (
-        "import os; from cliper_model.allocator import keep_freed_memory as keep; "
-        "keep(os.environ); print(os.environ['THP_MEM_ALLOC_ENABLE'])"
-    )
-    plain = {name: value for name, value in os.environ.items() if "THP" not in name}
-
-    told = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=CHECKOUT,
-        env={**plain, **said},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-
-    assert told.strip() == said.get("THP_MEM_ALLOC_ENABLE", "1")
-
-
 GIVEN_BACK = """
 from pathlib import Path
 from cliper_model.allocator import give_back_freed_memory, keep_freed_memory
