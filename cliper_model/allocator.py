@@ -7,14 +7,9 @@ a service with many threads grows for hours. One heap serves all of them. Source
 """
 
 import ctypes
-import math
-import mmap
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
-
-import torch
-from torch import Tensor
 
 MMAP_THRESHOLD, TRIM_THRESHOLD, ARENA_MAX = -3, -1, -8  # mallopt's names for them
 LARGE: Final = 32 * 2**20  # bytes; from here on every array is mapped by itself, and handed back
@@ -32,14 +27,6 @@ def give_back_freed_memory() -> bool:
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     return bool(trim is not None and trim(0))
-
-
-def mapped(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """An empty tensor in memory that the system maps for it alone: once it is gone, so is that, and
-    it leaves no hole between others. In pages of 4 KB at least."""
-    count = math.prod(shape)
-    pages = mmap.mmap(-1, max(1, count * dtype.itemsize))
-    return torch.frombuffer(pages, dtype=dtype, count=count).view(*shape)
 
 
 def keep_freed_memory(environ: Mapping[str, str]) -> bool:

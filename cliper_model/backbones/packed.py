@@ -6,7 +6,9 @@ product is the same, in most layers to the bit.
 """
 
 import logging
-from collections.abc import Iterator
+import math
+import mmap
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import torch
@@ -150,6 +152,15 @@ def can_be_packed(device: torch.device, dtype: torch.dtype) -> bool:
         logger.warning("torch %s has no layers of laid out weights: slower", torch.__version__)
         return False
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def passing(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """An empty tensor for a weight that will be packed: the system maps its memory for it alone,
+    and takes it back once it is gone. Freed among others it would be a hole in the heap, and a
+    picture's arrays would never lie side by side."""
+    count = math.prod(shape)
+    pages = mmap.mmap(-1, count * dtype.itemsize)
+    return torch.frombuffer(pages, dtype=dtype, count=count).view(*shape)
 
 
 @torch.no_grad()

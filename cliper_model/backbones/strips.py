@@ -18,7 +18,7 @@ from torch.nn import functional
 from .. import allocator
 from .packed import PackedConv2d
 
-ROWS: Final = 64  # of a strip
+ROWS: Final = 64  # of a strip; a power of two, since every level halves it
 ROWS_GIVEN: Final = (0, 1)  # padding of a convolution that is given the rows around its own
 
 Map = Float[Tensor, "1 c h w"]

@@ -21,7 +21,6 @@ from .proxy import proxy_attention
 from .resize import resize_maps
 
 EPSILON = 1e-5
-LANES = 16  # numbers of float32 in the widest register of a processor
 BITS = math.log2(math.e)  # of an exponent: powers of two are computed three times as fast
 
 
@@ -142,7 +141,7 @@ def apply_rows(
     links: Float[Tensor, "rows n"], maps: Float[Tensor, "n classes"]
 ) -> Float[Tensor, "rows classes"]:
     """Row-normalised product; a row that lost all links gives zero."""
-    return links @ maps / (links.sum(dim=-1, keepdim=True) + EPSILON)
+    return links @ maps / _row_sums(links)
 
 
 def spread(
@@ -170,23 +169,17 @@ def spread(
     weakest = max(math.log2(floor), nothing) if floor > 0 else nothing
     step = at_once(len(right), right.device)
     room = right.new_empty(min(step, len(right)), len(right))
-    columns, values = laid_out(right), laid_out(_with_ones(maps.mT))
-    classes, parts = maps.shape[1], []
+    columns, values = laid_out(right), laid_out(maps.mT)
+    parts = []
     for block in left.split(step):
         links = product(block, columns, out=room[: len(block)])
         torch.threshold_(links, _just_below(weakest), nothing).exp2_()
-        sums = product(links, values)
-        parts.append(sums[:, :classes] / (sums[:, classes, None] + EPSILON))
+        parts.append(product(links, values) / _row_sums(links))
     return torch.cat(parts)
 
 
-def _with_ones(maps: Float[Tensor, "classes n"]) -> Float[Tensor, "more n"]:
-    """Below the maps a row of ones, whose product is the sum of links; and rows of zeros up to what
-    a processor multiplies at one time."""
-    classes, count = maps.shape
-    more = maps.new_zeros(math.ceil((classes + 1) / LANES) * LANES, count)
-    more[:classes], more[classes] = maps, 1
-    return more
+def _row_sums(links: Float[Tensor, "rows n"]) -> Float[Tensor, "rows 1"]:
+    return links.sum(dim=-1, keepdim=True) + EPSILON
 
 
 def _just_below(floor: float) -> float:

@@ -4,14 +4,17 @@ import copy
 import gc
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from diffusers.models.activations import GEGLU
+from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from cliper_model import allocator
 from cliper_model.backbones import diffusion_weights, packed
+from cliper_model.backbones.clip import ClipBackbone
 from cliper_model.backbones.diffusion import DiffusionBackbone
 
 from ...weights import synthesise
@@ -79,6 +82,51 @@ def test_a_packed_gated_layer_gives_what_the_plain_one_gives() -> None:
 
         assert isinstance(found[0], packed.PackedGeglu)  # type: ignore[index]
         torch.testing.assert_close(found(given), wanted)
+
+
+def test_a_packed_tower_sees_what_the_plain_one_sees() -> None:
+    torch.manual_seed(1)
+    tower = VisionTransformer(
+        image_size=32, patch_size=8, width=32, layers=3, heads=2, mlp_ratio=2.0, output_dim=16
+    ).eval()
+    model = SimpleNamespace(visual=tower, eval=lambda: model)
+    pixels = drawn(1, 3, 32, 40)
+    clip = ClipBackbone(nn.ModuleDict({"visual": tower}), lambda texts: torch.zeros(0))  # type: ignore[arg-type]
+    with torch.no_grad():
+        wanted = clip.look(pixels)
+        packed.pack_tower(model)
+        found = clip.look(pixels)
+
+    first, _, last = tower.transformer.resblocks
+    assert isinstance(first.attn, packed.PackedAttention)
+    assert isinstance(first.mlp.c_fc, packed.PackedLinear)
+    assert isinstance(last.attn, nn.MultiheadAttention)
+    torch.testing.assert_close(found.inputs, wanted.inputs)
+    torch.testing.assert_close(found.accumulated, wanted.accumulated)
+
+
+def test_large_layers_are_packed_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that those after them fit where these were on their way."""
+    network = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Conv2d(3, 30, 3)), nn.Linear(9, 9))
+    order: list[int] = []
+    plain = packed._packed
+    monkeypatch.setattr(
+        packed, "_packed", lambda layer: (order.append(layer.weight.numel()), plain(layer))[1]
+    )
+
+    packed.pack(network)
+
+    assert order == [30 * 3 * 9, 81, 4]
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (1, 1, 5, 2)])
+def test_memory_for_a_passing_weight_is_its_own(shape: tuple[int, ...]) -> None:
+    one, other = (packed.passing(shape, torch.bfloat16) for _ in range(2))
+
+    one.fill_(1.0)
+
+    assert (one.shape, one.dtype, one.numel()) == (torch.Size(shape), torch.bfloat16, one.sum())
+    assert not other.any()
 
 
 def test_every_layer_of_a_network_is_packed_but_those_that_cannot_be() -> None:

@@ -7,15 +7,22 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from cliper_model.segmenter import Decision, Scores
-from cliper_model.stages import attention, decide, edges, refine
+from cliper_model.stages import attention, decide, edges, products, refine
 
 from ...weights.flops import counting
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(params=[False, True], ids=["torch", "onednn"], autouse=True)
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever multiplies."""
+    monkeypatch.setattr(products, "takes_all_of_the_width", lambda: request.param)
 
 
 def plain_head(maps: Tensor, queries: Tensor, keys: Tensor, *, floor: float) -> Tensor:
@@ -150,6 +157,21 @@ def test_attention_output_in_blocks_equals_the_plain_one(monkeypatch: pytest.Mon
         alone = refine.levels(queries[picture], keys[picture])
         torch.testing.assert_close(of.rows, alone.rows)
         torch.testing.assert_close(of.strongest, alone.strongest)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_without_levels_is_the_fused_one(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries, keys, values = (random(2, 3, 37, 8, seed=seed).to(dtype) for seed in range(3))
+
+    monkeypatch.setattr(attention, "CACHE_VALUES", 5 * 37)
+    found = refine.attend_in_blocks(queries, keys, values)
+
+    wanted = functional.scaled_dot_product_attention(queries, keys, values)
+    assert found.dtype == dtype
+    rounding = 0.005 if dtype == torch.bfloat16 else 1e-5  # of weights, and of sums
+    torch.testing.assert_close(found, wanted, rtol=rounding, atol=rounding)
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1e-12])

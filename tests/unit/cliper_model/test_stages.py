@@ -12,6 +12,8 @@ from cliper_model.segmenter import Decision, Scores, Segmentation
 from cliper_model.stages import attention, classify, coarse, refine, resize, windows
 from cliper_model.stages import decide as deciding
 
+from ...weights.flops import counting
+
 
 @pytest.mark.parametrize(
     ("size_wh", "short_side", "patch", "expected"),
@@ -182,16 +184,14 @@ def test_a_link_exactly_at_the_floor_is_kept() -> None:
 
 
 def test_no_step_of_the_chain_multiplies_two_square_maps() -> None:
-    from torch.utils.flop_counter import FlopCounterMode
-
     n, width, classes = 256, 8, 3
     generator = torch.Generator().manual_seed(0)
     queries, keys = (torch.randn(2, n, width, generator=generator) for _ in range(2))
-    with FlopCounterMode(display=False) as counter:
+    with counting() as count:
         refine.chain(torch.rand(n, classes, generator=generator), queries, keys, floor=0.1)
 
     once, with_levels = width, width + 2  # for the levels, and with them as channels
-    assert counter.get_total_flops() == 2 * 2 * n * n * (once + with_levels + classes)
+    assert count.flops == 2 * 2 * n * n * (once + with_levels + classes)
 
 
 @pytest.mark.parametrize("size_hw", [(7, 11), (64, 48), (1, 1), (200, 3)])
