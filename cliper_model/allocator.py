@@ -7,8 +7,10 @@ a service with many threads grows for hours. One heap serves all of them. Source
 """
 
 import ctypes
+import mmap
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 MMAP_THRESHOLD, TRIM_THRESHOLD, ARENA_MAX = -3, -1, -8  # mallopt's names for them
@@ -27,6 +29,38 @@ def give_back_freed_memory() -> bool:
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     return bool(trim is not None and trim(0))
+
+
+class Gathered:
+    """What a process has come to hold since freed memory was last given back.
+
+    Arrays of many sizes leave holes between each other, and holes add up; giving them back after
+    every picture costs a tenth of its time. Any number of threads may ask.
+    """
+
+    def __init__(self, bound: int = KEPT) -> None:
+        """`bound` is in bytes."""
+        self._bound = bound
+        self._least = _resident()
+
+    def give_back(self) -> bool:
+        """Give all that is freed back where more than the bound has gathered; whether it has.
+        Not where the system does not tell what a process holds."""
+        now = _resident()
+        if now is None or self._least is None or now - self._least <= self._bound:
+            return False
+        give_back_freed_memory()
+        self._least = _resident()
+        return True
+
+
+def _resident() -> int | None:
+    """Bytes of this process in memory. Source: proc(5)."""
+    try:
+        told = Path("/proc/self/statm").read_bytes()
+    except OSError:
+        return None
+    return int(told.split()[1]) * mmap.PAGESIZE
 
 
 def keep_freed_memory(environ: Mapping[str, str]) -> bool:

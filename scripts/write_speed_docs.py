@@ -29,10 +29,11 @@ empty prompt and the whole U-Net for every picture, in float32. Both load the sa
 
 """  # noqa: E501 - a page
 
-WITHOUT_AMX = """
-On a processor with units for bfloat16 (`avx512_bf16`), but none for whole tiles of it (`amx_bf16`):
+WITH_AMX = """
+On a processor with units for whole tiles of bfloat16 (`amx_bf16`), where the first has units for it alone (`avx512_bf16`). **By an earlier version**, without what came after that commit (linear layers in place of convolutions of
+single positions, strips of rows, memory kept between stages); no such processor was at hand since:
 
-"""
+"""  # noqa: E501 - a page
 
 STAGES = """\
 
@@ -116,6 +117,7 @@ The demo profile. Every label is there, and every pixel gets one: the worst case
 def page() -> str:
     """The whole page."""
     rows = read("proof-speed")["rows"] | read("proof-speed-int8")["rows"]
+    earlier = read("proof-speed-amx")["rows"] | read("proof-speed-amx-int8")["rows"]
     heads = (
         "profile",
         "ours",
@@ -130,9 +132,10 @@ def page() -> str:
         table(heads, [against(name, row) for name, row in rows.items()]),
         source("proof-speed"),
         source("proof-speed-int8"),
-        WITHOUT_AMX,
-        table(heads, [against(*one) for one in read("proof-speed-epyc")["rows"].items()]),
-        source("proof-speed-epyc"),
+        WITH_AMX,
+        table(heads, [against(*one) for one in earlier.items()]),
+        source("proof-speed-amx", commit=True),
+        source("proof-speed-amx-int8", commit=True),
         "\nWhat was aimed at, and what became of it in the first table:\n\n",
         table(
             ("profile", "bound", "holds"),
@@ -175,12 +178,13 @@ def read(name: str) -> dict[str, Any]:
     return dict(json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")))
 
 
-def source(name: str) -> str:
-    """Command, date and machine of a result."""
+def source(name: str, *, commit: bool = False) -> str:
+    """Command, date and machine of a result; `commit`: and the version it was measured with."""
     told = read(name)
     machine = told["machine"]
     where = machine["gpu"] or f"{machine['cores']} cores of {machine['processor']}"
-    return f"\n`{told['command']}`, {told['date']}, {where}.\n"
+    version = f", commit {told['commit'][:7]}" if commit else ""
+    return f"\n`{told['command']}`, {told['date']}, {where}{version}.\n"
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -76,6 +76,7 @@ class DiffusionBackbone:
         self._latent = latent
         convolutions = (part for part in vae.modules() if isinstance(part, nn.Conv2d))
         self._largest = next((int(one.out_channels) for one in convolutions), 0)  # channels
+        self._gathered = allocator.Gathered()
 
     @property
     def device(self) -> torch.device:
@@ -131,7 +132,9 @@ class DiffusionBackbone:
         if can_be_packed(self.device, self.dtype):
             pack(self._vae)
             pack(self._unet)
-            self._largest = 0
+            self._largest = 0  # arrays are small, and lie where others lay before
+            allocator.give_back_freed_memory()
+            self._gathered = allocator.Gathered()
             if pays_in_blocks():
                 BlockwiseAttention.take_over(self._vae)
                 BlockwiseAttention.take_over(self._unet)
@@ -184,18 +187,22 @@ class DiffusionBackbone:
     def encode(self, pixels: Float[Tensor, "b 3 side side"]) -> Float[Tensor, "b 4 h w"]:
         """What the U-Net takes, before noise; `pixels` are in [-1, 1].
 
-        Its first arrays are the largest of a picture's way, and never lie in memory that was
-        freed before: that is given back first.
+        Its first arrays are the largest of a picture's way. Where they are whole maps they never
+        lie in memory that was freed before, and that is given back first.
         """
         self.give_back_after(pixels)
         return self._latent(self._vae, pixels.to(self.device, self.dtype))
 
     def give_back_after(self, pixels: Float[Tensor, "b 3 side side"]) -> None:
         """Give back what a step left behind, where pictures are so large that the next step would
-        need as much again beside it."""
+        need as much again beside it, or where too much has gathered."""
         largest = pixels[:, :1].numel() * self._largest * self.dtype.itemsize
-        if self.device.type == "cpu" and largest >= allocator.LARGE:
+        if self.device.type != "cpu":
+            return
+        if largest >= allocator.LARGE:
             allocator.give_back_freed_memory()
+        else:
+            self._gathered.give_back()
 
     def draw_noise(self, shape: tuple[int, ...]) -> Float[Tensor, "1 4 h w"]:
         generator = torch.Generator()

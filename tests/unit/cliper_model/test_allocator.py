@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from cliper_model import allocator
+
 CHECKOUT = Path(__file__).parents[3]
 GLIBC = hasattr(ctypes.CDLL(None), "gnu_get_libc_version")
 FAULTS = """
@@ -99,6 +101,46 @@ def test_what_is_kept_can_be_given_back_when_it_is_not_needed() -> None:
 
     assert told[0] == "True"
     assert int(told[1]) > 100 * 256  # pages of 4 KiB: of 128 MB, more than 100
+
+
+GATHERED = """
+import sys
+from pathlib import Path
+from cliper_model import allocator
+def resident(): return int(Path("/proc/self/statm").read_text().split()[1])
+allocator.keep_freed_memory({})
+gathered = allocator.Gathered(int(sys.argv[1]) * 2**20)
+for _ in range(2):
+    many = [bytearray(2**20) for _ in range(128)]
+    pin = bytearray(2**20)
+    del many
+    before = resident()
+    print(gathered.give_back(), before - resident())
+    print(gathered.give_back())
+"""
+
+
+@pytest.mark.skipif(not GLIBC, reason="the C library is not glibc")
+@pytest.mark.parametrize(("bound", "given_back"), [(64, True), (512, False)])
+def test_what_gathers_is_given_back_from_a_bound_on(bound: int, given_back: bool) -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", GATHERED, str(bound)],
+        cwd=CHECKOUT, capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+
+    assert told[0] == told[3] == str(given_back)
+    assert told[2] == told[5] == "False"  # nothing has gathered since
+    for pages in (told[1], told[4]):  # of 4 KiB
+        assert (int(pages) > 100 * 256) == given_back
+
+
+def test_where_the_system_does_not_tell_nothing_is_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(allocator, "_resident", lambda: None)
+    monkeypatch.setattr(allocator, "give_back_freed_memory", None)
+
+    assert not allocator.Gathered(0).give_back()
 
 
 def held(**more: str) -> float:
