@@ -288,8 +288,8 @@ class _Known(nn.Module):
 
 
 def _encoded(encoder: Any, pixels: Float[Tensor, "b 3 side side"]) -> Float[Tensor, "b m h w"]:
-    """diffusers' VAE encoder over its own modules, bit for bit, with half of its memory: what
-    nobody needs any more is written over.
+    """diffusers' VAE encoder over its own modules, with half of its memory: what nobody needs any
+    more is written over. Bit for bit, unless its first levels go in strips.
     """
     hidden, passed = entered(encoder, pixels)
     for block in encoder.down_blocks[passed:]:

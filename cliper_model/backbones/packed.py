@@ -8,6 +8,7 @@ product is the same, in most layers to the bit.
 import logging
 import math
 import mmap
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -159,7 +160,8 @@ def passing(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     and takes it back once it is gone. Freed among others it would be a hole in the heap, and a
     picture's arrays would never lie side by side."""
     count = math.prod(shape)
-    pages = mmap.mmap(-1, count * dtype.itemsize)
+    own = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if os.name == "posix" else {}
+    pages = mmap.mmap(-1, count * dtype.itemsize, **own)
     return torch.frombuffer(pages, dtype=dtype, count=count).view(*shape)
 
 

@@ -21,7 +21,8 @@ def takes_all_of_the_width() -> bool:
     """Whether oneDNN is the faster one here: AVX-512 that Intel did not make."""
     has: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older: do not tell
     known = bool(has.get("avx512_f")) and not str(has.get("cpu_name", "Intel")).startswith("Intel")
-    return known and torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available()
+    both = torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available()
+    return known and both and all(hasattr(torch.ops.mkldnn, name) for name in OPERATORS)
 
 
 def laid_out(right: Float[Tensor, "columns inner"]) -> Float[Tensor, "columns inner"]:

@@ -77,6 +77,16 @@ def test_a_torch_without_mkl_multiplies_as_it_does(monkeypatch: pytest.MonkeyPat
     assert not products.takes_all_of_the_width.__wrapped__()
 
 
+def test_a_torch_without_the_operators_multiplies_as_it_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: AMD)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    monkeypatch.setattr(products, "OPERATORS", ("_no_such_operator",))
+
+    assert not products.takes_all_of_the_width.__wrapped__()
+
+
 def test_a_torch_that_does_not_tell_multiplies_as_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.cpu, "get_capabilities")
 
