@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from open_clip.transformer import QuickGELU
 from torch import Tensor
 from torch.nn import functional
 
@@ -93,6 +94,17 @@ def _linear(
     tokens: Float[Tensor, "*n width"], weight: Tensor, bias: Tensor
 ) -> Float[Tensor, "*n wide"]:
     return functional.linear(tokens.to(weight.dtype), weight, bias)
+
+
+def _mlp(mlp: Any, tokens: Float[Tensor, "*n width"]) -> Float[Tensor, "*n width"]:
+    """A block's MLP; QuickGELU, `x σ(1.702 x)`, takes one array more instead of three."""
+    hidden = mlp.c_fc(tokens)
+    if isinstance(mlp.gelu, QuickGELU):
+        hidden = (1.702 * hidden).sigmoid_().mul_(hidden)
+    else:
+        hidden = mlp.gelu(hidden)
+    projected: Tensor = mlp.c_proj(hidden)
+    return projected
 
 
 def _into_heads(
@@ -221,7 +233,7 @@ class ClipBackbone:
             normed = _layer_norm(block.ln_1, tokens)
             inputs.append(normed)
             tokens = tokens + self._attend(block.attn, normed, accumulated)
-            tokens = tokens + block.mlp(_layer_norm(block.ln_2, tokens).to(self.dtype))
+            tokens = tokens + _mlp(block.mlp, _layer_norm(block.ln_2, tokens).to(self.dtype))
         return Seen(torch.stack([*inputs, tokens]), accumulated, grid_hw)
 
     def positions(
@@ -382,13 +394,14 @@ class ClipBackbone:
         """
         block = self.vision.transformer.resblocks[-1]
         heads, third = block.attn.num_heads, seen.inputs.shape[-1]
-        values = _per_head(
-            _linear(
-                _layer_norm(block.ln_1, seen.inputs),
-                block.attn.in_proj_weight[2 * third :],
-                block.attn.in_proj_bias[2 * third :],
-            ),
-            heads,
+        matrix, bias = (
+            whole[2 * third :] for whole in (block.attn.in_proj_weight, block.attn.in_proj_bias)
+        )
+        values = torch.stack(
+            [
+                _per_head(_linear(_layer_norm(block.ln_1, layer), matrix, bias), heads)
+                for layer in seen.inputs
+            ]
         )
         mixed = torch.empty_like(values.transpose(-3, -2)).transpose(-3, -2)
         last_map = torch.zeros_like(seen.accumulated[..., 0, :, :])
