@@ -196,8 +196,10 @@ def test_a_look_runs_every_network_once_and_none_of_what_is_not_needed() -> None
         f"{first}.{name}": 1 for name in ("to_q", "to_k", "to_v", "to_out.0", "to_out.1")
     }
     repeated = {name for name, times in calls.items() if times > 1}
+    last = f"vision.transformer.resblocks.{method.clip.layers - 1}"
     assert {name for name in repeated if not name.endswith(".nonlinearity")} == {
-        f"vision.transformer.resblocks.{method.clip.layers - 1}.attn.out_proj",  # layer by layer
+        f"{last}.ln_1",  # layer by layer
+        f"{last}.attn.out_proj",
         "vision.ln_post",
     }
     assert state.queries.shape[1] == 256
@@ -211,10 +213,10 @@ def test_every_block_of_the_vision_tower_runs_once_and_the_last_never_plainly(wh
 
     *plain, last = (f"vision.transformer.resblocks.{n}" for n in range(method.clip.layers))
     for block in plain:
-        once = (f"{block}.ln_1", f"{block}.ln_2", f"{block}.mlp", f"{block}.attn.out_proj")
-        assert [calls[name] for name in once] == [1, 1, 1, 1]
+        once = ("ln_1", "ln_2", "mlp.c_fc", "mlp.c_proj", "attn.out_proj")
+        assert [calls[f"{block}.{name}"] for name in once] == [1] * len(once)
     layers = method.clip.layers  # every layer's values pass it
-    assert of(calls, last) == {f"{last}.ln_1": 1, f"{last}.attn.out_proj": layers}
+    assert of(calls, last) == {f"{last}.ln_1": layers, f"{last}.attn.out_proj": layers}
 
 
 def test_a_look_costs_what_the_architecture_says() -> None:
