@@ -183,10 +183,10 @@ def bandwidth() -> str:
         for name in rows
     )
     return (
-        f"Here that was {gigabytes(now)}. The machine shares its memory with others: in an earlier "
-        f"run ([proof-speed-at-45](../../benchmarks/results/proof-speed-at-45.json), "
-        f"{before['date']}, commit {before['commit'][:7]}) it was {gigabytes(before)}, and no stage "
-        f"was further above its floor than {far}."
+        f"Here that was {gigabytes(now)}. The machine shares its memory with others: in an "
+        "earlier run ([proof-speed-at-45](../../benchmarks/results/proof-speed-at-45.json), "
+        f"{before['date']}, commit {before['commit'][:7]}) it was {gigabytes(before)}, and no "
+        f"stage was further above its floor than {far}."
     )
 
 
