@@ -96,10 +96,14 @@ def _linear(
     return functional.linear(tokens.to(weight.dtype), weight, bias)
 
 
-def _mlp(mlp: Any, tokens: Float[Tensor, "*n width"]) -> Float[Tensor, "*n width"]:
+def _mlp(
+    mlp: Any, tokens: Float[Tensor, "*n width"], form: TowerForm = OWN_FORM
+) -> Float[Tensor, "*n width"]:
     """A block's MLP; QuickGELU, `x σ(1.702 x)`, takes one array more instead of three."""
     hidden = mlp.c_fc(tokens)
-    if isinstance(mlp.gelu, QuickGELU):
+    if form.gelu:
+        hidden = functional.gelu(hidden)
+    elif isinstance(mlp.gelu, QuickGELU):
         hidden = (1.702 * hidden).sigmoid_().mul_(hidden)
     else:
         hidden = mlp.gelu(hidden)
@@ -321,10 +325,7 @@ class ClipBackbone:
     ) -> Float[Tensor, "n width"]:
         """The block's MLP of its second LayerNorm, without the residual."""
         chosen = self._block(block)
-        hidden = chosen.mlp.c_fc(_layer_norm(chosen.ln_2, tokens, form).to(self.dtype))
-        activated = functional.gelu(hidden) if form.gelu else chosen.mlp.gelu(hidden)
-        projected: Tensor = chosen.mlp.c_proj(activated)
-        return projected
+        return _mlp(chosen.mlp, _layer_norm(chosen.ln_2, tokens, form).to(self.dtype), form)
 
     @torch.no_grad()
     def post_norm(
