@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..stages import attention as attend
-from ..stages.products import takes_all_of_the_width
+from ..stages.products import laid_out, product, takes_all_of_the_width
 from ..stages.resize import resize_positions
 from . import int8
-from .packed import PackedAttention
+from .packed import PackedAttention, PackedMlp
 from .row_shelf import NoShelf, RowKey, RowShelf, model_digest
 from .tensor_file import BlockInFile
 
@@ -232,13 +232,17 @@ class ClipBackbone:
         heads = vision.transformer.resblocks[-1].attn.num_heads
         *batch, count, _ = tokens.shape
         accumulated = torch.zeros(*batch, heads, count, count, device=self.device)
-        inputs = []
-        for block in vision.transformer.resblocks[:-1]:
-            normed = _layer_norm(block.ln_1, tokens)
-            inputs.append(normed)
-            tokens = tokens + self._attend(block.attn, normed, accumulated)
-            tokens = tokens + _mlp(block.mlp, _layer_norm(block.ln_2, tokens).to(self.dtype))
-        return Seen(torch.stack([*inputs, tokens]), accumulated, grid_hw)
+        inputs = tokens.new_empty(self.layers, *tokens.shape)
+        for normed, block in zip(inputs, vision.transformer.resblocks[:-1], strict=False):
+            normed.copy_(_layer_norm(block.ln_1, tokens))
+            tokens = tokens + self._attend(block.attn, normed, accumulated).to(tokens.dtype)
+            if isinstance(block.mlp, PackedMlp):
+                tokens = block.mlp.add_to(tokens)
+            else:
+                hidden = _mlp(block.mlp, _layer_norm(block.ln_2, tokens).to(self.dtype))
+                tokens = tokens + hidden.to(tokens.dtype)
+        inputs[-1] = tokens
+        return Seen(inputs, accumulated, grid_hw)
 
     def positions(
         self, grid_hw: tuple[int, int], *, half: bool = False
@@ -253,20 +257,22 @@ class ClipBackbone:
         accumulated: Float[Tensor, "*pictures heads n n"],
     ) -> Float[Tensor, "*pictures n width"]:
         """Self-attention of one block; adds its weights to `accumulated`, in float32."""
-        queries, keys, values = (part.flatten(0, -3) for part in _into_heads(layer, tokens))
-        queries, keys = queries.float().contiguous(), keys.float().contiguous()
-        total = accumulated.flatten(0, -3)
+        queries, keys, values = (
+            part.contiguous().flatten(0, -3) for part in _into_heads(layer, tokens)
+        )
+        queries, keys = attend.in_bits(queries.float()), keys.float()
+        within = attend.reach(queries, keys)
         mixed = torch.empty_like(values)
-        step = 1 if takes_all_of_the_width() else attend.maps_at_once(total)
-        room = torch.empty_like(total[:step])
+        wholes = (queries, keys, values, accumulated.flatten(0, -3), mixed)
+        step = 1 if takes_all_of_the_width() else attend.maps_at_once(wholes[3])
+        parts = [whole.unbind() if step == 1 else whole.split(step) for whole in wholes]
+        room = torch.empty_like(parts[3][0])
         rounded = _room_for(room, values.dtype)
-        for start in range(0, len(values), step):
-            part = slice(start, start + step)
-            weights = attend.self_similarity(
-                queries[part], keys[part], out=room[: len(values[part])]
-            )
-            total[part].add_(weights)
-            mixed[part] = _rounded(weights, rounded) @ values[part]
+        for these, those, weighed, total, out in zip(*parts, strict=True):
+            bits = attend.products(these, those, out=room[: len(these)])
+            weights = attend.softmax_(bits, reach=within)
+            total.add_(weights)
+            torch.matmul(_rounded(weights, rounded), weighed, out=out)
         mixed = mixed.view(*tokens.shape[:-2], layer.num_heads, *mixed.shape[-2:])
         return layer.out_proj(mixed.transpose(-3, -2).flatten(-2))
 
@@ -339,8 +345,13 @@ class ClipBackbone:
         self, tokens: Float[Tensor, "*n width"], form: TowerForm = OWN_FORM
     ) -> Float[Tensor, "*n embed"]:
         """LayerNorm and projection into the joint space, float32, not normalised."""
+        return self._embedded(tokens, form).float()
+
+    def _embedded(
+        self, tokens: Float[Tensor, "*n width"], form: TowerForm = OWN_FORM
+    ) -> Float[Tensor, "*n embed"]:
         embedded: Tensor = self.post_norm(tokens, form).to(self.dtype) @ self.vision.proj
-        return embedded.float()
+        return embedded
 
     def _block(self, number: int) -> Any:
         return self.vision.transformer.resblocks[number]
@@ -398,12 +409,14 @@ class ClipBackbone:
         matrix, bias = (
             whole[2 * third :] for whole in (block.attn.in_proj_weight, block.attn.in_proj_bias)
         )
-        values = torch.stack(
-            [
-                _per_head(_linear(_layer_norm(block.ln_1, layer), matrix, bias), heads)
-                for layer in seen.inputs
-            ]
-        )
+        *before, count, _ = seen.inputs.shape
+        shape = (*before, heads, count, third // heads)
+        values = seen.inputs.new_empty(shape, dtype=matrix.dtype)
+        weight = laid_out(matrix)
+        for layer, own in zip(seen.inputs, values, strict=True):
+            normed = _layer_norm(block.ln_1, layer).to(matrix.dtype)
+            projected = product(normed.flatten(0, -2), weight, bias).view_as(normed)
+            own.copy_(_per_head(projected, heads))
         mixed = torch.empty_like(values.transpose(-3, -2)).transpose(-3, -2)
         last_map = torch.zeros_like(seen.accumulated[..., 0, :, :])
         for picture, part in self._in_turn(seen, attention_type):
@@ -415,17 +428,17 @@ class ClipBackbone:
                 here: Any = (layer, *picture, part)
                 mixed[here] = _rounded(weights, rounded) @ values[here]
             last_map[picture].add_(weights.sum(dim=0))
-        tokens = [
-            self.embed(block.attn.out_proj(one.transpose(-3, -2).flatten(-2))) for one in mixed
-        ]
-        return torch.stack(tokens), last_map / heads
+        tokens = seen.accumulated.new_empty(*before, count, self.vision.proj.shape[1])
+        for one, embedded in zip(mixed, tokens, strict=True):
+            embedded.copy_(self._embedded(block.attn.out_proj(one.transpose(-3, -2).flatten(-2))))
+        return tokens, last_map / heads
 
     def _in_turn(self, seen: Seen, attention_type: str) -> Iterator[tuple[tuple[int, ...], slice]]:
         """Picture by picture, heads that are best treated together."""
         *pictures, heads, _, _ = seen.accumulated.shape
         step = heads
         if attention_type == "fused-attn":  # others project whole inputs again
-            step = attend.maps_at_once(seen.accumulated.flatten(0, -3)[:heads])
+            step = attend.maps_at_once(seen.accumulated.flatten(0, -3)[:heads], beside=1)
         for picture in np.ndindex(*pictures):
             for start in range(0, heads, step):
                 yield picture, slice(start, start + step)

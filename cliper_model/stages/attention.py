@@ -13,7 +13,9 @@ from torch import Tensor
 
 from .products import product
 
-FAINTEST = -70.0  # e to it is 4e-31: sums of float32 do not feel it, and it is no subnormal number
+BITS = math.log2(math.e)  # of an exponent: powers of two are computed three times as fast
+FAINTEST = -101.0  # bits; 2 to it is 4e-31: sums of float32 do not feel it, and it is not subnormal
+REACH = 50.0  # bits; 2 to them, one over it, their sums and shares are all ordinary float32 numbers
 CACHE_VALUES = 2**20  # of a block that stays in a processor's cache: 4 MB of float32
 GPU_VALUES = 2**26  # of a block that is worth a kernel: 256 MB of float32
 LARGEST_FACTOR = 1e36  # of a row or column that is empty
@@ -25,25 +27,51 @@ def at_once(values_each: int, device: torch.device) -> int:
     return max(1, room // max(1, values_each))
 
 
-def maps_at_once(maps: Float[Tensor, "maps n n"]) -> int:
-    """How many of the maps are best treated together: as many for every thread."""
-    step = at_once(maps[0].numel(), maps.device)
+def maps_at_once(maps: Float[Tensor, "maps n n"], *, beside: int = 0) -> int:
+    """How many of the maps are best treated together, as many for every thread, where so many
+    more arrays are needed at the same time."""
+    step = at_once((1 + beside) * maps[0].numel(), maps.device)
     threads = torch.get_num_threads() if maps.device.type == "cpu" else 1
     return min(len(maps), math.ceil(step / threads) * threads)
 
 
 def softmax_(
-    logits: Float[Tensor, "*batch keys"], *, most: Float[Tensor, "*batch"] | None = None
+    bits: Float[Tensor, "*batch keys"], *, reach: float = math.inf
 ) -> Float[Tensor, "*batch keys"]:
-    """Softmax over the last axis, in place; `most` are the largest of every row, if known.
+    """Softmax over the last axis, in place; see `powers_`."""
+    powers_(bits, reach=reach)
+    return bits.mul_(bits.sum(dim=-1, keepdim=True).reciprocal_())
 
-    What is weaker than `FAINTEST` against the strongest key is raised to it. Peaked attention
-    is full of numbers below 1e-38 otherwise, and a processor takes a hundred times as long
-    for each of them, here and in every product that follows.
+
+def powers_(
+    bits: Float[Tensor, "*batch keys"], *, reach: float = math.inf
+) -> float | Float[Tensor, "*batch"]:
+    """Two to the power of logits, in place, over two to the power of what is returned.
+
+    That is 0 where no logit is beyond `REACH`, and `reach` says so, else every row's largest. What
+    is then weaker than `FAINTEST` is raised to it. Peaked attention is full of numbers below
+    1e-38 otherwise, and a processor takes a hundred times as long for each of them, here and in
+    every product that follows.
     """
-    most = logits.amax(dim=-1) if most is None else most
-    torch.maximum(logits, (most + FAINTEST)[..., None], out=logits)
-    return torch.softmax(logits, dim=-1, out=logits)
+    if reach <= REACH:
+        bits.exp2_()
+        return 0.0
+    most = bits.amax(dim=-1)
+    bits.sub_(most[..., None]).clamp_min_(FAINTEST).exp2_()
+    return most
+
+
+def in_bits(queries: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
+    """Scaled so that products with keys are logits to the base of two."""
+    return queries * (BITS * queries.shape[-1] ** -0.5)
+
+
+def reach(queries: Float[Tensor, "*n width"], keys: Float[Tensor, "*m width"]) -> float:
+    """What no product of theirs is beyond (Cauchy and Schwarz). Infinity where it would have to be
+    waited for, and NaN, which is not within anything, where they are not numbers."""
+    if queries.device.type != "cpu":
+        return math.inf
+    return float(queries.norm(dim=-1).amax() * keys.norm(dim=-1).amax())
 
 
 def accumulate(
@@ -103,7 +131,7 @@ def fused_in_turn(
     """
     maps = accumulated.flatten(0, -3)
     turned = maps.mT.contiguous()  # products and sums along columns want them side by side
-    step = maps_at_once(maps)
+    step = maps_at_once(maps, beside=1)
     rows, columns = maps.new_ones(maps.shape[:-1]), maps.new_ones(maps.shape[:-1])
     sums = _along(rows, maps)
     fused, scratch = torch.empty_like(maps), torch.empty_like(maps[:step])
@@ -160,12 +188,22 @@ def self_similarity(
 
     For inference: nothing is kept for a gradient.
     """
-    queries = queries * queries.shape[-1] ** -0.5
-    if queries.shape[:-2].numel() == 1 and queries.dtype == torch.float32:
-        one = None if out is None else out.view(out.shape[-2:])
-        logits = product(queries.flatten(0, -2), keys.flatten(0, -2), out=one)
-        return softmax_(logits.view(*queries.shape[:-1], -1))
-    return softmax_(torch.matmul(queries, keys.mT, out=out))
+    queries = in_bits(queries)
+    return softmax_(products(queries, keys, out=out), reach=reach(queries, keys))
+
+
+def products(
+    queries: Float[Tensor, "*batch n d"],
+    keys: Float[Tensor, "*batch m d"],
+    *,
+    out: Float[Tensor, "*batch n m"] | None = None,
+) -> Float[Tensor, "*batch n m"]:
+    """`q kᵀ`; `out` may be used for it. Those of a single map in float32 by the faster library."""
+    if queries.shape[:-2].numel() != 1 or queries.dtype != torch.float32:
+        return torch.matmul(queries, keys.mT, out=out)
+    one = None if out is None else out.view(out.shape[-2:])
+    found = product(queries.flatten(0, -2), keys.flatten(0, -2), out=one)
+    return found.view(*queries.shape[:-1], -1)
 
 
 def patch_links(last_map: Float[Tensor, "n n"]) -> Float[Tensor, "patches patches"]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 OPERATORS = ("_linear_pointwise", "_reorder_linear_weight")
 ALONE: tuple[Any, ...] = ("none", [], "")  # nothing follows the product
@@ -37,18 +38,26 @@ def laid_out(right: Float[Tensor, "columns inner"]) -> Float[Tensor, "columns in
 def product(
     left: Float[Tensor, "rows inner"],
     right: Float[Tensor, "columns inner"],
+    bias: Float[Tensor, " columns"] | None = None,
     *,
     out: Float[Tensor, "rows columns"] | None = None,
+    below_zero: float = 1.0,
 ) -> Float[Tensor, "rows columns"]:
-    """`left @ right.T`; `right` as `laid_out` gives it, or plain.
+    """`left @ right.T + bias`; `right` as `laid_out` gives it, or plain.
 
-    out  memory that may be used for the answer; take what is returned
+    out         memory that may be used for the answer; take what is returned
+    below_zero  what negative sums are multiplied by; free where it is done before they are written
     """
     if right.is_mkldnn or _by_onednn(left):
         multiply: Any = torch.ops.mkldnn._linear_pointwise
-        multiplied: Tensor = multiply(left, right, None, *ALONE)
+        after: tuple[Any, ...] = ALONE if below_zero == 1 else ("leaky_relu", [below_zero], "")
+        multiplied: Tensor = multiply(left, right, bias, *after)
         return multiplied
-    return torch.mm(left, right.T, out=out)
+    if bias is None:
+        plain = torch.mm(left, right.T, out=out)
+    else:
+        plain = torch.addmm(bias, left, right.T, out=out)
+    return plain if below_zero == 1 else functional.leaky_relu_(plain, below_zero)
 
 
 def _by_onednn(factor: Tensor) -> bool:

@@ -14,29 +14,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from . import attention as attend
-from .attention import at_once, softmax_
+from .attention import BITS, FAINTEST, at_once, in_bits, powers_, reach, self_similarity
 from .products import laid_out, product
 from .proxy import proxy_attention
 from .resize import resize_maps
 
 EPSILON = 1e-5
-BITS = math.log2(math.e)  # of an exponent: powers of two are computed three times as fast
+NOTHING = 1e30  # times a negative number of bits; two to the power of it is 0
+LANES = 16  # values of float32 that a processor multiplies at once
 
 
 def attention_map(
-    queries: Float[Tensor, "rows width"],
-    keys: Float[Tensor, "n width"],
-    *,
-    out: Float[Tensor, "rows n"] | None = None,
+    queries: Float[Tensor, "rows width"], keys: Float[Tensor, "n width"]
 ) -> Float[Tensor, "rows n"]:
     """Self-attention probabilities of one head, or of some of its queries, in float32."""
-    return softmax_(product(_scaled(queries), keys.float(), out=out))
-
-
-def _scaled(queries: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
-    """In float32, so that products with keys are logits."""
-    return queries.float() * queries.shape[-1] ** -0.5
+    return self_similarity(queries.float(), keys.float())
 
 
 @dataclass(frozen=True)
@@ -67,12 +59,8 @@ def mix(
     rows, strongest = (keys.new_zeros(keys.shape[:-1], dtype=torch.float32) for _ in range(2))
     for one in np.ndindex(*keys.shape[:2]):
         weighed = laid_out(values[one].mT)
-        for part, logits in _logits(queries[one], keys[one]):
+        for part, weights in _maps(queries[one], keys[one], Levels(rows[one], strongest[one])):
             here: Any = (*one, part)
-            most = logits.amax(dim=-1)
-            weights = softmax_(logits, most=most)
-            rows[here] = most - weights.amax(dim=-1).log()
-            torch.maximum(strongest[one], weights.amax(dim=0), out=strongest[one])
             mixed[here] = product(weights.to(values.dtype), weighed)
     return mixed, [Levels(*pair) for pair in zip(rows, strongest, strict=True)]
 
@@ -82,41 +70,55 @@ def attend_in_blocks(
     keys: Float[Tensor, "b heads n width"],
     values: Float[Tensor, "b heads n width"],
 ) -> Float[Tensor, "b heads n width"]:
-    """`mix` without levels: scaled dot product attention, a block of queries at a time."""
+    """`mix` without levels: scaled dot product attention, a block of queries at a time.
+
+    What softmax divides by divides the products: not for float16, in which they have no room.
+    """
     mixed = torch.empty_like(values)
     for one in np.ndindex(*keys.shape[:2]):
         weighed = laid_out(values[one].mT)
-        for part, logits in _logits(queries[one], keys[one]):
-            weights = torch.softmax(logits, dim=-1, out=logits)
+        for part, powers, _ in _powers(queries[one], keys[one]):
             here: Any = (*one, part)
-            mixed[here] = product(weights.to(values.dtype), weighed)
+            sums = powers.sum(dim=-1, keepdim=True)
+            mixed[here] = product(powers.to(values.dtype), weighed) / sums
     return mixed
 
 
 def levels(queries: Float[Tensor, "heads n width"], keys: Float[Tensor, "heads n width"]) -> Levels:
     """Head by head, a block of queries at a time."""
-    rows = queries.new_zeros(*keys.shape[:2], dtype=torch.float32)
-    strongest = torch.full_like(rows, -torch.inf)
+    rows, strongest = (keys.new_zeros(keys.shape[:2], dtype=torch.float32) for _ in range(2))
     for head in range(len(queries)):
-        for part, logits in _logits(queries[head], keys[head]):
-            first = logits[:, 0].clone()
-            torch.log_softmax(logits, dim=-1, out=logits)
-            rows[head, part] = first - logits[:, 0]
-            torch.maximum(strongest[head], logits.amax(dim=0), out=strongest[head])
-    return Levels(rows, strongest.exp_())
+        for _ in _maps(queries[head], keys[head], Levels(rows[head], strongest[head])):
+            pass
+    return Levels(rows, strongest)
 
 
-def _logits(
-    queries: Float[Tensor, "n width"], keys: Float[Tensor, "n width"]
+def _maps(
+    queries: Float[Tensor, "n width"], keys: Float[Tensor, "n width"], found: Levels
 ) -> Iterator[tuple[slice, Float[Tensor, "rows n"]]]:
-    """`q kᵀ / √d` of one head, a block of queries after the other, in memory that is then used
-    again."""
-    scaled, compared = _scaled(queries), laid_out(keys.float())
+    """One head's attention probabilities, a block of queries after the other, in memory that is
+    then used again; its levels, zeros so far, are `found` on the way."""
+    for part, powers, over in _powers(queries, keys):
+        sums = powers.sum(dim=-1)
+        found.rows[part] = (over + sums.log2()) / BITS
+        powers.mul_(sums.reciprocal_()[:, None])
+        torch.maximum(found.strongest, powers.amax(dim=0), out=found.strongest)
+        yield part, powers
+
+
+def _powers(
+    queries: Float[Tensor, "n width"], keys: Float[Tensor, "n width"]
+) -> Iterator[tuple[slice, Float[Tensor, "rows n"], float | Float[Tensor, " rows"]]]:
+    """Exponentials of one head's logits `q kᵀ / √d`, block by block, as `powers_` gives them."""
+    scaled, keys = in_bits(queries.float()), keys.float()
+    within, compared = reach(scaled, keys), laid_out(keys)
     step = at_once(len(keys), keys.device)
     room = scaled.new_empty(min(step, len(keys)), len(keys))
     for start in range(0, len(scaled), step):
         block = scaled[start : start + step]
-        yield slice(start, start + step), product(block, compared, out=room[: len(block)])
+        bits = product(block, compared, out=room[: len(block)])
+        over = powers_(bits, reach=within)
+        yield slice(start, start + step), bits, over
 
 
 def join_levels(*several: Levels) -> Levels:
@@ -141,7 +143,7 @@ def apply_rows(
     links: Float[Tensor, "rows n"], maps: Float[Tensor, "n classes"]
 ) -> Float[Tensor, "rows classes"]:
     """Row-normalised product; a row that lost all links gives zero."""
-    return links @ maps / _row_sums(links)
+    return links @ maps / (links.sum(dim=-1, keepdim=True) + EPSILON)
 
 
 def spread(
@@ -157,34 +159,28 @@ def spread(
 
     A block of queries is compared with all keys at a time, so memory grows with n and not with
     its square. `rows` and `strongest` are the head's `levels`: as two more channels of queries
-    and keys they make the product itself the logarithm of `keep_strong_links`, so that what is
-    weak is cut before anything is raised to a power.
+    and keys they make the product itself the logarithm of `keep_strong_links` over the floor: what
+    is weak is negative, and cut before anything is raised to a power.
     Source: specification §8 steps 1 to 3, §13 form 2.
     """
+    weakest = max(math.log2(floor), FAINTEST) if floor > 0 else FAINTEST
     ones = rows.new_ones(len(rows), 1)
-    scaled = queries.float() * queries.shape[-1] ** -0.5
-    left = BITS * torch.cat([scaled, -rows[:, None], ones], dim=1)
-    right = torch.cat([keys.float(), ones, -(strongest + EPSILON).log()[:, None]], dim=1)
-    nothing = BITS * attend.FAINTEST  # a power of it is no part of any sum, and no subnormal number
-    weakest = max(math.log2(floor), nothing) if floor > 0 else nothing
+    above = -BITS * (strongest + EPSILON).log() - weakest
+    left = torch.cat([in_bits(queries.float()), -BITS * rows[:, None], ones], dim=1)
+    right = torch.cat([keys.float(), ones, above[:, None]], dim=1)
+    classes, epsilon = maps.shape[1], EPSILON * 2**-weakest
+    values = maps.new_zeros(math.ceil((classes + 1) / LANES) * LANES, len(maps))
+    values[:classes] = maps.T
+    values[classes] = 1  # whose products are the sums of links
     step = at_once(len(right), right.device)
     room = right.new_empty(min(step, len(right)), len(right))
-    columns, values = laid_out(right), laid_out(maps.mT)
+    columns, values = laid_out(right), laid_out(values)
     parts = []
     for block in left.split(step):
-        links = product(block, columns, out=room[: len(block)])
-        torch.threshold_(links, _just_below(weakest), nothing).exp2_()
-        parts.append(product(links, values) / _row_sums(links))
+        links = product(block, columns, out=room[: len(block)], below_zero=NOTHING).exp2_()
+        spread = product(links, values)
+        parts.append(spread[:, :classes] / (spread[:, classes, None] + epsilon))
     return torch.cat(parts)
-
-
-def _row_sums(links: Float[Tensor, "rows n"]) -> Float[Tensor, "rows 1"]:
-    return links.sum(dim=-1, keepdim=True) + EPSILON
-
-
-def _just_below(floor: float) -> float:
-    """`threshold` keeps values greater than its argument; the method keeps equal ones too."""
-    return float(torch.nextafter(torch.tensor(floor), torch.tensor(-torch.inf)))
 
 
 def chain(

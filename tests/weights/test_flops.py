@@ -26,9 +26,10 @@ def test_the_chain_has_no_product_of_maps_and_costs_what_thin_products_cost():
         refine.chain(torch.rand(N, CLASSES), heads(0), heads(1), floor=0.1)
 
     assert count.cubes(N) == {}
-    assert count.flops_of(rows=N, inner=N) == HEADS * 2 * N * N * CLASSES
+    columns = refine.LANES  # classes, the sum of links, and what fills the processor's width
+    assert count.flops_of(rows=N, inner=N) == HEADS * 2 * N * N * columns
     once, with_levels = WIDTH, WIDTH + 2  # for the levels, and with them as channels
-    assert count.flops == HEADS * 2 * N * N * (once + with_levels + CLASSES)
+    assert count.flops == HEADS * 2 * N * N * (once + with_levels + columns)
 
 
 def test_the_thin_chain_gives_the_product_of_all_maps():

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from diffusers.models.activations import GEGLU
-from open_clip.transformer import VisionTransformer
+from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor, nn
 
 from cliper_model import allocator
@@ -99,10 +99,60 @@ def test_a_packed_tower_sees_what_the_plain_one_sees() -> None:
 
     first, _, last = tower.transformer.resblocks
     assert isinstance(first.attn, packed.PackedAttention)
+    assert isinstance(first.mlp, packed.PackedMlp)
     assert isinstance(first.mlp.c_fc, packed.PackedLinear)
     assert isinstance(last.attn, nn.MultiheadAttention)
     torch.testing.assert_close(found.inputs, wanted.inputs)
     torch.testing.assert_close(found.accumulated, wanted.accumulated)
+
+
+def _mlp_of(gelu: nn.Module) -> nn.Module:
+    mlp = nn.Sequential()
+    for name, part in (
+        ("c_fc", nn.Linear(24, 96)), ("gelu", gelu), ("c_proj", nn.Linear(96, 24))
+    ):  # fmt: skip
+        mlp.add_module(name, part)
+    return mlp
+
+
+@pytest.mark.parametrize("gelu", [QuickGELU, nn.GELU])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_packed_mlp_adds_what_the_plain_one_gives(
+    gelu: type[nn.Module], dtype: torch.dtype
+) -> None:
+    torch.manual_seed(1)
+    mlp, norm, tokens = _mlp_of(gelu()).to(dtype), nn.LayerNorm(24), drawn(2, 7, 24)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    with torch.no_grad():
+        exact = tokens + mlp.float()(norm(tokens))
+        mlp.to(dtype)
+        assert packed.PackedMlp.can_be(mlp)
+        given = tokens.to(dtype)
+        inner = mlp.c_fc(given)  # type: ignore[operator]
+        one = packed.PackedMlp(packed.pack(mlp), norm)
+        before = tokens.clone()
+        found = one.add_to(tokens)
+
+        assert found.dtype == torch.float32
+        assert torch.equal(tokens, before)
+        rounding = 0.02 if dtype == torch.bfloat16 else 1e-5
+        torch.testing.assert_close(found, exact, rtol=0, atol=rounding)
+        torch.testing.assert_close(one.c_fc(given), inner)
+
+
+def test_an_mlp_with_another_function_stays_as_it_is() -> None:
+    model = SimpleNamespace(eval=lambda: model)
+    model.visual = VisionTransformer(
+        image_size=32, patch_size=8, width=32, layers=2, heads=2, mlp_ratio=2.0, output_dim=16,
+        act_layer=lambda: nn.GELU(approximate="tanh"),
+    )  # fmt: skip
+
+    packed.pack_tower(model)
+
+    mlp = model.visual.transformer.resblocks[0].mlp
+    assert not isinstance(mlp, packed.PackedMlp)
+    assert isinstance(mlp.c_fc, packed.PackedLinear)
 
 
 def test_large_layers_are_packed_first(monkeypatch: pytest.MonkeyPatch) -> None:

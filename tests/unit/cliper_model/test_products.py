@@ -43,6 +43,22 @@ def test_both_libraries_multiply(
         torch.testing.assert_close(found, wanted)
 
 
+@pytest.mark.parametrize("wide", [False, True], ids=["torch", "onednn"])
+def test_sums_have_a_bias_and_negative_ones_a_factor(
+    wide: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "takes_all_of_the_width", lambda: wide)
+    left, right, bias = drawn(7, 12, seed=1), drawn(20, 12, seed=2), drawn(20, seed=3)
+    wanted = left @ right.T
+    room = torch.empty(7, 20)
+
+    torch.testing.assert_close(products.product(left, right, bias), wanted + bias)
+    torch.testing.assert_close(products.product(left, right, bias, out=room), wanted + bias)
+    steep = products.product(left, right, below_zero=1e30)
+    torch.testing.assert_close(steep, wanted.where(wanted > 0, 1e30 * wanted))
+    assert bool((steep.exp2() == 0).any())
+
+
 def test_other_numbers_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "takes_all_of_the_width", lambda: True)
     left, right = drawn(3, 4, seed=1).double(), drawn(5, 4, seed=2).double()

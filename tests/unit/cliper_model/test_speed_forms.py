@@ -1,5 +1,6 @@
 """Forms made for speed and bounded memory equal the plain ones of the specification."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -105,7 +106,7 @@ def test_known_levels_give_the_same_to_the_byte_and_each_map_is_made_once(
     torch.testing.assert_close(known.rows, torch.logsumexp(queries @ keys.mT / 8**0.5, dim=-1))
     assert torch.equal(found, wanted)
     heads = 1 if form == "one_head" else 3
-    assert count.flops == heads * 2 * 40 * 40 * (8 + 2 + 2)
+    assert count.flops == heads * 2 * 40 * 40 * (8 + 2 + refine.LANES)
 
 
 @pytest.mark.parametrize("strength", [1.0, 5.0, 15.0])
@@ -135,14 +136,78 @@ def test_a_chain_of_many_positions_never_holds_a_square_map(
     assert count.products[64, 4, 500] == count.products[64, 6, 500] == 500 // 64
 
 
-@pytest.mark.parametrize("strength", [1.0, 40.0, 400.0])
-def test_softmax_without_subnormal_numbers_equals_the_ordinary_one(strength: float) -> None:
-    logits = strength * random(5, 7, 300)
+@pytest.mark.parametrize("strength", [1.0, 7.0, 40.0, 400.0])
+@pytest.mark.parametrize("told", [False, True])
+def test_softmax_without_subnormal_numbers_equals_the_ordinary_one(
+    strength: float, told: bool
+) -> None:
+    bits = attention.BITS * strength * random(5, 7, 300)
+    wanted = torch.softmax(bits.double() / attention.BITS, dim=-1).float()
+    reach = float(bits.abs().max()) if told else math.inf
 
-    found = attention.softmax_(logits.clone())
+    found = attention.softmax_(bits, reach=reach)
 
-    torch.testing.assert_close(found, torch.softmax(logits, dim=-1), atol=1e-30, rtol=1e-6)
+    torch.testing.assert_close(found, wanted, atol=1e-30, rtol=1e-5)
     assert float(found.min()) > torch.finfo(torch.float32).tiny
+
+
+@pytest.mark.parametrize("strength", [0.0, 1.0, 30.0])
+def test_no_logit_is_beyond_its_reach(strength: float) -> None:
+    queries, keys = strength * random(3, 40, 8, seed=1), random(3, 50, 8, seed=2)
+
+    assert float((queries @ keys.mT).abs().max()) <= attention.reach(queries, keys)
+
+
+def test_numbers_that_are_none_are_within_no_reach() -> None:
+    queries = random(4, 8)
+    queries[2] = math.nan
+
+    assert not attention.reach(queries, queries) <= attention.REACH
+    assert attention.reach(queries.to("meta"), queries.to("meta")) == math.inf
+
+
+@pytest.mark.parametrize("strength", [0.5, 3.0, 30.0])
+def test_levels_are_those_of_the_plain_maps_however_far_logits_reach(strength: float) -> None:
+    queries, keys = (strength * random(2, 60, 8, seed=seed) for seed in (1, 2))
+    logits = (queries @ keys.mT).double() / 8**0.5
+
+    found = refine.levels(queries, keys)
+
+    torch.testing.assert_close(
+        found.rows, torch.logsumexp(logits, dim=-1).float(), rtol=1e-5, atol=1e-5
+    )
+    strongest = torch.softmax(logits, dim=-1).amax(dim=-2).float()
+    torch.testing.assert_close(found.strongest, strongest, rtol=1e-3, atol=1e-25)
+
+
+def test_links_at_the_floor_are_kept_and_those_below_are_not() -> None:
+    """Two positions; the second row's weaker link is half of its column's strongest."""
+    keys = torch.eye(2)
+    queries = math.sqrt(2) * torch.tensor([[math.log(4), 0.0], [0.0, 0.0]])
+    shares = torch.softmax(queries @ keys.T / math.sqrt(2), dim=-1)
+    relative = float(shares[1, 0] / (shares[:, 0].max() + refine.EPSILON))
+    maps = torch.tensor([[1.0], [0.0]])
+
+    kept, cut = (
+        refine.chain(maps, queries[None], keys[None], floor=relative * factor)
+        for factor in (1 - 1e-5, 1 + 1e-5)
+    )
+
+    links = relative / (relative + 1)
+    assert float(kept[1, 0]) == pytest.approx(links, abs=1e-4)
+    assert float(cut[1, 0]) == 0
+
+
+@pytest.mark.parametrize("classes", [1, 15, 16, 33])
+def test_the_chain_gives_every_class_its_map_whatever_their_number(classes: int) -> None:
+    queries, keys = random(40, 8, seed=1), random(40, 8, seed=2)
+    maps = random(40, classes)
+
+    found = refine.chain(maps, queries[None], keys[None], floor=0.1)
+
+    assert found.shape == maps.shape
+    wanted = plain_head(maps, queries, keys, floor=0.1).float()
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
 
 
 def test_attention_output_in_blocks_equals_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
