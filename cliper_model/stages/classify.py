@@ -7,6 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from .products import product
+
+SHORTEST = 1e-12  # length of a vector that has a direction
+
 
 def cosine_logits(
     patches: Float[Tensor, "layers tokens embed"],
@@ -15,8 +19,9 @@ def cosine_logits(
     scale: float,
 ) -> Float[Tensor, "layers tokens rows"]:
     """`scale` times the cosine between every token of every layer and every text row."""
-    patches = functional.normalize(patches, dim=-1)
-    return scale * patches @ functional.normalize(rows, dim=-1).T
+    lengths = patches.norm(dim=-1, keepdim=True).clamp_min_(SHORTEST)
+    words = scale * functional.normalize(rows, dim=-1, eps=SHORTEST)
+    return product(patches.flatten(0, -2), words).view(*patches.shape[:-1], -1) / lengths
 
 
 def fold_synonyms(

@@ -169,18 +169,18 @@ def spread(
     left = torch.cat([in_bits(queries.float()), -BITS * rows[:, None], ones], dim=1)
     right = torch.cat([keys.float(), ones, above[:, None]], dim=1)
     classes, epsilon = maps.shape[1], EPSILON * 2**-weakest
-    values = maps.new_zeros(math.ceil((classes + 1) / LANES) * LANES, len(maps))
-    values[:classes] = maps.T
-    values[classes] = 1  # whose products are the sums of links
+    values = maps.new_zeros(len(maps), math.ceil((classes + 1) / LANES) * LANES)
+    values[:, :classes] = maps
+    values[:, classes] = 1  # whose products are the sums of links
     step = at_once(len(right), right.device)
     room = right.new_empty(min(step, len(right)), len(right))
-    columns, values = laid_out(right), laid_out(values)
+    columns = laid_out(right)
     parts = []
     for block in left.split(step):
-        links = product(block, columns, out=room[: len(block)], below_zero=NOTHING).exp2_()
-        spread = product(links, values)
-        parts.append(spread[:, :classes] / (spread[:, classes, None] + epsilon))
-    return torch.cat(parts)
+        links = product(block, columns, out=room[: len(block)], below_zero=NOTHING)
+        parts.append(product(links.exp2_(), values.T))
+    sums = torch.cat(parts)
+    return sums[:, :classes] / (sums[:, classes, None] + epsilon)
 
 
 def chain(
