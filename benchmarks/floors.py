@@ -146,10 +146,12 @@ class _Counting(TorchDispatchMode):
 
 
 def _format_of(factors: Sequence[Tensor]) -> str:
-    """What is multiplied: bytes where the first factor is one, else what the last is in."""
+    """What is multiplied: bytes where the first factor is one, else what the last matrix is in. A
+    bias may be in another format; it is added."""
     if factors[0].dtype == torch.uint8:
         return "int8"
-    return str(factors[-1].dtype).removeprefix("torch.")
+    matrices = [one for one in factors if one.ndim > 1]
+    return str(matrices[-1].dtype).removeprefix("torch.")
 
 
 def _touched(tensor: Tensor) -> int:
