@@ -18,7 +18,7 @@ FAINTEST = -101.0  # bits; 2 to it is 4e-31: sums of float32 do not feel it, and
 REACH = 50.0  # bits; 2 to them, one over it, their sums and shares are all ordinary float32 numbers
 CACHE_VALUES = 2**20  # of a block that stays in a processor's cache: 4 MB of float32
 GPU_VALUES = 2**26  # of a block that is worth a kernel: 256 MB of float32
-LARGEST_FACTOR = 1e36  # of a row or column that is empty
+LARGEST_FACTOR = 1e30  # of a row or column that is empty; times any other it is still a number
 
 
 def at_once(values_each: int, device: torch.device) -> int:
@@ -136,39 +136,50 @@ def fused_in_turn(
     sums = _along(rows, maps)
     fused, scratch = torch.empty_like(maps), torch.empty_like(maps[:step])
     for _ in range(rounds):
-        rows, columns = balance(turned, rows, columns, sums, epsilon=epsilon)
+        across, columns = _by_column(turned, columns, sums, epsilon=epsilon)
+        rows = _by_row(rows, across, epsilon=epsilon)
         sums = _along(rows, maps)
+        mean = (columns * sums + rows * across) / (2 * maps.shape[-1])  # of the symmetric columns
         for start in range(0, len(maps), step):
             part = slice(start, start + step)
-            symmetric = torch.mul(maps[part], columns[part, None, :], out=fused[part])
-            symmetric.mul_(rows[part, :, None] / 2)
-            other = torch.mul(turned[part], rows[part, None, :], out=scratch[: len(symmetric)])
-            symmetric.addcmul_(other, columns[part, :, None] / 2)
-            above = symmetric.sub_(symmetric.mean(dim=-2, keepdim=True)).clamp_min_(0)
+            down, over = rows[part, :, None] / 2, columns[part, None, :]
+            factors = torch.mul(down, over, out=scratch[: down.shape[0]])
+            above = torch.addcmul(-mean[part, None, :], maps[part], factors, out=fused[part])
+            factors = torch.mul(over.mT, down.mT, out=factors)
+            above.addcmul_(turned[part], factors).clamp_min_(0)
             above.div_(above.sum(dim=-1, keepdim=True) + epsilon)
         yield fused.view_as(accumulated)
 
 
-def balance(
+def _by_column(
     turned: Float[Tensor, "maps n n"],
-    rows: Float[Tensor, "maps n"],
     columns: Float[Tensor, "maps n"],
     sums: Float[Tensor, "maps n"],
     *,
     epsilon: float,
 ) -> tuple[Float[Tensor, "maps n"], Float[Tensor, "maps n"]]:
-    """`column_row_normalise` of `rows[:, None] * maps * columns`, as new factors.
+    """First half of `column_row_normalise`: every row's sum, less its own factor, and factors of
+    the columns.
 
     turned  the maps with rows for columns
-    sums    `rows @ maps`
+    sums    of every column, less its own factor
 
     An empty column's factor is bounded, so that it stays empty instead of becoming NaN; with
     `epsilon` 0 it becomes NaN, as published.
     """
-    most = LARGEST_FACTOR if epsilon else torch.inf
-    columns = (columns / (columns * sums + epsilon)).clamp_max(most)
-    across = rows * _along(columns, turned)
-    return (rows / (across + epsilon)).clamp_max(most), columns
+    columns = (columns / (columns * sums + epsilon)).clamp_max(_most(epsilon))
+    return _along(columns, turned), columns
+
+
+def _by_row(
+    rows: Float[Tensor, "maps n"], across: Float[Tensor, "maps n"], *, epsilon: float
+) -> Float[Tensor, "maps n"]:
+    """Second half: factors of the rows."""
+    return (rows / (rows * across + epsilon)).clamp_max(_most(epsilon))
+
+
+def _most(epsilon: float) -> float:
+    return LARGEST_FACTOR if epsilon else torch.inf
 
 
 def _along(
