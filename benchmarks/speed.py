@@ -8,8 +8,8 @@ load the same files, one ours, one the published form of `benchmarks/published.p
 (float16 on a GPU), and segment the same 500 x 375 picture for 20 classes by turns. Text rows
 are given to both. Recorded are medians, peak memory, how many pixels agree, what other words and
 other thresholds cost on a picture seen before, and for every stage of ours how far it is above
-its floor (`benchmarks/floors.py`), in the best of as many rounds. Exit status 1 where a bound is
-missed.
+its floor (`benchmarks/floors.py`), in the median of as many rounds. Exit status 1 where a bound
+is missed.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from typing import IO, Any, cast
 import numpy as np
 from PIL import Image
 
-from . import floors, record, true_size
+from . import record, true_size
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -129,7 +129,7 @@ def compare(weights: Path, name: str, picture: Path, rounds: int, device: str) -
             published_peak = theirs.ask("peak")["megabytes"]
         peak = ours.ask("peak")["megabytes"]
         changed = [ours.ask("changed", **question) for _ in range(1 + rounds)][1:]
-        stages = nearest([ours.ask("stages", **question) for _ in range(rounds)])
+        stages = medians([ours.ask("stages", **question) for _ in range(rounds)])
     mine = statistics.median(seconds for seconds, _ in pairs)
     published = statistics.median(answer["seconds"] for _, answer in pairs)
     words = statistics.median(answer["words"] for answer in changed)
@@ -159,38 +159,28 @@ def compare(weights: Path, name: str, picture: Path, rounds: int, device: str) -
     }
 
 
-def nearest(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Every stage's fastest round against the floor of the highest peaks.
+def medians(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Every stage in its median round, by how far it is above that round's floor.
 
-    A neighbour on the same machine takes caches and memory away for seconds at a time, so some
-    rounds tell of it more than of the program.
+    A round's peaks and stages are seconds apart. A machine that is shared with others gives more
+    of its memory and less of its caches in one minute and the other way round in the next, so the
+    highest peaks of several rounds would be those of no machine.
     """
-    peaks = {name: max(told["peaks"][name] for told in rounds) for name in rounds[0]["peaks"]}
-    stages = {
-        name: stages_at(
-            min((told["stages"][name] for told in rounds), key=lambda one: one["seconds"]), peaks
-        )
-        for name in rounds[0]["stages"]
+    stages = {}
+    for name in rounds[0]["stages"]:
+        ordered = sorted((told["stages"][name] for told in rounds), key=_above_floor)
+        every = [_above_floor(one) for one in ordered]
+        stages[name] = {**ordered[len(ordered) // 2], "above_floor_of_rounds": every}
+    peaks = {
+        name: statistics.median(told["peaks"][name] for told in rounds)
+        for name in rounds[0]["peaks"]
     }
-    return {**rounds[0], "peaks": peaks, "stages": stages}
+    every_peaks = [told["peaks"] for told in rounds]
+    return {**rounds[0], "peaks": peaks, "peaks_of_rounds": every_peaks, "stages": stages}
 
 
-def stages_at(stage: dict[str, Any], peaks: dict[str, Any]) -> dict[str, Any]:
-    """The stage against the floor of these peaks."""
-    hardware = floors.Peaks(
-        flops={kind: 1e9 * peaks[f"{kind}_gflops"] for kind in stage["gflops"]},
-        bandwidth=1e9 * peaks["gigabytes_per_second"],
-    )
-    work = floors.Work(
-        flops={kind: 1e9 * count for kind, count in stage["gflops"].items()},
-        bytes=1e9 * stage["gigabytes"],
-    )
-    floor = hardware.floor(work)
-    return {
-        **stage,
-        "floor_seconds": round(floor, 4),
-        "above_floor": round(stage["seconds"] / floor, 2),
-    }
+def _above_floor(stage: dict[str, Any]) -> float:
+    return float(stage["above_floor"])
 
 
 def agreement(ours: dict[str, Any], theirs: dict[str, Any]) -> float:

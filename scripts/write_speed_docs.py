@@ -37,7 +37,7 @@ single positions, strips of rows, memory kept between stages); no such processor
 
 STAGES = """\
 
-What ours spends its time on (the fastest of five runs of every stage in each of the rounds; above are medians), against a floor: the larger of its operations at the measured peak of their number format and the bytes they move, unfused, at the measured bandwidth. {bandwidth}
+What ours spends its time on (the fastest of five runs in a round, and of the rounds the median), against a floor: the larger of its operations at the measured peak of their number format and the bytes they move, unfused, at the measured bandwidth. {bandwidth}
 
 """  # noqa: E501 - a page
 
@@ -146,7 +146,7 @@ def page() -> str:
         ),
         STAGES.format(bandwidth=bandwidth()),
         table(
-            ("profile", "stage", "seconds", "floor", "times the floor"),
+            ("profile", "stage", "seconds", "floor", "times the floor", "in all rounds"),
             [stage for name, row in rows.items() for stage in stages(name, row)],
         ),
         AGAIN,
@@ -174,26 +174,22 @@ def page() -> str:
 
 
 def bandwidth() -> str:
-    """What the bandwidth was, and what the same machine showed when it had another."""
-    now, before = read("proof-speed"), read("proof-speed-at-45")
-    rows = ("standard", "best")
-    far = " and ".join(
-        f"{max(stage['above_floor'] for stage in before['rows'][name]['stages'].values())} "
-        f"(`{name}`, {before['rows'][name]['times_faster']:.1f} times faster)"
-        for name in rows
+    """What the peaks were, from round to round."""
+    rounds = [one for row in read("proof-speed")["rows"].values() for one in row["peaks_of_rounds"]]
+    memory, bits = (
+        span([one[name] for one in rounds if name in one])
+        for name in ("gigabytes_per_second", "bfloat16_gflops")
     )
     return (
-        f"Here that was {gigabytes(now)}. The machine shares its memory with others: in an "
-        "earlier run ([proof-speed-at-45](../../benchmarks/results/proof-speed-at-45.json), "
-        f"{before['date']}, commit {before['commit'][:7]}) it was {gigabytes(before)}, and no "
-        f"stage was further above its floor than {far}."
+        "Both are measured anew in every round, right before the stages: the machine is shared "
+        f"with others, and from one minute to the next gave {memory} GB/s and {bits} GFLOP/s in "
+        "bfloat16."
     )
 
 
-def gigabytes(told: Mapping[str, Any]) -> str:
-    found = [one["peaks"]["gigabytes_per_second"] for one in told["rows"].values()]
+def span(found: Sequence[float]) -> str:
     low, high = f"{min(found):.0f}", f"{max(found):.0f}"
-    return f"{low} GB/s" if low == high else f"{low} to {high} GB/s"
+    return low if low == high else f"{low} to {high}"
 
 
 def read(name: str) -> dict[str, Any]:
@@ -236,6 +232,7 @@ def stages(name: str, row: Mapping[str, Any]) -> list[tuple[str, ...]]:
             f"{one['seconds']:.3f}",
             f"{one['floor_seconds']:.3f}",
             f"{one['above_floor']:.2f}",
+            f"{one['above_floor_of_rounds'][0]:.2f} to {one['above_floor_of_rounds'][-1]:.2f}",
         )
         for stage, one in row["stages"].items()
     ]
