@@ -38,7 +38,9 @@ def maps_at_once(maps: Float[Tensor, "maps n n"], *, beside: int = 0) -> int:
 def softmax_(
     bits: Float[Tensor, "*batch keys"], *, reach: float = math.inf
 ) -> Float[Tensor, "*batch keys"]:
-    """Softmax over the last axis, in place; see `powers_`."""
+    """Softmax over the last axis, in place; see `powers_`. A GPU has a kernel for all of it."""
+    if bits.device.type != "cpu":
+        return torch.softmax(bits.mul_(1 / BITS), dim=-1, out=bits)
     powers_(bits, reach=reach)
     return bits.mul_(bits.sum(dim=-1, keepdim=True).reciprocal_())
 
