@@ -580,8 +580,19 @@ def _describe(segmenter: Segmenter, settings: Settings) -> Mapping[str, Any]:
         "dtype": backbone.number_format if backbone else None,
         "dtype_because": _why_this_precision(backbone, segmenter, settings) if backbone else None,
         "threads": torch.get_num_threads(),
-        "fallbacks": [str(note) for note in getattr(diffusion, "differences", ())],
+        "fallbacks": [
+            *(str(note) for note in getattr(diffusion, "differences", ())),
+            *_without_kernels(backbone),
+        ],
     }
+
+
+def _without_kernels(backbone: Any) -> tuple[str, ...]:
+    """Why a card computes without kernels of our own, where it does."""
+    from cliper_model.stages import cards
+
+    missing = cards.found(backbone.device).missing if backbone else None
+    return (missing,) if missing else ()
 
 
 def _why_this_precision(backbone: Any, segmenter: Segmenter, settings: Settings) -> str:

@@ -32,7 +32,9 @@ def machine() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The commit measured; `+` marks a tree with changes."""
+    """The commit measured; `+` marks a tree with changes. COMMIT names it where git is not."""
+    if os.environ.get("COMMIT"):
+        return os.environ["COMMIT"]
     root = RESULTS.parent.parent
 
     def git(*arguments: str) -> str:

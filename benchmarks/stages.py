@@ -19,7 +19,13 @@ from . import floors, memory
 
 def measure(model: Cliper, image: Image, vocabulary: Vocabulary, device: str) -> dict[str, Any]:
     """The machine's `peaks`, and `stages` by name: the fastest of a few runs of each."""
-    formats = (torch.float32, model.clip.dtype, getattr(torch, model.clip.number_format))
+    formats: tuple[torch.dtype, ...] = (
+        torch.float32,
+        model.clip.dtype,
+        getattr(torch, model.clip.number_format),
+    )
+    if device != "cpu":
+        formats = (*formats, torch.bfloat16)
     dtypes = tuple(dict.fromkeys(formats))
     hardware = floors.peaks(device, dtypes)
     with torch.no_grad():

@@ -1,6 +1,7 @@
 """Options and small nouns every suite shares."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from .doubles.redis_server import RedisServer
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach a hub
+if shutil.which("nvidia-smi") is None:
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # without a card kernels are interpreted
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

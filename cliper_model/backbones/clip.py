@@ -5,6 +5,7 @@ changed and one instance serves any number of threads.
 """
 
 import copy
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..stages import attention as attend
+from ..stages.cards import kernels
 from ..stages.products import laid_out, product, takes_all_of_the_width
 from ..stages.resize import resize_positions
 from . import int8
@@ -103,6 +105,8 @@ def _mlp(
     hidden = mlp.c_fc(tokens)
     if form.gelu:
         hidden = functional.gelu(hidden)
+    elif isinstance(mlp.gelu, QuickGELU) and (own := kernels(hidden.device)) is not None:
+        hidden = own.quick_gelu_(hidden)
     elif isinstance(mlp.gelu, QuickGELU):
         hidden = (1.702 * hidden).sigmoid_().mul_(hidden)
     else:
@@ -231,7 +235,7 @@ class ClipBackbone:
 
         heads = vision.transformer.resblocks[-1].attn.num_heads
         *batch, count, _ = tokens.shape
-        accumulated = torch.zeros(*batch, heads, count, count, device=self.device)
+        accumulated = self._room_for_maps(batch, heads, count)
         inputs = tokens.new_empty(self.layers, *tokens.shape)
         for normed, block in zip(inputs, vision.transformer.resblocks[:-1], strict=False):
             normed.copy_(_layer_norm(block.ln_1, tokens))
@@ -250,6 +254,15 @@ class ClipBackbone:
         table = self.vision.positional_embedding
         return resize_positions(table, grid_hw=grid_hw, half=half)
 
+    def _room_for_maps(
+        self, pictures: Sequence[int], heads: int, count: int
+    ) -> Float[Tensor, "*pictures heads n n"]:
+        """Zeros."""
+        if (own := kernels(self.device)) is None:
+            return torch.zeros(*pictures, heads, count, count, device=self.device)
+        room: Tensor = own.room_for_maps(math.prod(pictures), heads, count, self.device)
+        return room if pictures else room[0]
+
     def _attend(
         self,
         layer: Any,
@@ -257,9 +270,13 @@ class ClipBackbone:
         accumulated: Float[Tensor, "*pictures heads n n"],
     ) -> Float[Tensor, "*pictures n width"]:
         """Self-attention of one block; adds its weights to `accumulated`, in float32."""
-        queries, keys, values = (
-            part.contiguous().flatten(0, -3) for part in _into_heads(layer, tokens)
-        )
+        projected = _into_heads(layer, tokens)
+        if (own := kernels(tokens.device)) is not None:
+            heads, count = accumulated.shape[-3:-1]
+            whole = (one.view(-1, heads, count, one.shape[-1]) for one in projected)
+            mixed = own.attend(*whole, accumulated.view(-1, heads, count, count))
+            return layer.out_proj(mixed.view(*tokens.shape[:-1], -1))
+        queries, keys, values = (part.contiguous().flatten(0, -3) for part in projected)
         queries, keys = attend.in_bits(queries.float()), keys.float()
         within = attend.reach(queries, keys)
         mixed = torch.empty_like(values)
@@ -409,6 +426,8 @@ class ClipBackbone:
         matrix, bias = (
             whole[2 * third :] for whole in (block.attn.in_proj_weight, block.attn.in_proj_bias)
         )
+        if attention_type == "fused-attn" and kernels(self.device) is not None:
+            return self._fused_by_kernels(seen, matrix, bias, epsilon=epsilon)
         *before, count, _ = seen.inputs.shape
         shape = (*before, heads, count, third // heads)
         values = seen.inputs.new_empty(shape, dtype=matrix.dtype)
@@ -432,6 +451,27 @@ class ClipBackbone:
         for one, embedded in zip(mixed, tokens, strict=True):
             embedded.copy_(self._embedded(block.attn.out_proj(one.transpose(-3, -2).flatten(-2))))
         return tokens, last_map / heads
+
+    def _fused_by_kernels(
+        self,
+        seen: Seen,
+        matrix: Float[Tensor, "width width"],
+        bias: Float[Tensor, " width"],
+        *,
+        epsilon: float,
+    ) -> tuple[Float[Tensor, "layers *pictures n embed"], Float[Tensor, "*pictures n n"]]:
+        """All layers through the last block at once; only the last one's map is written down."""
+        block = self.vision.transformer.resblocks[-1]
+        layers, *pictures, count, _ = seen.inputs.shape
+        values = _linear(_layer_norm(block.ln_1, seen.inputs), matrix, bias)
+        maps = seen.accumulated if pictures else seen.accumulated[None]
+        factors = attend.factors(maps, rounds=layers, epsilon=epsilon)
+        mixed = kernels(self.device).mix_fused(
+            maps, factors, values.view(layers, *maps.shape[:1], count, -1), epsilon=epsilon
+        )
+        tokens = self._embedded(block.attn.out_proj(mixed)).float()
+        last = attend.fused_by(maps, *(one[-1] for one in factors), epsilon=epsilon).mean(dim=1)
+        return tokens.view(layers, *pictures, count, -1), last.view(*pictures, count, count)
 
     def _in_turn(self, seen: Seen, attention_type: str) -> Iterator[tuple[tuple[int, ...], slice]]:
         """Picture by picture, heads that are best treated together."""

@@ -16,7 +16,9 @@ from torch.nn import functional
 from .. import allocator
 from ..shapes import Image
 from ..stages import refine
+from ..stages.cards import kernels
 from ..stages.resize import to_diffusion_square
+from . import by_kernels
 from .blockwise import BlockwiseAttention, pays_in_blocks
 from .packed import PackedConv2d, can_be_packed, pack
 from .strips import entered
@@ -107,6 +109,11 @@ class DiffusionBackbone:
         return self._side
 
     @property
+    def _sees_on(self) -> torch.device:
+        """Where pictures become squares: a card does it on the way, from bytes."""
+        return self.device if self.device.type == "cuda" else torch.device("cpu")
+
+    @property
     def first_levels_come_along(self) -> bool:
         """Whether the levels of the first tap's maps are known from its attention."""
         return _levels_known(self._unet.up_blocks[-1].attentions[0].transformer_blocks[0])
@@ -129,6 +136,8 @@ class DiffusionBackbone:
                 attention.to_k = _Known(attention.to_k(prompt))
                 attention.to_v = _Known(attention.to_v(prompt))
         self._unet.time_embedding = None
+        if kernels(self.device) is not None:
+            by_kernels.take_over(self._unet)
         if can_be_packed(self.device, self.dtype):
             pack(self._vae)
             pack(self._unet)
@@ -143,9 +152,11 @@ class DiffusionBackbone:
     def _embedding(self) -> Float[Tensor, "1 channels"]:
         """Of the time step."""
         unet = self._unet
+        if unet.time_embedding is None:  # settled: all that asks for it knows its answer
+            return torch.zeros(1, 1, device=self.device, dtype=self.dtype)
         time = torch.tensor([self._timestep], device=self.device)
-        wave = unet.time_proj(time).to(self.dtype)
-        return wave if unet.time_embedding is None else unet.time_embedding(wave)
+        embedded: Tensor = unet.time_embedding(unet.time_proj(time).to(self.dtype))
+        return embedded
 
     @torch.no_grad()
     def links(
@@ -162,25 +173,24 @@ class DiffusionBackbone:
     def links_of_many(self, images: Sequence[Image]) -> list[Links]:
         """`links` of pictures of any sizes, which the network sees as equal squares, together;
         and the levels of their maps."""
-        squares = torch.cat([to_diffusion_square(image, side=self._side) for image in images])
+        squares = torch.cat(
+            [to_diffusion_square(image, side=self._side, device=self._sees_on) for image in images]
+        )
         latent = self.encode(squares)
         self.give_back_after(squares)
         shape = (1, *latent.shape[1:])
         noise = torch.cat([self.draw_noise(shape) for _ in images])  # seeded: everyone's the same
         second, first, seen = self._tapped(self.add_noise(latent, noise))
-        links = [
-            Links(
-                torch.cat([second.queries[number], first.queries[number]]),
-                torch.cat([second.keys[number], first.keys[number]]),
-                refine.join_levels(
-                    refine.levels(second.queries[number], second.keys[number]),
-                    refine.levels(first.queries[number], first.keys[number])
-                    if seen is None
-                    else seen[number],
-                ),
-            )
-            for number in range(len(images))
-        ]
+        links = []
+        for number in range(len(images)):
+            queries = torch.cat([second.queries[number], first.queries[number]])
+            keys = torch.cat([second.keys[number], first.keys[number]])
+            if seen is None:
+                levels = refine.levels(queries, keys)
+            else:
+                others = refine.levels(second.queries[number], second.keys[number])
+                levels = refine.join_levels(others, seen[number])
+            links.append(Links(queries, keys, levels))
         self.give_back_after(squares)
         return links
 
@@ -243,7 +253,7 @@ class DiffusionBackbone:
         prompt = self._empty_prompt.to(latent.device, latent.dtype).expand(len(latent), -1, -1)
         embedding = self._embedding()
 
-        hidden = unet.conv_in(latent)
+        hidden = by_kernels.convolved(unet.conv_in, latent)
         skips = [hidden]
         for block in unet.down_blocks:
             for resnet, transformer in _layers(block):
@@ -291,7 +301,8 @@ def _encoded(encoder: Any, pixels: Float[Tensor, "b 3 side side"]) -> Float[Tens
     """diffusers' VAE encoder over its own modules, with half of its memory: what nobody needs any
     more is written over. Bit for bit, unless its first levels go in strips.
     """
-    hidden, passed = entered(encoder, pixels)
+    in_strips = entered(encoder, pixels)
+    hidden, passed = in_strips or (by_kernels.convolved(encoder.conv_in, pixels), 0)
     for block in encoder.down_blocks[passed:]:
         for resnet in block.resnets:
             hidden = _residual(resnet, hidden)
@@ -303,8 +314,8 @@ def _encoded(encoder: Any, pixels: Float[Tensor, "b 3 side side"]) -> Float[Tens
         if attention is not None:
             hidden = attention(hidden)
         hidden = _residual(resnet, hidden)
-    moments: Tensor = encoder.conv_out(_activated(encoder.conv_act, encoder.conv_norm_out(hidden)))
-    return moments
+    normed = _normed(encoder.conv_norm_out, encoder.conv_act, hidden)
+    return by_kernels.convolved(encoder.conv_out, normed)
 
 
 def _halved(halve: Any, hidden: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c y x"]:
@@ -321,8 +332,7 @@ def _halved(halve: Any, hidden: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c 
     padded[..., :height, :width] = hidden
     padded[..., height, :] = 0
     padded[..., width] = 0
-    convolved: Tensor = halve.conv(padded)
-    return convolved
+    return by_kernels.convolved(halve.conv, padded)
 
 
 def _residual(
@@ -331,11 +341,11 @@ def _residual(
     embedding: Float[Tensor, "1 channels"] | None = None,
 ) -> Float[Tensor, "b d h w"]:
     """A residual block; one without time may write over `hidden`."""
-    inner = resnet.conv1(_activated(resnet.nonlinearity, resnet.norm1(hidden)))
-    if embedding is not None:
-        inner = inner + resnet.time_emb_proj(resnet.nonlinearity(embedding))[:, :, None, None]
-    inner = resnet.norm2(inner)  # nobody holds what it was made of while the next is made
-    inner = _activated(resnet.nonlinearity, inner)
+    time = None if embedding is None else _time_of(resnet, embedding)
+    if by_kernels.are_for(resnet, hidden):
+        return by_kernels.residual(resnet, hidden, time)
+    inner = resnet.conv1(_normed(resnet.norm1, resnet.nonlinearity, hidden))
+    inner = _normed(resnet.norm2, resnet.nonlinearity, inner, time)
     own = embedding is None
     if resnet.conv_shortcut is not None:
         hidden, own = resnet.conv_shortcut(hidden), True
@@ -345,6 +355,34 @@ def _residual(
     else:
         result = resnet.conv2(inner).add_(hidden)
     return result if resnet.output_scale_factor == 1 else result.div_(resnet.output_scale_factor)
+
+
+def _time_of(resnet: Any, embedding: Float[Tensor, "1 channels"]) -> Float[Tensor, "1 c"]:
+    if not isinstance(resnet.time_emb_proj, _Known):
+        embedding = resnet.nonlinearity(embedding)
+    told: Tensor = resnet.time_emb_proj(embedding)
+    return told
+
+
+def _normed(
+    norm: Any,
+    activation: Any,
+    given: Float[Tensor, "b c h w"],
+    time: Float[Tensor, "1 c"] | None = None,
+) -> Float[Tensor, "b c h w"]:
+    """GroupNorm of a map and the activation after it; with `time`, which is added before, the map
+    is written over."""
+    if (
+        time is None
+        and (own := kernels(given.device)) is not None
+        and given.is_contiguous(memory_format=torch.channels_last)
+    ):
+        activated = isinstance(activation, nn.SiLU)
+        normed: Tensor = own.group_norm(given, norm, activated=activated)
+        return normed if activated else activation(normed)
+    if time is not None:
+        given.add_(time[:, :, None, None])
+    return _activated(activation, norm(given))
 
 
 def _activated(activation: Any, own: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -365,7 +403,7 @@ class _Heads:
 
 def _entered(transformer: Any, hidden: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n channels"]:
     """Latent positions as a spatial transformer's blocks take them."""
-    normed = transformer.norm(hidden)
+    normed = _normed(transformer.norm, nn.Identity(), hidden)
     if transformer.use_linear_projection:
         tokens: Tensor = transformer.proj_in(normed.flatten(2).transpose(1, 2))
     else:

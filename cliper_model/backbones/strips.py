@@ -27,12 +27,12 @@ Strips = Sequence[Map]  # of one map, from top to bottom
 
 def entered(
     encoder: Any, pixels: Float[Tensor, "b 3 side side"]
-) -> tuple[Float[Tensor, "b c h w"], int]:
+) -> tuple[Float[Tensor, "b c h w"], int] | None:
     """What diffusers' VAE encoder makes of pixels in its first down blocks, and how many of them
-    these are: those whose maps are large; 0 where none are, or layers are not the usual ones."""
+    these are: those whose maps are large; None where none are, or layers are not the usual ones."""
     count = _how_many(encoder, pixels)
     if not count:
-        return encoder.conv_in(pixels), 0
+        return None
     maps = []
     for one in pixels.split(1):
         strips = _convolved(encoder.conv_in, one.split(ROWS, dim=2))

@@ -5,7 +5,8 @@ docs/specs/cliper.md.
 """
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -23,11 +24,13 @@ from ..profiles import Profile
 from ..segmenter import Identity, ImageState, Scores, Vocabulary
 from ..shapes import Image
 from ..stages import attention as attend
-from ..stages import classify, coarse, edges, places, refine, resize, windows
+from ..stages import classify, coarse, edges, places, refine, resize, transfer, windows
 from .frame import Method, Parts, Presets, WordCheck, own_state, rgb_array
 
 REVISION = 3  # raise whenever the same inputs give other masks
 MOST_PLACES = 6400  # of a feature map that refines; their similarities take 160 MB
+LABELS_COMPILED_FOR = (1, 17, 33)  # one for every width that kernels have
+RESIZERS = 8  # threads that resize a batch for a card
 SMALLEST_CELL = 8  # pixels; a source that stretches its input says 1
 REFINEMENTS = ("SFSA", "mean", "selection", "similarity", "none")
 
@@ -100,6 +103,15 @@ class CliperState(ImageState):
     strongest: Float[Tensor, "heads positions"] = field(default_factory=lambda: torch.zeros(0, 0))
 
 
+@dataclass(frozen=True)
+class _Scored:
+    """Coarse maps, refined maps and strength of a picture, on their way from a card."""
+
+    state: CliperState
+    is_refined: bool
+    coming: transfer.Coming
+
+
 class Cliper(Method):
     """The method on one set of weights. Immutable; share it between threads."""
 
@@ -121,6 +133,15 @@ class Cliper(Method):
         super().__init__(clip, config, presets=presets, identity=identity, check_words=check_words)
         self.diffusion, self.features = diffusion, features
 
+    def warm_up(self) -> None:
+        """Let a card compile and choose its kernels before anybody waits for a picture."""
+        if self.clip.device.type != "cuda":
+            return
+        state = self.observe(np.full((48, 64, 3), 128, np.uint8))
+        for labels in LABELS_COMPILED_FOR:
+            rough = state.links.new_ones(labels, *state.grid_hw)
+            self.refined(state, rough, floor=0.5)
+
     # -- pictures ---------------------------------------------------------------------
 
     def observe(self, image: Image | PilImage.Image) -> CliperState:
@@ -139,12 +160,15 @@ class Cliper(Method):
 
         Windows and feature sources take every picture for itself.
         """
-        inputs = [self._clip_input(image) for image in images]
-        grids = {grid_hw for _, grid_hw in inputs}
-        if len(grids) != 1:
+        buckets = {self.bucket((image.shape[0], image.shape[1])) for image in images}
+        if len(buckets) != 1 or None in buckets:
             return [self.observe(image) for image in images]
-        looks = self._look_at_many(torch.cat([pixels for pixels, _ in inputs]))
-        links = self._diffusion_links(images)
+        links = self._diffusion_links(images)  # a card computes while pictures are resized
+        inputs = self._clip_inputs(images)
+        if len({grid_hw for _, grid_hw in inputs}) == 1:
+            looks = self._look_at_many(torch.cat([pixels for pixels, _ in inputs]))
+        else:
+            looks = [self.look(pixels) for pixels, _ in inputs]
         return [
             self._state(image, *seen, look, own)
             for image, seen, look, own in zip(images, inputs, looks, links, strict=True)
@@ -210,7 +234,17 @@ class Cliper(Method):
         picture, short_side = resize.affordable(
             checked, short_side=short_side, patch=patch, most_patches=self.config.most_patches
         )
-        return resize.to_whole_patches(picture, short_side=short_side, patch=patch)
+        device = self.clip.device if self.clip.device.type == "cuda" else "cpu"
+        return resize.to_whole_patches(picture, short_side=short_side, patch=patch, device=device)
+
+    def _clip_inputs(
+        self, images: Sequence[Image]
+    ) -> list[tuple[Float[Tensor, "1 3 h w"], tuple[int, int]]]:
+        """On a card by several threads: it would wait for them longer than for anything else."""
+        if len(images) == 1 or self.clip.device.type != "cuda":
+            return [self._clip_input(image) for image in images]
+        with ThreadPoolExecutor(min(len(images), RESIZERS)) as pool:
+            return list(pool.map(self._clip_input, images))
 
     def look(self, pixels: Float[Tensor, "1 3 height width"]) -> Look:
         """Features of every layer through the last block, and patch links (§4, §5 step 5)."""
@@ -289,22 +323,34 @@ class Cliper(Method):
 
     def score(self, state: ImageState, vocabulary: Vocabulary) -> Scores:
         """Probabilities per layer, coarse map, refined map, strength and presence (§5, §8, §9)."""
+        return self._told(self._scored(state, vocabulary), vocabulary)
+
+    def score_many(self, states: Sequence[ImageState], vocabulary: Vocabulary) -> Iterator[Scores]:
+        """`score` of several pictures; a card has begun them all before the first is asked for."""
+        scored = [self._scored(state, vocabulary) for state in states]
+        return (self._told(one, vocabulary) for one in scored)
+
+    def _scored(self, state: ImageState, vocabulary: Vocabulary) -> "_Scored":
         state = own_state(state, CliperState)
         preset = self._presets(vocabulary.preset)
         layer_maps = self.layer_probabilities(state, vocabulary, scale=preset.logit_scale)
         rough = self.coarse(state, layer_maps, preset)
         refined = self.refined(state, rough, floor=preset.attention_floor)
         strength = (rough.amax(dim=(-2, -1)) + refined.amax(dim=(-2, -1))) / 2
-        strengths = strength.cpu().numpy().astype(np.float32)
+        return _Scored(state, refined is not rough, transfer.Coming.of(rough, refined, strength))
+
+    def _told(self, scored: "_Scored", vocabulary: Vocabulary) -> Scores:
+        state, (rough, refined, strength) = scored.state, scored.coming.arrived()
+        strengths = strength.numpy().astype(np.float32)
         scores = Scores(
             labels=vocabulary.labels,
-            maps=refined.cpu().numpy().astype(np.float32),
+            maps=refined.numpy().astype(np.float32),
             strength=strengths,
-            presence=preset.presence(strengths),
+            presence=self._presets(vocabulary.preset).presence(strengths),
             size_hw=state.size_hw,
             rest=vocabulary.rest,
-            agreement=None if refined is rough else places.agreement(rough, refined),
-            coarse=None if refined is rough else rough.cpu().numpy().astype(np.float32),
+            agreement=places.agreement(rough, refined) if scored.is_refined else None,
+            coarse=rough.numpy().astype(np.float32) if scored.is_refined else None,
         )
         return edges.sharpen(scores, state.guide, rule=self.config.edge_aware)
 
@@ -410,7 +456,7 @@ def config_of(profile: Profile, *, published: bool = False) -> CliperConfig:
 
 def build(parts: Parts) -> Cliper:
     """CLIPer from the profile's files."""
-    return Cliper(
+    model = Cliper(
         parts.clip(),
         parts.diffusion(),
         config_of(parts.profile, published=parts.published),
@@ -419,3 +465,5 @@ def build(parts: Parts) -> Cliper:
         identity=parts.identity,
         check_words=parts.check_words,
     )
+    model.warm_up()
+    return model

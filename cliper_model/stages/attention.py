@@ -153,6 +153,40 @@ def fused_in_turn(
         yield fused.view_as(accumulated)
 
 
+def factors(
+    accumulated: Float[Tensor, "*batch heads n n"], *, rounds: int, epsilon: float = 0.0
+) -> tuple[Float[Tensor, "rounds maps n"], ...]:
+    """What makes the maps of `fuse` of the accumulated ones, round by round: factors of rows, of
+    columns, and the mean of every column of what is then symmetric."""
+    maps = accumulated.flatten(0, -3)
+    turned = maps.mT
+    rows, columns = maps.new_ones(maps.shape[:-1]), maps.new_ones(maps.shape[:-1])
+    sums = _along(rows, maps)
+    found = []
+    for _ in range(rounds):
+        across, columns = _by_column(turned, columns, sums, epsilon=epsilon)
+        rows = _by_row(rows, across, epsilon=epsilon)
+        sums = _along(rows, maps)
+        mean = (columns * sums + rows * across) / (2 * maps.shape[-1])
+        found.append((rows, columns, mean))
+    return tuple(torch.stack(one) for one in zip(*found, strict=True))
+
+
+def fused_by(
+    accumulated: Float[Tensor, "*batch heads n n"],
+    rows: Float[Tensor, "maps n"],
+    columns: Float[Tensor, "maps n"],
+    mean: Float[Tensor, "maps n"],
+    *,
+    epsilon: float = 0.0,
+) -> Float[Tensor, "*batch heads n n"]:
+    """The maps of one round of `fuse`, of what `factors` gave for it."""
+    maps = accumulated.flatten(0, -3)
+    normalised = maps * (rows[:, :, None] * columns[:, None, :])
+    above = ((normalised + normalised.mT) / 2 - mean[:, None, :]).clamp_min_(0)
+    return above.div_(above.sum(dim=-1, keepdim=True) + epsilon).view_as(accumulated)
+
+
 def _by_column(
     turned: Float[Tensor, "maps n n"],
     columns: Float[Tensor, "maps n"],

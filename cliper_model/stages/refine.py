@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .attention import BITS, FAINTEST, at_once, in_bits, powers_, reach, self_similarity
+from .cards import kernels
 from .products import laid_out, product
 from .proxy import proxy_attention
 from .resize import resize_maps
@@ -85,7 +86,9 @@ def attend_in_blocks(
 
 
 def levels(queries: Float[Tensor, "heads n width"], keys: Float[Tensor, "heads n width"]) -> Levels:
-    """Head by head, a block of queries at a time."""
+    """Head by head, a block of queries at a time; by a kernel where there is one."""
+    if (own := kernels(queries.device)) is not None:
+        return Levels(*own.levels(queries, keys))
     rows, strongest = (keys.new_zeros(keys.shape[:2], dtype=torch.float32) for _ in range(2))
     for head in range(len(queries)):
         for _ in _maps(queries[head], keys[head], Levels(rows[head], strongest[head])):
@@ -163,7 +166,10 @@ def spread(
     is weak is negative, and cut before anything is raised to a power.
     Source: specification §8 steps 1 to 3, §13 form 2.
     """
-    weakest = max(math.log2(floor), FAINTEST) if floor > 0 else FAINTEST
+    if kernels(queries.device) is not None:
+        known = Levels(rows[None], strongest[None])
+        return chain(maps, queries[None], keys[None], floor=floor, known=known)
+    weakest = _weakest(floor)
     ones = rows.new_ones(len(rows), 1)
     above = -BITS * (strongest + EPSILON).log() - weakest
     left = torch.cat([in_bits(queries.float()), -BITS * rows[:, None], ones], dim=1)
@@ -183,6 +189,11 @@ def spread(
     return sums[:, :classes] / (sums[:, classes, None] + epsilon)
 
 
+def _weakest(floor: float) -> float:
+    """Its logarithm to the base of two; at least `FAINTEST`."""
+    return max(math.log2(floor), FAINTEST) if floor > 0 else FAINTEST
+
+
 def chain(
     maps: Float[Tensor, "n classes"],
     queries: Float[Tensor, "heads n width"],
@@ -197,6 +208,10 @@ def chain(
 
     Source: CLIPer, fine-grained compensation; specification §8 `SFSA`, §13 form 1.
     """
+    if (own := kernels(queries.device)) is not None:
+        of = levels(queries, keys) if known is None else known
+        limits: Any = {"weakest": _weakest(floor), "epsilon": EPSILON}
+        return own.chain(maps, queries, keys, rows=of.rows, strongest=of.strongest, **limits)
     apply = _heads(queries, keys, floor=floor, known=known)
     for head in reversed(range(len(queries))):
         maps = apply(head, maps)

@@ -76,10 +76,14 @@ def normalise(
     picture: UInt8[np.ndarray, "height width 3"],
     mean: tuple[float, float, float] = CLIP_MEAN,
     std: tuple[float, float, float] = CLIP_STD,
+    *,
+    device: torch.device | str = "cpu",
 ) -> Float[Tensor, "1 3 height width"]:
     """8-bit RGB -> zero mean and unit deviation per channel, in CLIP's statistics or others."""
-    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].contiguous() / 255
-    return (pixels - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
+    given = torch.from_numpy(np.array(picture)).to(device)
+    pixels = given.permute(2, 0, 1)[None].contiguous() / 255
+    middle, scale = (torch.tensor(one, device=device).view(1, 3, 1, 1) for one in (mean, std))
+    return (pixels - middle) / scale
 
 
 def without_normalisation(
@@ -137,7 +141,11 @@ def to_short_side(
 
 
 def to_whole_patches(
-    image: UInt8[np.ndarray, "height width 3"] | PilImage.Image, *, short_side: int, patch: int
+    image: UInt8[np.ndarray, "height width 3"] | PilImage.Image,
+    *,
+    short_side: int,
+    patch: int,
+    device: torch.device | str = "cpu",
 ) -> tuple[Float[Tensor, "1 3 h w"], tuple[int, int]]:
     """Resize the whole picture (antialiased bicubic on 8-bit data); return pixels and grid_hw.
 
@@ -148,17 +156,18 @@ def to_whole_patches(
     size_wh = whole_patch_size(picture.size, short_side=short_side, patch=patch)
     resized = picture.resize(size_wh, PilImage.Resampling.BICUBIC).convert("RGB")
     grid_hw = (size_wh[1] // patch, size_wh[0] // patch)
-    return normalise(np.asarray(resized)), grid_hw
+    return normalise(np.asarray(resized), device=device), grid_hw
 
 
 def to_diffusion_square(
-    image: UInt8[np.ndarray, "height width 3"], *, side: int
+    image: UInt8[np.ndarray, "height width 3"], *, side: int, device: torch.device | str = "cpu"
 ) -> Float[Tensor, "1 3 side side"]:
     """Stretch the original picture to a square in [-1, 1] by nearest-neighbour sampling.
 
     Nearest and aspect-blind because the published numbers are (specification §7 step 1).
     """
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].contiguous() / 255
+    given = torch.from_numpy(np.array(image)).to(device)
+    pixels = given.permute(2, 0, 1)[None].contiguous() / 255
     return 2 * functional.interpolate(pixels, size=(side, side), mode="nearest") - 1
 
 
@@ -166,6 +175,8 @@ def resize_maps(
     maps: Float[Tensor, "classes h w"], *, size_hw: tuple[int, int]
 ) -> Float[Tensor, "classes h2 w2"]:
     """Bilinear, half-pixel centres, no antialias."""
+    if maps.device.type == "cuda":  # where channels come last, each is computed for itself
+        maps = maps[None].contiguous(memory_format=torch.channels_last)[0]
     resized = functional.interpolate(maps[None], size=size_hw, mode="bilinear", align_corners=False)
     return resized[0]
 

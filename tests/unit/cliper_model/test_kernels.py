@@ -1,0 +1,247 @@
+"""Kernels for cards against the torch forms that say what they compute.
+
+Without a card Triton interprets them, which `tests/conftest.py` asks for.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cliper_model import presets
+from cliper_model.backbones import by_kernels as on_cards
+from cliper_model.backbones import clip, diffusion
+from cliper_model.backbones.tiny import tiny_clip, tiny_diffusion
+from cliper_model.methods.cliper import Cliper, CliperConfig
+from cliper_model.segmenter import Identity
+from cliper_model.stages import attention, cards, kernels, refine
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+FORMATS = [torch.float32, torch.float16]
+HALF = {torch.float32: 1e-5, torch.float16: 2e-3}  # of the largest value
+
+
+def drawn(*shape: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator).to(DEVICE, dtype)
+
+
+def near(found: Tensor, wanted: Tensor, share: float) -> None:
+    assert found.shape == wanted.shape
+    assert float((found.float() - wanted).abs().max()) <= share * float(wanted.abs().max())
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize(("count", "width"), [(100, 40), (64, 16), (1, 64)])
+def test_levels_of_many_maps(count: int, width: int, dtype: torch.dtype) -> None:
+    queries, keys = (1.5 * drawn(3, count, width, seed=seed, dtype=dtype) for seed in (1, 2))
+    maps = torch.softmax(queries.float() @ keys.float().mT / width**0.5, dim=-1)
+
+    rows, strongest = kernels.levels(queries, keys)
+
+    logits = queries.float() @ keys.float().mT / width**0.5
+    torch.testing.assert_close(rows, logits.logsumexp(dim=-1))
+    torch.testing.assert_close(strongest, maps.amax(dim=-2))
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize("floor", [0.1, 0.0])
+@pytest.mark.parametrize(("classes", "programs"), [(1, 512), (21, 3), (70, 8)])
+def test_links_are_cut_and_spread_values_head_by_head(
+    classes: int, programs: int, floor: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "PROGRAMS", programs)
+    queries, keys = (1.5 * drawn(3, 200, 40, seed=seed, dtype=dtype) for seed in (1, 2))
+    values = wanted = drawn(200, classes, seed=3).abs()
+    for head in (2, 1, 0):
+        whole = refine.attention_map(queries[head], keys[head])
+        wanted = refine.apply_rows(refine.keep_strong_links(whole, floor=floor), wanted)
+    rows, strongest = kernels.levels(queries, keys)
+    limits: Any = {"weakest": math.log2(floor) if floor else -101.0, "epsilon": refine.EPSILON}
+
+    found = kernels.chain(values, queries, keys, rows=rows, strongest=strongest, **limits)
+
+    near(found, wanted, 1e-5)
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize("pictures", [1, 2])
+def test_attention_also_adds_its_weights(pictures: int, dtype: torch.dtype) -> None:
+    heads, count, d = 3, 70, 24
+    projected = drawn(pictures, count, 3 * heads * d, seed=1, dtype=dtype).chunk(3, dim=-1)
+    parts = [one.unflatten(-1, (heads, -1)).transpose(1, 2) for one in projected]
+    queries, keys, values = (one.float() for one in parts)
+    weights = torch.softmax(queries @ keys.mT / d**0.5, dim=-1)
+    before = drawn(pictures, heads, count, count, seed=2)
+    total = kernels.room_for_maps(pictures, heads, count, before.device)
+    assert not total.any()
+    total += before
+
+    mixed = kernels.attend(*parts, total)
+
+    torch.testing.assert_close(total, before + weights)
+    near(mixed, (weights @ values).transpose(1, 2).flatten(2), HALF[dtype])
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+def test_every_layer_is_mixed_by_its_own_map(dtype: torch.dtype) -> None:
+    layers, pictures, heads, count, d = 4, 2, 3, 70, 24
+    weights = torch.softmax(2 * drawn(layers, pictures, heads, count, count, seed=1), dim=-1)
+    maps = kernels.room_for_maps(pictures, heads, count, weights.device)
+    maps += weights.sum(dim=0)
+    values = drawn(layers, pictures, count, heads * d, seed=2, dtype=dtype)
+    fused = attention.fuse(maps, rounds=layers, epsilon=1e-12)
+    factors = attention.factors(maps, rounds=layers, epsilon=1e-12)
+
+    found = kernels.mix_fused(maps, factors, values, epsilon=1e-12)
+
+    for layer, wanted in enumerate(fused):
+        heads_of = values[layer].float().unflatten(-1, (heads, -1)).transpose(1, 2)
+        near(found[layer], (wanted @ heads_of).transpose(1, 2).flatten(2), HALF[dtype])
+        own = (one[layer] for one in factors)
+        torch.testing.assert_close(attention.fused_by(maps, *own, epsilon=1e-12), wanted)
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize("onto", [False, True])
+@pytest.mark.parametrize("last", [False, True])
+def test_a_convolution_adds_its_bias_and_more(last: bool, onto: bool, dtype: torch.dtype) -> None:
+    layer = torch.nn.Conv2d(20, 70, 3, padding=1, stride=2).requires_grad_(False)
+    layer = layer.to(DEVICE, dtype)
+    given = drawn(2, 20, 9, 8, seed=1, dtype=dtype)
+    before, more = drawn(2, 70, 5, 4, seed=2, dtype=dtype), drawn(70, seed=3, dtype=dtype)
+    if last:
+        layer, given, before = (
+            one.to(memory_format=torch.channels_last) for one in (layer, given, before)
+        )
+    plain = layer.float()(given.float())
+    layer.to(dtype)
+
+    near(kernels.convolved(layer, given), plain, HALF[dtype])
+    bare = kernels.convolved(layer, given, with_bias=False)
+    near(bare, plain - layer.bias.float()[:, None, None], HALF[dtype])
+    if onto:
+        added = kernels.convolved(layer, given, onto=before, more=more)
+        near(added, plain + before.float() + more.float()[:, None, None], 2 * HALF[dtype])
+        added = kernels.convolved(layer, given, onto=before, with_bias=False)
+        near(added, bare.float() + before.float(), HALF[dtype])
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize("activated", [False, True])
+@pytest.mark.parametrize("shifted", [False, True])
+@pytest.mark.parametrize(("channels", "groups", "hw"), [(96, 8, (40, 41)), (160, 32, (7, 5))])
+def test_groups_are_normalised_as_torch_does(
+    channels: int, groups: int, hw: tuple[int, int], shifted: bool, activated: bool, dtype: Any
+) -> None:
+    given = (3 * drawn(2, channels, *hw, seed=1) + 50).to(dtype)
+    given = given.to(memory_format=torch.channels_last)
+    norm = torch.nn.GroupNorm(groups, channels).requires_grad_(False).to(DEVICE, dtype)
+    norm.weight.data, norm.bias.data = (drawn(channels, seed=n, dtype=dtype) for n in (2, 3))
+    shift = drawn(channels, seed=4, dtype=dtype) if shifted else None
+    exact = given.double() if shift is None else given.double() + shift.double()[:, None, None]
+    weight, bias = norm.weight.double(), norm.bias.double()
+    wanted = functional.group_norm(exact, groups, weight, bias, norm.eps)
+    wanted = functional.silu(wanted) if activated else wanted
+
+    found = kernels.group_norm(given, norm, activated=activated, shift=shift)
+
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    near(found.double(), wanted, 1e-3 if dtype == torch.float16 else 1e-4)
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+def test_gated_functions(dtype: torch.dtype) -> None:
+    given = 3 * drawn(2, 37, 2 * 45, seed=1, dtype=dtype)
+    plain, gate = given.float().chunk(2, dim=-1)
+
+    near(kernels.geglu(given), plain * functional.gelu(gate), HALF[dtype])
+    wanted = given.float() * torch.sigmoid(1.702 * given.float())
+    near(kernels.quick_gelu_(given), wanted, HALF[dtype])
+
+
+@pytest.fixture
+def by_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a card, wherever this is."""
+    for module in (clip, diffusion, on_cards, refine):
+        monkeypatch.setattr(module, "kernels", lambda device: kernels)
+
+
+def tiny() -> Cliper:
+    eyes, diffusion = tiny_clip(), tiny_diffusion()
+    for network in (eyes._model, diffusion._vae, diffusion._unet):
+        network.to(DEVICE, memory_format=torch.channels_last)
+    return Cliper(
+        eyes,
+        diffusion.settle(),
+        CliperConfig(short_side=64),
+        presets=lambda name: presets.get(name, "tiny"),
+        identity=Identity(method="cliper", revision=1, profile="tiny"),
+    )
+
+
+def pictures() -> list[Any]:
+    drawing = np.random.default_rng(0)
+    return [drawing.integers(0, 256, (60, 80, 3), dtype=np.uint8) for _ in range(2)]
+
+
+@pytest.fixture
+def plain() -> list[Any]:
+    model = tiny()
+    words = model.read(["a", "b", "c"])
+    return [model.score(state, words) for state in model.observe_many(pictures())]
+
+
+@pytest.mark.usefixtures("by_kernels")
+def test_a_prediction_by_kernels_is_the_plain_one(plain: list[Any]) -> None:
+    model = tiny()
+    words = model.read(["a", "b", "c"])
+    together = [model.score(state, words) for state in model.observe_many(pictures())]
+    alone = [model.score(model.observe(picture), words) for picture in pictures()]
+    at_once = model.score_many(model.observe_many(pictures()), words)
+
+    for wanted, *found in zip(plain, together, alone, at_once, strict=True):
+        for one in found:
+            np.testing.assert_allclose(one.coarse, wanted.coarse, atol=1e-5)
+            np.testing.assert_allclose(one.maps, wanted.maps, atol=1e-4)
+
+
+def test_a_processor_has_no_kernels_and_says_nothing() -> None:
+    assert cards.found(torch.device("cpu")) == cards.Found()
+
+
+def test_an_old_card_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    cards.found.cache_clear()
+
+    told = cards.found(torch.device("cuda:0"))
+
+    cards.found.cache_clear()
+    assert told.kernels is None
+    assert told.missing is not None
+    assert "7.5" in told.missing
+    assert told.missing in caplog.text
+
+
+def test_a_card_whose_kernels_cannot_be_compiled_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_compiler(device: torch.device) -> None:
+        raise RuntimeError("Failed to find C compiler.\nTry something")
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(kernels, "try_out", no_compiler)
+    cards.found.cache_clear()
+
+    told = cards.found(torch.device("cuda:0"))
+
+    cards.found.cache_clear()
+    assert told.missing is not None
+    assert "Failed to find C compiler" in told.missing
+    assert "several times slower" in caplog.text
