@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup label-studio browser redis haproxy demo test check docs serve bench compare prove audit
+.PHONY: help setup label-studio browser redis haproxy demo test check docs serve bench compare prove prove-card audit
 
 PYTHON := .venv/bin/python
 SITE := .cache/docs
@@ -53,6 +53,12 @@ compare: setup ## every method on held-out drawn scenes, a student included; hal
 
 prove: setup label-studio browser redis haproxy ## full-size proofs, written to benchmarks/results/proof-*.json
 	$(PYTHON) -m benchmarks.prove $(ARGS)
+
+prove-card: setup ## what a CUDA card does: kernels, speed, precision, in benchmarks/results/*-cuda.json
+	$(PYTHON) -m pytest tests/unit/cliper_model/test_kernels.py
+	$(PYTHON) -m benchmarks.speed --device cuda --rows standard best
+	$(PYTHON) -m benchmarks.precision --device cuda
+	$(PYTHON) -m benchmarks.bench --device cuda
 
 audit: setup .cache/audit/.ready ## known vulnerabilities, bill of materials, licences; status 2: could not be found out
 	$(PYTHON) scripts/audit.py .cache/audit

@@ -97,6 +97,22 @@ Masks made through it are another model version, and `/health` says which encode
 runs, and for published figures. `DTYPE` is chosen as without it.
 """  # noqa: E501 - a page
 
+CARD = """\
+
+## On a graphics card
+
+On a CUDA card of compute capability 8.0 or later CLIPer's attention is computed by kernels of its own (`cliper_model/stages/kernels.py`, in Triton, which comes with torch's CUDA builds): maps of the diffusion model are made a tile at
+a time and used there, once more for every question about other words, and never lie in memory; CLIP's attention is added up as it is computed, and all layers pass through the last block at once. Between two convolutions memory is passed
+once. Pictures of a batch go through both networks together, and are resized by several threads while the card is at the diffusion model.
+
+The kernels are compiled while the model is loaded, and kept on disk (`TRITON_CACHE_DIR`), so no request waits for that; it takes a C compiler, which the [GPU image](../how-to/run-in-containers.md) has. Before they are used each is run on the card and
+compared with torch. Where one cannot be used, or gives something else, everything is computed by torch, several times slower; the log and `fallbacks` in `/health` say so, and why.
+
+**No figures of a card stand here: none was at hand when this version was done.** `make prove-card` measures yours, with random weights (5 GB of disk): pictures a second, at once as many as is fastest, against the published form at one in float16; the
+share of the card's measured bfloat16 peak; other words on a picture seen before; and how well masks agree with float32. It writes `benchmarks/results/*-cuda.json`.
+
+"""  # noqa: E501 - a page
+
 MANY = """\
 
 ## People beside large batches
@@ -166,6 +182,7 @@ def page() -> str:
         encoders(read("proof-encoders")),
         source("proof-encoders"),
         AGREEMENT,
+        CARD,
         MANY,
         lanes(read("proof-lanes")),
         source("proof-lanes"),

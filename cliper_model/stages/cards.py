@@ -22,21 +22,23 @@ class Found:
 
 @functools.cache
 def found(device: torch.device) -> Found:
-    """Asked once for every device: kernels are compiled and run."""
+    """Asked once for every device: kernels are compiled, run, and compared with torch."""
     if device.type != "cuda":
         return Found()
     capability = torch.cuda.get_device_capability(device)
     if capability < OLDEST:
         return _without(f"compute capability {capability[0]}.{capability[1]} is too old")
     try:
-        from . import kernels
+        from . import kernel_check, kernels
 
-        kernels.try_out(device)
+        wrong = kernel_check.differing(device)
     except Exception as error:  # whatever Triton, its compiler or the driver raises
         logger.debug("kernels of our own", exc_info=True)
         return _without(
             f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         )
+    if wrong:
+        return _without(f"other results than torch: {', '.join(wrong)}")
     return Found(kernels)
 
 

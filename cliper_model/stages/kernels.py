@@ -29,15 +29,6 @@ ELEMENTS = 1024  # of an array, for one program
 SCALED = 256  # positions of a map that one program scales
 
 
-def try_out(device: torch.device) -> None:
-    """Compile some and run them. Raises whatever is wrong."""
-    one = torch.ones(1, TILE, TILE, device=device, dtype=torch.float16)
-    rows, strongest = levels(one, one)
-    told: Any = {"rows": rows, "strongest": strongest, "weakest": -1.0, "epsilon": 0.0}
-    if not bool(chain(rows.T, one, one, **told).isfinite().all()):
-        raise RuntimeError("a kernel gave no numbers")
-
-
 def levels(
     queries: Float[Tensor, "maps n width"], keys: Float[Tensor, "maps n width"]
 ) -> tuple[Float[Tensor, "maps n"], Float[Tensor, "maps n"]]:
@@ -240,16 +231,17 @@ def geglu(projected: Float[Tensor, "*n two_wide"]) -> Float[Tensor, "*n wide"]:
     """The first half of every row times GELU, by the error function, of the second."""
     wide = projected.shape[-1] // 2
     found = projected.new_empty(*projected.shape[:-1], wide)
-    values = found.numel()
-    given = (projected.contiguous(), found, values, wide)
-    _run(_geglu_kernel, (triton.cdiv(values, ELEMENTS),), *given, ELEMENTS=ELEMENTS)
+    elements = found.numel()
+    given = (projected.contiguous(), found, elements, wide)
+    _run(_geglu_kernel, (triton.cdiv(elements, ELEMENTS),), *given, ELEMENTS=ELEMENTS)
     return found
 
 
 def quick_gelu_(hidden: Float[Tensor, "*n wide"]) -> Float[Tensor, "*n wide"]:
     """`x σ(1.702 x)`, in place."""
-    values = hidden.numel()
-    _run(_quick_gelu_kernel, (triton.cdiv(values, ELEMENTS),), hidden, values, ELEMENTS=ELEMENTS)
+    elements = hidden.numel()
+    grid = (triton.cdiv(elements, ELEMENTS),)
+    _run(_quick_gelu_kernel, grid, hidden, elements, ELEMENTS=ELEMENTS)
     return hidden
 
 
@@ -592,22 +584,22 @@ def _add_kernel(
 
 @triton.jit
 def _geglu_kernel(
-    given: tl.tensor, found: tl.tensor, values: tl.tensor, wide: tl.tensor,
+    given: tl.tensor, found: tl.tensor, elements: tl.tensor, wide: tl.tensor,
     ELEMENTS: tl.constexpr,
 ) -> None:  # fmt: skip
     """One half of a row times GELU of the other."""
     own = tl.program_id(0).to(tl.int64) * ELEMENTS + tl.arange(0, ELEMENTS)
     at = own // wide * wide * 2 + own % wide
-    plain = tl.load(given + at, mask=own < values, other=0.0).to(tl.float32)
-    gate = tl.load(given + at + wide, mask=own < values, other=0.0).to(tl.float32)
+    plain = tl.load(given + at, mask=own < elements, other=0.0).to(tl.float32)
+    gate = tl.load(given + at + wide, mask=own < elements, other=0.0).to(tl.float32)
     opened = 0.5 * gate * (1.0 + tl.erf(gate * 0.7071067811865476))
-    tl.store(found + own, (plain * opened).to(found.dtype.element_ty), mask=own < values)
+    tl.store(found + own, (plain * opened).to(found.dtype.element_ty), mask=own < elements)
 
 
 @triton.jit
-def _quick_gelu_kernel(hidden: tl.tensor, values: tl.tensor, ELEMENTS: tl.constexpr) -> None:
+def _quick_gelu_kernel(hidden: tl.tensor, elements: tl.tensor, ELEMENTS: tl.constexpr) -> None:
     """In place."""
     own = tl.program_id(0).to(tl.int64) * ELEMENTS + tl.arange(0, ELEMENTS)
-    value = tl.load(hidden + own, mask=own < values, other=0.0).to(tl.float32)
+    value = tl.load(hidden + own, mask=own < elements, other=0.0).to(tl.float32)
     value = value * tl.sigmoid(1.702 * value)
-    tl.store(hidden + own, value.to(hidden.dtype.element_ty), mask=own < values)
+    tl.store(hidden + own, value.to(hidden.dtype.element_ty), mask=own < elements)

@@ -138,12 +138,12 @@ def test_a_wheel_counts_with_all_its_files_but_compiled_ones(known: Mapping[str,
 
 
 def test_an_image_above_its_limit_is_said_to_be(known: Mapping[str, Any]) -> None:
-    small = image_size.image(known, (100, 40), limit=1e9)
+    small = image_size.image(known, (100, 40), 1e9, {"tini": 1e6})
     assert small["within"] is True
     python = 5 + 3 + 40
     assert small["total"] == 150_000_000 + 1_000_000 + 15 + 100 + 1.25 * python
     assert next(iter(small["packages"])) == "house"
-    assert image_size.image(known, (100, 40), limit=1e8)["within"] is False
+    assert image_size.image(known, (100, 40), 1e8, {"tini": 1e6})["within"] is False
 
 
 def test_only_the_figures_of_the_page_are_written_anew(figures: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from cliper_model.errors import (
     UnknownSource,
     UnneededSource,
 )
+from cliper_model.stages import cards
 
 
 def test_an_unknown_profile_is_refused_before_anything_starts():
@@ -49,6 +50,15 @@ def test_the_method_reaches_identity_model_and_health():
     assert segmenter.identity == known == source.foresee("demo")
     assert (told["method"], told["features"]) == ("proxyclip", "clip")
     assert real_model(Settings(method="maskclip")).identify("demo") != known
+
+
+def test_a_card_without_our_kernels_is_told_in_health(monkeypatch: pytest.MonkeyPatch):
+    source = real_model(Settings(profile="demo", device="cpu"))
+    segmenter = source.load("demo", lambda share: None)
+    assert source.describe(segmenter)["fallbacks"] == []
+    monkeypatch.setattr(cards, "found", lambda device: cards.Found(missing=f"none on {device}"))
+
+    assert source.describe(segmenter)["fallbacks"] == ["none on cpu"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,11 @@ Without a card Triton interprets them, which `tests/conftest.py` asks for.
 """
 
 import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +23,11 @@ from cliper_model.backbones import clip, diffusion
 from cliper_model.backbones.tiny import tiny_clip, tiny_diffusion
 from cliper_model.methods.cliper import Cliper, CliperConfig
 from cliper_model.segmenter import Identity
-from cliper_model.stages import attention, cards, kernels, refine
+from cliper_model.stages import attention, cards, kernel_check, kernels, refine
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FORMATS = [torch.float32, torch.float16]
+LEAST_SHARED = 99 * 1024  # bytes; what a multiprocessor has of any card since capability 8.0
 HALF = {torch.float32: 1e-5, torch.float16: 2e-3}  # of the largest value
 
 
@@ -229,19 +235,68 @@ def test_an_old_card_is_told_of(
     assert told.missing in caplog.text
 
 
+@pytest.fixture
+def a_card(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
+    """What `cards` takes for one, though everything is computed where we are."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    differing = kernel_check.differing
+    monkeypatch.setattr(kernel_check, "differing", lambda device: differing(torch.device(DEVICE)))
+    cards.found.cache_clear()
+    yield torch.device("cuda:0")
+    cards.found.cache_clear()
+
+
+def test_kernels_that_compute_what_torch_does_are_used(a_card: torch.device) -> None:
+    assert cards.found(a_card) == cards.Found(kernels)
+    assert cards.kernels(a_card) is kernels
+
+
 def test_a_card_whose_kernels_cannot_be_compiled_is_told_of(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    a_card: torch.device, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def no_compiler(device: torch.device) -> None:
+    def no_compiler(*_: Tensor) -> None:
         raise RuntimeError("Failed to find C compiler.\nTry something")
 
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    monkeypatch.setattr(kernels, "try_out", no_compiler)
-    cards.found.cache_clear()
+    monkeypatch.setattr(kernels, "levels", no_compiler)
 
-    told = cards.found(torch.device("cuda:0"))
+    told = cards.found(a_card)
 
-    cards.found.cache_clear()
+    assert told.kernels is None
     assert told.missing is not None
     assert "Failed to find C compiler" in told.missing
     assert "several times slower" in caplog.text
+
+
+@pytest.mark.parametrize("wrong", [0.5, math.nan])
+def test_a_card_whose_kernels_compute_something_else_is_told_of(
+    wrong: float, a_card: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    geglu = kernels.geglu
+    monkeypatch.setattr(kernels, "geglu", lambda given: geglu(given) * wrong)
+
+    told = cards.found(a_card)
+
+    assert told.kernels is None
+    assert told.missing is not None
+    assert told.missing.endswith("(other results than torch: GEGLU)")
+
+
+@pytest.mark.parametrize("capability", ["80", "90"])
+def test_every_kernel_compiles_for_a_card_that_is_not_here(capability: str) -> None:
+    root = Path(__file__).parents[3]
+    environment = {name: value for name, value in os.environ.items() if "TRITON" not in name}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.doubles.compile_kernels", capability],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    compiled = {line.split()[0] for line in done.stdout.splitlines()}
+    assert compiled == {name for name in vars(kernels) if name.endswith("_kernel")}
+    shared = [int(line.split()[2]) for line in done.stdout.splitlines()]
+    assert max(shared) <= LEAST_SHARED
