@@ -132,10 +132,10 @@ def fused_in_turn(
     that many `column_row_normalise` up to rounding.
     """
     maps = accumulated.flatten(0, -3)
-    turned = maps.mT.contiguous()  # products and sums along columns want them side by side
     step = maps_at_once(maps, beside=1)
     rows, columns = maps.new_ones(maps.shape[:-1]), maps.new_ones(maps.shape[:-1])
-    sums = _along(rows, maps)
+    sums = _along(rows, maps)  # first: row by row, which brings the maps near the processor
+    turned = maps.mT.contiguous()  # products and sums along columns want them side by side
     fused, scratch = torch.empty_like(maps), torch.empty_like(maps[:step])
     for _ in range(rounds):
         across, columns = _by_column(turned, columns, sums, epsilon=epsilon)

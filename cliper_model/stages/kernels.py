@@ -246,8 +246,10 @@ def quick_gelu_(hidden: Float[Tensor, "*n wide"]) -> Float[Tensor, "*n wide"]:
 
 
 def _run(kernel: Any, grid: tuple[int, ...], *given: Any, **compiled: Any) -> None:
-    """Sums may be rounded once with the product before them, as the card does it."""
-    kernel[grid](*given, enable_fp_fusion=True, **compiled)
+    """On the card of the first tensor, which need not be the current one. Sums may be rounded once
+    with the product before them, as the card does it."""
+    with torch.cuda.device_of(given[0]):
+        kernel[grid](*given, enable_fp_fusion=True, **compiled)
 
 
 def _wide(values: int) -> int:

@@ -15,7 +15,7 @@ from triton.compiler import ASTSource
 
 from cliper_model.stages import kernels
 
-FORMATS = ("*fp16", "*fp32")
+FORMATS = ("*fp16", "*bf16", "*fp32")
 HALVED = ("*fp32",)  # of which there are fewer in a tile
 BY_FEW = ("_spread_kernel", "_attend_kernel", "_mix_kernel")  # by these kernels
 OF_CHANNELS = ("_groups_kernel", "_scale_kernel")  # there the scale is one of every channel

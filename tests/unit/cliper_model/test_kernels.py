@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,23 @@ def test_gated_functions(dtype: torch.dtype) -> None:
     near(kernels.geglu(given), plain * functional.gelu(gate), HALF[dtype])
     wanted = given.float() * torch.sigmoid(1.702 * given.float())
     near(kernels.quick_gelu_(given), wanted, HALF[dtype])
+
+
+def test_kernels_run_on_the_card_of_their_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton takes the current card, whatever it is given."""
+    entered: list[Tensor] = []
+
+    @contextmanager
+    def device_of(tensor: Tensor) -> Iterator[None]:
+        entered.append(tensor)
+        yield
+
+    monkeypatch.setattr(torch.cuda, "device_of", device_of)
+    hidden = drawn(3, 5, seed=1)
+
+    kernels.quick_gelu_(hidden)
+
+    assert [one is hidden for one in entered] == [True]
 
 
 @pytest.fixture
