@@ -30,7 +30,7 @@ from .frame import Method, Parts, Presets, WordCheck, own_state, rgb_array
 REVISION = 3  # raise whenever the same inputs give other masks
 MOST_PLACES = 6400  # of a feature map that refines; their similarities take 160 MB
 LABELS_COMPILED_FOR = (1, 17, 33)  # one for every width that kernels have
-RESIZERS = 8  # threads that resize a batch for a card
+RESIZERS = 8  # threads that resize a batch for a card, which would wait for one the longest
 SMALLEST_CELL = 8  # pixels; a source that stretches its input says 1
 REFINEMENTS = ("SFSA", "mean", "selection", "similarity", "none")
 
@@ -133,10 +133,12 @@ class Cliper(Method):
         super().__init__(clip, config, presets=presets, identity=identity, check_words=check_words)
         self.diffusion, self.features = diffusion, features
 
+    @property
+    def _on_a_card(self) -> bool:
+        return self.clip.device.type == "cuda"
+
     def warm_up(self) -> None:
         """Let a card compile and choose its kernels before anybody waits for a picture."""
-        if self.clip.device.type != "cuda":
-            return
         state = self.observe(np.full((48, 64, 3), 128, np.uint8))
         for labels in LABELS_COMPILED_FOR:
             rough = state.links.new_ones(labels, *state.grid_hw)
@@ -164,7 +166,7 @@ class Cliper(Method):
         if len(buckets) != 1 or None in buckets:
             return [self.observe(image) for image in images]
         links = self._diffusion_links(images)  # a card computes while pictures are resized
-        inputs = self._clip_inputs(images)
+        inputs = self._clip_inputs(images, threads=RESIZERS if self._on_a_card else 1)
         if len({grid_hw for _, grid_hw in inputs}) == 1:
             looks = self._look_at_many(torch.cat([pixels for pixels, _ in inputs]))
         else:
@@ -234,16 +236,16 @@ class Cliper(Method):
         picture, short_side = resize.affordable(
             checked, short_side=short_side, patch=patch, most_patches=self.config.most_patches
         )
-        device = self.clip.device if self.clip.device.type == "cuda" else "cpu"
+        device = self.clip.device if self._on_a_card else "cpu"
         return resize.to_whole_patches(picture, short_side=short_side, patch=patch, device=device)
 
     def _clip_inputs(
-        self, images: Sequence[Image]
+        self, images: Sequence[Image], *, threads: int
     ) -> list[tuple[Float[Tensor, "1 3 h w"], tuple[int, int]]]:
-        """On a card by several threads: it would wait for them longer than for anything else."""
-        if len(images) == 1 or self.clip.device.type != "cuda":
+        """Each as `_clip_input` gives it."""
+        if len(images) == 1 or threads == 1:
             return [self._clip_input(image) for image in images]
-        with ThreadPoolExecutor(min(len(images), RESIZERS)) as pool:
+        with ThreadPoolExecutor(min(len(images), threads)) as pool:
             return list(pool.map(self._clip_input, images))
 
     def look(self, pixels: Float[Tensor, "1 3 height width"]) -> Look:
@@ -465,5 +467,6 @@ def build(parts: Parts) -> Cliper:
         identity=parts.identity,
         check_words=parts.check_words,
     )
-    model.warm_up()
+    if model._on_a_card:
+        model.warm_up()
     return model

@@ -234,6 +234,36 @@ def test_a_prediction_by_kernels_is_the_plain_one(plain: list[Any]) -> None:
             np.testing.assert_allclose(one.maps, wanted.maps, atol=1e-4)
 
 
+@pytest.mark.usefixtures("by_kernels")
+def test_before_the_first_picture_kernels_have_met_every_width(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    met: list[int] = []
+    chain = kernels.chain
+
+    def watched(maps: Tensor, *given: Tensor, **told: Any) -> Tensor:
+        met.append(min(kernels.MOST_CLASSES, kernels._wide(maps.shape[1])))
+        return chain(maps, *given, **told)
+
+    monkeypatch.setattr(kernels, "chain", watched)
+
+    tiny().warm_up()
+
+    assert met == [16, 32, 64]
+    assert {min(kernels.MOST_CLASSES, kernels._wide(labels)) for labels in range(1, 1001)} == set(
+        met
+    )
+
+
+def test_pictures_are_resized_by_several_threads_in_their_order() -> None:
+    model, images = tiny(), pictures()
+    alone, together = (model._clip_inputs(images, threads=threads) for threads in (1, 3))
+
+    for (one, grid_hw), (other, other_hw) in zip(alone, together, strict=True):
+        assert torch.equal(one, other)
+        assert grid_hw == other_hw
+
+
 def test_a_processor_has_no_kernels_and_says_nothing() -> None:
     assert cards.found(torch.device("cpu")) == cards.Found()
 
