@@ -130,9 +130,6 @@ The demo profile. Every label is there, and every pixel gets one: the worst case
 """
 
 
-ABOVE_FLOOR = 1.5
-
-
 def page() -> str:
     """The whole page."""
     rows = read("proof-speed")["rows"]
@@ -209,17 +206,17 @@ def bandwidth() -> str:
 
 def again() -> str:
     """What another run of the same day came to."""
-    told = read("proof-speed-again")
-    standard = told["rows"]["standard"]
-    furthest = " and ".join(
-        f"{name} at {stage['above_floor']:.2f}"
-        for name, stage in standard["stages"].items()
-        if stage["above_floor"] > ABOVE_FLOOR
+    standard = read("proof-speed-again")["rows"]["standard"]
+    stage, worst = max(
+        ((name, one["above_floor_of_rounds"][-1]) for name, one in standard["stages"].items()),
+        key=lambda pair: pair[1],
     )
     return (
-        f"So a bound that holds in one run may not in the next: in another of `standard` "
-        "([proof-speed-again](../../benchmarks/results/proof-speed-again.json)) ours was "
-        f"{standard['times_faster']:.1f} times faster, with {furthest} of their floors."
+        "In another run of `standard`, right after it "
+        "([proof-speed-again](../../benchmarks/results/proof-speed-again.json)), ours was "
+        f"{standard['times_faster']:.1f} times faster, and what was furthest from its floor in any "
+        f"round, {stage}, at {worst:.2f} times. Times differ by as much as that from one hour to "
+        "the next, and so do the peaks."
     )
 
 

@@ -133,15 +133,11 @@ def fused_in_turn(
     """
     maps = accumulated.flatten(0, -3)
     step = maps_at_once(maps, beside=1)
-    rows, columns = maps.new_ones(maps.shape[:-1]), maps.new_ones(maps.shape[:-1])
-    sums = _along(rows, maps)  # first: row by row, which brings the maps near the processor
+    sums = _sums(maps)  # first: row by row, which brings the maps near the processor
     turned = maps.mT.contiguous()  # products and sums along columns want them side by side
     fused, scratch = torch.empty_like(maps), torch.empty_like(maps[:step])
-    for _ in range(rounds):
-        across, columns = _by_column(turned, columns, sums, epsilon=epsilon)
-        rows = _by_row(rows, across, epsilon=epsilon)
-        sums = _along(rows, maps)
-        mean = (columns * sums + rows * across) / (2 * maps.shape[-1])  # of the symmetric columns
+    told = _factors_in_turn(maps, turned, sums, rounds=rounds, epsilon=epsilon)
+    for rows, columns, mean in told:
         for start in range(0, len(maps), step):
             part = slice(start, start + step)
             down, over = rows[part, :, None] / 2, columns[part, None, :]
@@ -159,17 +155,26 @@ def factors(
     """What makes the maps of `fuse` of the accumulated ones, round by round: factors of rows, of
     columns, and the mean of every column of what is then symmetric."""
     maps = accumulated.flatten(0, -3)
-    turned = maps.mT
+    told = _factors_in_turn(maps, maps.mT, _sums(maps), rounds=rounds, epsilon=epsilon)
+    return tuple(torch.stack(one) for one in zip(*told, strict=True))
+
+
+def _factors_in_turn(
+    maps: Float[Tensor, "maps n n"],
+    turned: Float[Tensor, "maps n n"],
+    sums: Float[Tensor, "maps n"],
+    *,
+    rounds: int,
+    epsilon: float,
+) -> Iterator[tuple[Float[Tensor, "maps n"], ...]]:
+    """Of rows, of columns, and the mean of the symmetric map's columns; `turned` and `sums` are
+    the maps' rows for columns, and the sums of their columns."""
     rows, columns = maps.new_ones(maps.shape[:-1]), maps.new_ones(maps.shape[:-1])
-    sums = _along(rows, maps)
-    found = []
     for _ in range(rounds):
         across, columns = _by_column(turned, columns, sums, epsilon=epsilon)
         rows = _by_row(rows, across, epsilon=epsilon)
         sums = _along(rows, maps)
-        mean = (columns * sums + rows * across) / (2 * maps.shape[-1])
-        found.append((rows, columns, mean))
-    return tuple(torch.stack(one) for one in zip(*found, strict=True))
+        yield rows, columns, (columns * sums + rows * across) / (2 * maps.shape[-1])
 
 
 def fused_by(
@@ -216,6 +221,11 @@ def _by_row(
 
 def _most(epsilon: float) -> float:
     return LARGEST_FACTOR if epsilon else torch.inf
+
+
+def _sums(maps: Float[Tensor, "maps n n"]) -> Float[Tensor, "maps n"]:
+    """Of the columns."""
+    return _along(maps.new_ones(maps.shape[:-1]), maps)
 
 
 def _along(
