@@ -56,9 +56,8 @@ prove: setup label-studio browser redis haproxy ## full-size proofs, written to 
 
 prove-card: setup ## what a CUDA card does: kernels, speed, precision, in benchmarks/results/*-cuda.json
 	$(PYTHON) -m pytest tests/unit/cliper_model/test_kernels.py
-	$(PYTHON) -m benchmarks.speed --device cuda --rows standard best
-	$(PYTHON) -m benchmarks.precision --device cuda
-	$(PYTHON) -m benchmarks.bench --device cuda
+	missed=0; for proof in 'speed --rows standard best' precision bench; do \
+	  $(PYTHON) -m benchmarks.$$proof --device cuda || missed=1; done; exit $$missed
 
 audit: setup .cache/audit/.ready ## known vulnerabilities, bill of materials, licences; status 2: could not be found out
 	$(PYTHON) scripts/audit.py .cache/audit

@@ -86,11 +86,11 @@ def fastest(work: Callable[[], Any], device: str) -> float:
 def once(work: Callable[[], Any], device: str) -> tuple[float, Any]:
     """Seconds of one run, and what it gave."""
     if device != "cpu":
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
     begun = time.perf_counter()
     value = work()
     if device != "cpu":
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
     return time.perf_counter() - begun, value
 
 

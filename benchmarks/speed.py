@@ -189,8 +189,11 @@ def compare_on_card(
                     ours.ask("together", count=str(count), **question)["seconds"]
                     for _ in range(WARM + rounds)
                 ]
+                if None in several:
+                    break  # no room for more
                 paces[count] = count / statistics.median(several[WARM:])
             best = max(paces, key=lambda count: paces[count])
+            ours.ask("forget")
             pairs = [
                 (
                     ours.ask("together", count=str(best), **question)["seconds"] / best,
@@ -330,6 +333,13 @@ class Sitting:
             raise SystemExit("peak memory of a process is counted on Linux only: run this there")
         return {"megabytes": round(mib * memory.MIB / 1e6)}
 
+    def forget(self) -> dict[str, float]:
+        """What was needed before does not count."""
+        from . import memory
+
+        memory.forget_peak(self.device)
+        return {}
+
     def timed(self, work: Callable[[], Any]) -> tuple[float, Any]:
         from .floors import once
 
@@ -383,8 +393,10 @@ class Ours(Sitting):
         scores = self.model.score(self.model.observe(image), self.vocabulary)
         return decide(scores, self.decision)
 
-    def together(self, picture: str, rows: str, count: str) -> dict[str, float]:
-        """Seconds of a batch, from pixels to label maps."""
+    def together(self, picture: str, rows: str, count: str) -> dict[str, float | None]:
+        """Seconds of a batch, from pixels to label maps; None where memory ran out."""
+        import torch
+
         from cliper_model import decide
 
         images = shifted(opened(picture), int(count))
@@ -394,7 +406,10 @@ class Ours(Sitting):
             for scores in self.model.score_many(states, self.vocabulary):
                 decide(scores, self.decision)
 
-        return {"seconds": self.timed(work)[0]}
+        try:
+            return {"seconds": self.timed(work)[0]}
+        except torch.cuda.OutOfMemoryError:
+            return {"seconds": None}
 
     def work(self, picture: str, rows: str, count: str) -> dict[str, float]:
         """Operations of a batch's networks; those of our own kernels are not seen."""

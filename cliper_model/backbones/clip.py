@@ -254,11 +254,17 @@ class ClipBackbone:
         table = self.vision.positional_embedding
         return resize_positions(table, grid_hw=grid_hw, half=half)
 
+    @property
+    def _kernels(self) -> Any:
+        """Those of our own, where the card can run them; else None."""
+        heads = self.vision.transformer.resblocks[-1].attn.num_heads
+        return kernels(self.device, width=len(self.vision.class_embedding) // heads)
+
     def _room_for_maps(
         self, pictures: Sequence[int], heads: int, count: int
     ) -> Float[Tensor, "*pictures heads n n"]:
         """Zeros."""
-        if (own := kernels(self.device)) is None:
+        if (own := self._kernels) is None:
             return torch.zeros(*pictures, heads, count, count, device=self.device)
         room: Tensor = own.room_for_maps(math.prod(pictures), heads, count, self.device)
         return room if pictures else room[0]
@@ -271,7 +277,7 @@ class ClipBackbone:
     ) -> Float[Tensor, "*pictures n width"]:
         """Self-attention of one block; adds its weights to `accumulated`, in float32."""
         projected = _into_heads(layer, tokens)
-        if (own := kernels(tokens.device)) is not None:
+        if (own := self._kernels) is not None:
             heads, count = accumulated.shape[-3:-1]
             whole = (one.view(-1, heads, count, one.shape[-1]) for one in projected)
             mixed = own.attend(*whole, accumulated.view(-1, heads, count, count))
@@ -426,7 +432,7 @@ class ClipBackbone:
         matrix, bias = (
             whole[2 * third :] for whole in (block.attn.in_proj_weight, block.attn.in_proj_bias)
         )
-        if attention_type == "fused-attn" and kernels(self.device) is not None:
+        if attention_type == "fused-attn" and self._kernels is not None:
             return self._fused_by_kernels(seen, matrix, bias, epsilon=epsilon)
         *before, count, _ = seen.inputs.shape
         shape = (*before, heads, count, third // heads)
@@ -466,11 +472,12 @@ class ClipBackbone:
         values = _linear(_layer_norm(block.ln_1, seen.inputs), matrix, bias)
         maps = seen.accumulated if pictures else seen.accumulated[None]
         factors = attend.factors(maps, rounds=layers, epsilon=epsilon)
-        mixed = kernels(self.device).mix_fused(
+        mixed = self._kernels.mix_fused(
             maps, factors, values.view(layers, *maps.shape[:1], count, -1), epsilon=epsilon
         )
         tokens = self._embedded(block.attn.out_proj(mixed)).float()
-        last = attend.fused_by(maps, *(one[-1] for one in factors), epsilon=epsilon).mean(dim=1)
+        own = zip(maps, *(one[-1].view(maps.shape[:-1]) for one in factors), strict=True)
+        last = torch.stack([attend.fused_by(*one, epsilon=epsilon).mean(dim=0) for one in own])
         return tokens.view(layers, *pictures, count, -1), last.view(*pictures, count, count)
 
     def _in_turn(self, seen: Seen, attention_type: str) -> Iterator[tuple[tuple[int, ...], slice]]:

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image as PilImage
 from torch import Tensor
 
@@ -162,6 +162,7 @@ class Cliper(Method):
 
         Windows and feature sources take every picture for itself.
         """
+        images = [rgb_array(image) for image in images]
         buckets = {self.bucket((image.shape[0], image.shape[1])) for image in images}
         if len(buckets) != 1 or None in buckets:
             return [self.observe(image) for image in images]
@@ -226,27 +227,35 @@ class Cliper(Method):
     def _clip_input(
         self, image: Image | PilImage.Image
     ) -> tuple[Float[Tensor, "1 3 h w"], tuple[int, int]]:
-        """Whole patches of the picture; never more than is affordable, unless published."""
-        short_side, patch = self.config.short_side, self.clip.patch
-        if self.config.published and isinstance(image, PilImage.Image):
-            return resize.to_whole_patches(image, short_side=short_side, patch=patch)
-        checked = rgb_array(image)
-        if self.config.published:
-            return resize.to_whole_patches(checked, short_side=short_side, patch=patch)
-        picture, short_side = resize.affordable(
-            checked, short_side=short_side, patch=patch, most_patches=self.config.most_patches
-        )
-        device = self.clip.device if self._on_a_card else "cpu"
-        return resize.to_whole_patches(picture, short_side=short_side, patch=patch, device=device)
+        resized, grid_hw = self._resized(image)
+        return self._normalised(resized), grid_hw
 
     def _clip_inputs(
         self, images: Sequence[Image], *, threads: int
     ) -> list[tuple[Float[Tensor, "1 3 h w"], tuple[int, int]]]:
-        """Each as `_clip_input` gives it."""
+        """Each as `_clip_input` gives it; several threads resize, one sends."""
         if len(images) == 1 or threads == 1:
             return [self._clip_input(image) for image in images]
         with ThreadPoolExecutor(min(len(images), threads)) as pool:
-            return list(pool.map(self._clip_input, images))
+            resized = list(pool.map(self._resized, images))
+        return [(self._normalised(pixels), grid_hw) for pixels, grid_hw in resized]
+
+    def _resized(
+        self, image: Image | PilImage.Image
+    ) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[int, int]]:
+        """Whole patches of the picture; never more than is affordable, unless published."""
+        short_side, patch = self.config.short_side, self.clip.patch
+        if self.config.published and isinstance(image, PilImage.Image):
+            return resize.whole_patches(image, short_side=short_side, patch=patch)
+        picture = rgb_array(image)
+        if not self.config.published:
+            picture, short_side = resize.affordable(
+                picture, short_side=short_side, patch=patch, most_patches=self.config.most_patches
+            )
+        return resize.whole_patches(picture, short_side=short_side, patch=patch)
+
+    def _normalised(self, pixels: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "1 3 h w"]:
+        return resize.normalise(pixels, device=self.clip.device if self._on_a_card else "cpu")
 
     def look(self, pixels: Float[Tensor, "1 3 height width"]) -> Look:
         """Features of every layer through the last block, and patch links (§4, §5 step 5)."""

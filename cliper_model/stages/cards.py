@@ -9,6 +9,7 @@ import torch
 
 logger = logging.getLogger(__name__)
 
+WIDEST = 64  # values of a head; tiles of wider ones have no room on smaller cards
 OLDEST = (8, 0)  # compute capability; older cards multiply neither bfloat16 nor tf32
 
 
@@ -32,6 +33,8 @@ def found(device: torch.device) -> Found:
         from . import kernel_check, kernels
 
         wrong = kernel_check.differing(device)
+    except torch.cuda.OutOfMemoryError:
+        raise  # says nothing about kernels
     except Exception as error:  # whatever Triton, its compiler or the driver raises
         logger.debug("kernels of our own", exc_info=True)
         return _without(
@@ -48,6 +51,6 @@ def _without(why: str) -> Found:
     return Found(missing=told)
 
 
-def kernels(device: torch.device) -> Any:
-    """`stages.kernels` where this device can run it, else None."""
-    return found(device).kernels
+def kernels(device: torch.device, *, width: int = 0) -> Any:
+    """`stages.kernels` where this device can run it, for heads of that width, else None."""
+    return found(device).kernels if width <= WIDEST else None

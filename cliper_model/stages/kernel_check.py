@@ -71,6 +71,9 @@ def _pairs(device: torch.device) -> Iterator[tuple[str, Tensor, Tensor]]:
     layer = layer.to(device, torch.float16).to(**last)
     yield "convolution", kernels.convolved(layer, picture, onto=onto), layer(picture) + onto
 
+    found = kernels.group_norm(picture.contiguous(), norm, activated=False)
+    yield "normalisation of other layouts", found, norm(picture)
+
     plain, gate = layers.float().chunk(2, dim=-1)
     yield "GEGLU", kernels.geglu(layers), plain * functional.gelu(gate)
     activated = layers.float() * torch.sigmoid(1.702 * layers.float())

@@ -37,8 +37,10 @@ def levels(
     rows, strongest = (queries.new_empty(maps, count, dtype=torch.float32) for _ in range(2))
     told = (count, width, BITS * width**-0.5)
     grid = (triton.cdiv(count, TILE), maps)
-    how: Any = {"WIDTH": _wide(width), "QUERIES": TILE, "KEYS": TILE}
+    step = TILE if queries.element_size() == 2 else FEW
+    how: Any = {"WIDTH": _wide(width), "QUERIES": TILE, "KEYS": step}
     _run(_rows_kernel, grid, queries, keys, rows, *told, **how)
+    how = {"WIDTH": _wide(width), "QUERIES": step, "KEYS": TILE}
     _run(_strongest_kernel, grid, queries, keys, rows, strongest, *told, **how)
     return rows / BITS, strongest
 
@@ -71,7 +73,8 @@ def chain(
     out = torch.empty_like(maps)
     told = (count, width, classes, share, BITS * width**-0.5, weakest)
     how: Any = {"QUERIES": TILE, "CLASSES": wide}
-    step = TILE if queries.element_size() == 2 else FEW
+    roomy = queries.element_size() == 2 and wide < MOST_CLASSES  # for what a program keeps near
+    step = TILE if roomy else FEW
     for head in reversed(range(heads)):
         _run(
             _spread_kernel, (tiles, shares, blocks),
@@ -150,6 +153,7 @@ def group_norm(
     shift: Float[Tensor, " c"] | None = None,
 ) -> Float[Tensor, "b c h w"]:
     """GroupNorm of a map with channels last, `shift` added before; and SiLU of it."""
+    given = given.contiguous(memory_format=torch.channels_last)  # whatever a convolution gave
     pictures, channels, height, width = given.shape
     count, each = height * width, channels // norm.num_groups
     chunks = triton.cdiv(count, POSITIONS)
@@ -209,6 +213,8 @@ def convolved(
     if not bare.is_contiguous(memory_format=torch.channels_last):
         bare.add_(bias[:, None, None])
         return bare if onto is None else bare.add_(onto)
+    if onto is not None:
+        onto = onto.contiguous(memory_format=torch.channels_last)
     pictures, channels, height, width = bare.shape
     count = pictures * height * width
     tile: Any = {"CHANNELS": min(64, _wide(channels)), "STEP": 64, "POSITIONS": SCALED}

@@ -87,7 +87,7 @@ def attend_in_blocks(
 
 def levels(queries: Float[Tensor, "heads n width"], keys: Float[Tensor, "heads n width"]) -> Levels:
     """Head by head, a block of queries at a time; by a kernel where there is one."""
-    if (own := kernels(queries.device)) is not None:
+    if (own := kernels(queries.device, width=queries.shape[-1])) is not None:
         return Levels(*own.levels(queries, keys))
     rows, strongest = (keys.new_zeros(keys.shape[:2], dtype=torch.float32) for _ in range(2))
     for head in range(len(queries)):
@@ -166,7 +166,7 @@ def spread(
     is weak is negative, and cut before anything is raised to a power.
     Source: specification §8 steps 1 to 3, §13 form 2.
     """
-    if kernels(queries.device) is not None:
+    if kernels(queries.device, width=queries.shape[-1]) is not None:
         known = Levels(rows[None], strongest[None])
         return chain(maps, queries[None], keys[None], floor=floor, known=known)
     weakest = _weakest(floor)
@@ -208,7 +208,7 @@ def chain(
 
     Source: CLIPer, fine-grained compensation; specification §8 `SFSA`, §13 form 1.
     """
-    if (own := kernels(queries.device)) is not None:
+    if (own := kernels(queries.device, width=queries.shape[-1])) is not None:
         of = levels(queries, keys) if known is None else known
         limits: Any = {"weakest": _weakest(floor), "epsilon": EPSILON}
         return own.chain(maps, queries, keys, rows=of.rows, strongest=of.strongest, **limits)

@@ -9,6 +9,8 @@ from PIL import Image as PilImage
 from torch import Tensor
 from torch.nn import functional
 
+from .transfer import sent
+
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -80,9 +82,9 @@ def normalise(
     device: torch.device | str = "cpu",
 ) -> Float[Tensor, "1 3 height width"]:
     """8-bit RGB -> zero mean and unit deviation per channel, in CLIP's statistics or others."""
-    given = torch.from_numpy(np.array(picture)).to(device)
-    pixels = given.permute(2, 0, 1)[None].contiguous() / 255
-    middle, scale = (torch.tensor(one, device=device).view(1, 3, 1, 1) for one in (mean, std))
+    pixels = sent(torch.from_numpy(np.array(picture)), device).permute(2, 0, 1)[None]
+    pixels = pixels.contiguous() / 255
+    middle, scale = (sent(torch.tensor(one), device).view(1, 3, 1, 1) for one in (mean, std))
     return (pixels - middle) / scale
 
 
@@ -147,6 +149,14 @@ def to_whole_patches(
     patch: int,
     device: torch.device | str = "cpu",
 ) -> tuple[Float[Tensor, "1 3 h w"], tuple[int, int]]:
+    """`whole_patches` as CLIP takes them."""
+    resized, grid_hw = whole_patches(image, short_side=short_side, patch=patch)
+    return normalise(resized, device=device), grid_hw
+
+
+def whole_patches(
+    image: UInt8[np.ndarray, "height width 3"] | PilImage.Image, *, short_side: int, patch: int
+) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[int, int]]:
     """Resize the whole picture (antialiased bicubic on 8-bit data); return pixels and grid_hw.
 
     A PIL image is converted to RGB only after resizing, as published; a palette picture
@@ -156,7 +166,7 @@ def to_whole_patches(
     size_wh = whole_patch_size(picture.size, short_side=short_side, patch=patch)
     resized = picture.resize(size_wh, PilImage.Resampling.BICUBIC).convert("RGB")
     grid_hw = (size_wh[1] // patch, size_wh[0] // patch)
-    return normalise(np.asarray(resized), device=device), grid_hw
+    return np.asarray(resized), grid_hw
 
 
 def to_diffusion_square(
@@ -166,7 +176,7 @@ def to_diffusion_square(
 
     Nearest and aspect-blind because the published numbers are (specification §7 step 1).
     """
-    given = torch.from_numpy(np.array(image)).to(device)
+    given = sent(torch.from_numpy(np.array(image)), device)
     pixels = given.permute(2, 0, 1)[None].contiguous() / 255
     return 2 * functional.interpolate(pixels, size=(side, side), mode="nearest") - 1
 
@@ -175,10 +185,10 @@ def resize_maps(
     maps: Float[Tensor, "classes h w"], *, size_hw: tuple[int, int]
 ) -> Float[Tensor, "classes h2 w2"]:
     """Bilinear, half-pixel centres, no antialias."""
+    given = maps[None]
     if maps.device.type == "cuda":  # where channels come last, each is computed for itself
-        maps = maps[None].contiguous(memory_format=torch.channels_last)[0]
-    resized = functional.interpolate(maps[None], size=size_hw, mode="bilinear", align_corners=False)
-    return resized[0]
+        given = given.contiguous(memory_format=torch.channels_last)
+    return functional.interpolate(given, size=size_hw, mode="bilinear", align_corners=False)[0]
 
 
 def resize_positions(

@@ -1,10 +1,17 @@
-"""Results on their way from a card to the processor."""
+"""What is on its way to a card or from it, while both go on."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+
+def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """The tensor on that device; a card takes it when it gets there, and nobody waits."""
+    if torch.device(device).type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)

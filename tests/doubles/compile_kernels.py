@@ -16,9 +16,10 @@ from triton.compiler import ASTSource
 from cliper_model.stages import kernels
 
 FORMATS = ("*fp16", "*bf16", "*fp32")
-HALVED = ("*fp32",)  # of which there are fewer in a tile
-BY_FEW = ("_spread_kernel", "_attend_kernel", "_mix_kernel")  # by these kernels
+BY_FEW = ("_rows_kernel", "_spread_kernel", "_attend_kernel", "_mix_kernel")  # in float32
 OF_CHANNELS = ("_groups_kernel", "_scale_kernel")  # there the scale is one of every channel
+WIDTHS = (16, 32, 64)  # of a tile of labels
+WHOLE = {"width", "heads", "channels", "map_size", "map_row", "wide", "query_n", "key_n", "value_n"}
 FLOATS = {"scale", "weakest", "epsilon", "eps"}
 IN_FULL = {  # pointers that are float32 whatever the networks compute in
     "rows", "strongest", "over", "above", "maps", "parts", "sums", "out", "total", "columns",
@@ -42,14 +43,30 @@ def main() -> None:
         if not name.endswith("_kernel"):
             continue
         for form in FORMATS:
-            tiles = TILES | ({"KEYS": kernels.FEW} if form in HALVED and name in BY_FEW else {})
-            constants = {one: tiles[one] for one in kernel.arg_names if one.isupper()}
-            source = ASTSource(
-                fn=kernel,
-                signature={one: kind(name, one, form) for one in kernel.arg_names},
-                constexprs={(kernel.arg_names.index(one),): n for one, n in constants.items()},
-            )
-            print(name, form, triton.compile(source, target=target).metadata.shared)
+            for labels in WIDTHS if "CLASSES" in kernel.arg_names else WIDTHS[:1]:
+                print(name, form, compiled(name, kernel, form, labels, target))
+
+
+def compiled(name: str, kernel: Any, form: str, labels: int, target: GPUTarget) -> int:
+    """Bytes of what a multiprocessor shares that one program takes."""
+    tiles = TILES | {"CLASSES": labels}
+    if form == "*fp32" or (name == "_spread_kernel" and labels == kernels.MOST_CLASSES):
+        tiles |= {"QUERIES": kernels.FEW} if name == "_strongest_kernel" else {}
+        tiles |= {"KEYS": kernels.FEW} if name in BY_FEW else {}
+    names = kernel.arg_names
+    kinds = {one: kind(name, one, form) for one in names}
+    source = ASTSource(
+        fn=kernel,
+        signature=kinds,
+        constexprs={(names.index(one),): tiles[one] for one in names if one.isupper()},
+        attrs={  # as memory is given out, and most numbers are
+            (names.index(one),): [["tt.divisibility", 16]]
+            for one in names
+            if kinds[one].startswith("*") or one in WHOLE
+        },
+    )
+    shared: int = triton.compile(source, target=target).metadata.shared
+    return shared
 
 
 def kind(kernel: str, argument: str, form: str) -> str:

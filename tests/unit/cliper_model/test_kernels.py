@@ -22,6 +22,7 @@ from cliper_model import presets
 from cliper_model.backbones import by_kernels as on_cards
 from cliper_model.backbones import clip, diffusion
 from cliper_model.backbones.tiny import tiny_clip, tiny_diffusion
+from cliper_model.errors import BadImage
 from cliper_model.methods.cliper import Cliper, CliperConfig
 from cliper_model.segmenter import Identity
 from cliper_model.stages import attention, cards, kernel_check, kernels, refine
@@ -188,11 +189,15 @@ def test_kernels_run_on_the_card_of_their_tensors(monkeypatch: pytest.MonkeyPatc
     assert [one is hidden for one in entered] == [True]
 
 
+def computed_by(found: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (clip, diffusion, on_cards, refine):
+        monkeypatch.setattr(module, "kernels", lambda device, width=0: found)
+
+
 @pytest.fixture
 def by_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a card, wherever this is."""
-    for module in (clip, diffusion, on_cards, refine):
-        monkeypatch.setattr(module, "kernels", lambda device: kernels)
+    computed_by(kernels, monkeypatch)
 
 
 def tiny() -> Cliper:
@@ -213,17 +218,22 @@ def pictures() -> list[Any]:
     return [drawing.integers(0, 256, (60, 80, 3), dtype=np.uint8) for _ in range(2)]
 
 
-@pytest.fixture
-def plain() -> list[Any]:
+def test_a_prediction_by_kernels_is_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed_by(None, monkeypatch)
     model = tiny()
     words = model.read(["a", "b", "c"])
-    return [model.score(state, words) for state in model.observe_many(pictures())]
+    plain = [model.score(state, words) for state in model.observe_many(pictures())]
+    launched: list[str] = []
+    run = kernels._run
+    monkeypatch.setattr(
+        kernels,
+        "_run",
+        lambda one, *given, **told: (launched.append(one), run(one, *given, **told)),
+    )
+    assert not launched
 
-
-@pytest.mark.usefixtures("by_kernels")
-def test_a_prediction_by_kernels_is_the_plain_one(plain: list[Any]) -> None:
+    computed_by(kernels, monkeypatch)
     model = tiny()
-    words = model.read(["a", "b", "c"])
     together = [model.score(state, words) for state in model.observe_many(pictures())]
     alone = [model.score(model.observe(picture), words) for picture in pictures()]
     at_once = model.score_many(model.observe_many(pictures()), words)
@@ -232,6 +242,21 @@ def test_a_prediction_by_kernels_is_the_plain_one(plain: list[Any]) -> None:
         for one in found:
             np.testing.assert_allclose(one.coarse, wanted.coarse, atol=1e-5)
             np.testing.assert_allclose(one.maps, wanted.maps, atol=1e-4)
+    assert set(launched) == {one for name, one in vars(kernels).items() if name.endswith("_kernel")}
+
+
+@pytest.mark.parametrize("shape", [(60, 80), (60, 80, 4)])
+def test_several_pictures_of_which_one_is_none_are_refused_like_one(shape: Any) -> None:
+    wrong = np.zeros(shape, np.uint8)
+    with pytest.raises(BadImage):
+        tiny().observe(wrong)
+    with pytest.raises(BadImage):
+        tiny().observe_many([wrong, wrong])
+
+
+def test_heads_that_are_too_wide_go_without_kernels(a_card: torch.device) -> None:
+    assert cards.kernels(a_card, width=64) is kernels
+    assert cards.kernels(a_card, width=80) is None
 
 
 @pytest.mark.usefixtures("by_kernels")
