@@ -106,7 +106,7 @@ a time and used there, once more for every question about other words, and never
 once. Pictures of a batch go through both networks together, and are resized by several threads while the card is at the diffusion model.
 
 The kernels are compiled while the model is loaded, and kept on disk (`TRITON_CACHE_DIR`), so no request waits for that; it takes a C compiler, which the [GPU image](../how-to/run-in-containers.md) has. Before they are used each is run on the card and
-compared with torch. Where one cannot be used, or gives something else, everything is computed by torch, several times slower; the log and `fallbacks` in `/health` say so, and why.
+compared with torch. Where one cannot be used, or gives something else, everything is computed by torch, which is slower; the log and `fallbacks` in `/health` say so, and why.
 
 **No figures of a card stand here: none was at hand when this version was done.** `make prove-card` measures yours, with random weights (5 GB of disk): pictures a second, at once as many as is fastest, against the published form at one in float16; the
 share of the card's measured bfloat16 peak; other words on a picture seen before; and how well masks agree with float32. It writes `benchmarks/results/*-cuda.json`.

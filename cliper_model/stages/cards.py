@@ -46,7 +46,7 @@ def found(device: torch.device) -> Found:
 
 
 def _without(why: str) -> Found:
-    told = f"attention goes through memory, several times slower ({why})"
+    told = f"attention goes through memory, which is slower ({why})"
     logger.warning(told)
     return Found(missing=told)
 

@@ -143,15 +143,11 @@ def to_short_side(
 
 
 def to_whole_patches(
-    image: UInt8[np.ndarray, "height width 3"] | PilImage.Image,
-    *,
-    short_side: int,
-    patch: int,
-    device: torch.device | str = "cpu",
+    image: UInt8[np.ndarray, "height width 3"] | PilImage.Image, *, short_side: int, patch: int
 ) -> tuple[Float[Tensor, "1 3 h w"], tuple[int, int]]:
     """`whole_patches` as CLIP takes them."""
     resized, grid_hw = whole_patches(image, short_side=short_side, patch=patch)
-    return normalise(resized, device=device), grid_hw
+    return normalise(resized), grid_hw
 
 
 def whole_patches(

@@ -337,7 +337,7 @@ def test_a_card_whose_kernels_cannot_be_compiled_is_told_of(
     assert told.kernels is None
     assert told.missing is not None
     assert "Failed to find C compiler" in told.missing
-    assert "several times slower" in caplog.text
+    assert "attention goes through memory, which is slower" in caplog.text
 
 
 @pytest.mark.parametrize("wrong", [0.5, math.nan])
