@@ -3,10 +3,13 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from weakref import WeakKeyDictionary
+
+from cliper_model import Identity
 
 from . import advice
 from .crew import Crew, Errand, Hands, Hosts, Made, Team
@@ -15,9 +18,10 @@ from .errors import ConfigError, ModelFailed, ModelLoading
 from .fetching import Hurry
 from .keeping import Keeping
 from .labelstudio import options
-from .lessons import Teaching
+from .lessons import Learned, Teaching
 from .looking import Segmenters, model_errors_as_ours
-from .plan import ConfigReader, Plan, choice_of
+from .model_pool import ModelChoice
+from .plan import ConfigReader, Plan, Reading, choice_of
 from .storage.base import Scope
 from .trail import carried
 from .vocabulary import ControlVocabulary
@@ -56,6 +60,15 @@ class Work(Desk):
     keep: bool = True
 
 
+@dataclass(frozen=True)
+class _Planned:
+    """What a config led to last, and from what."""
+
+    identities: Mapping[ModelChoice, Identity]
+    learned: Learned | None
+    plan: Plan
+
+
 class Desks:
     """Makes them, remembers their versions, and has their words read; for many threads."""
 
@@ -65,6 +78,8 @@ class Desks:
         """`defaults`: values of `model_*` options for configs that name none."""
         self._crew, self._keeping, self._teaching = crew, keeping, teaching
         self._configs = ConfigReader(defaults)
+        self._lock = threading.Lock()
+        self._planned = WeakKeyDictionary[Reading, _Planned]()  # of configs that are remembered
         self._readers = threading.BoundedSemaphore(MOST_READERS)
         self._versions: deque[str] = deque(maxlen=REMEMBERED_VERSIONS)
         self._advised: deque[str] = deque(maxlen=REMEMBERED_VERSIONS)
@@ -106,12 +121,20 @@ class Desks:
         hosts = self._crew.hosts(map(choice_of, reading.wanted))
         speaks = self._crew.spokesman(hosts)
         identities = {choice: host.identity() for choice, host in speaks.items()}
-        with model_errors_as_ours():
-            for one in reading.wanted:
-                speaks[choice_of(one)].check_words(one.explicit_words)
         scope = None if project is None else self._keeping.scope(project)
-        plan = reading.plan(identities, None if scope is None else self._teaching.of(scope))
-        plan = replace(plan, warnings=(*plan.warnings, *advice.of_config(plan.wanted)))
+        learned = None if scope is None else self._teaching.of(scope)
+        with self._lock:
+            last = self._planned.get(reading)
+        if last is not None and last.identities == identities and last.learned is learned:
+            plan = last.plan
+        else:
+            with model_errors_as_ours():
+                for one in reading.wanted:
+                    speaks[choice_of(one)].check_words(one.explicit_words)
+            plan = reading.plan(identities, learned)
+            plan = replace(plan, warnings=(*plan.warnings, *advice.of_config(plan.wanted)))
+            with self._lock:
+                self._planned[reading] = _Planned(identities, learned, plan)
         team = Team(hosts=hosts, identities=identities)
         if noted:
             self._note(plan, team)

@@ -10,7 +10,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from cliper_model import Decision, ImageState, Scores, Segmentation, Segmenter, Vocabulary, decide
 from cliper_model.errors import CliperError, WeightsError
+from cliper_model.segmenter import InSteps, finished
 from cliper_model.stages import places
 
 from . import advice, prompting
@@ -257,15 +258,23 @@ class Looking:
         begun = time.perf_counter()
         away = 0.0  # seconds of whoever went first
 
-        def let_by() -> None:
+        def let_by() -> float:
             nonlocal away
-            away += self._let_by()
+            gone = self._let_by()
+            away += gone
+            return gone
 
-        with failures_as_ours(self._answers):
+        with ExitStack() as afterwards, failures_as_ours(self._answers):
             painted: list[Painted] = []
             size_hw = (0, 0)
             for each in self._segmented(
-                picture, view, segmenters, keep=keep, ahead=ahead, let_by=let_by
+                picture,
+                view,
+                segmenters,
+                keep=keep,
+                ahead=ahead,
+                let_by=let_by,
+                afterwards=afterwards,
             ):
                 painted.append(each.painted)  # scores are let go of, control by control
                 size_hw = each.size_hw
@@ -296,17 +305,20 @@ class Looking:
         segmenters: Segmenters,
         *,
         keep: bool,
-        let_by: Callable[[], object],
+        let_by: LetBy,
         ahead: Ahead | None = None,
+        afterwards: ExitStack | None = None,
     ) -> Iterator[Segmented]:
-        """Look once per model, then score and decide per control."""
+        """Look once per model, then score and decide per control. `afterwards`: see `_look`."""
         looks = dict(ahead.looks) if ahead is not None else {}
         for one in view.wanted:
             choice = choice_of(one)
             segmenter = segmenters[choice]
             vocabulary = self._vocabulary(one, segmenter)  # unreadable words cost no look
             if choice not in looks:
-                looks[choice] = self._look(picture, choice, segmenter, keep=keep)
+                looks[choice] = self._look(
+                    picture, choice, segmenter, keep=keep, let_by=let_by, afterwards=afterwards
+                )
             look = looks[choice]
             let_by()
             scores = self._scores(look, one, segmenter, keep=keep)
@@ -420,7 +432,9 @@ class Looking:
             for one in alike:
                 look = Look((one.picture.digest, one.picture.page, choice), state, size_hw)
                 one.looks[choice] = look
-                self._note(one.picture, look, segmenter, keep=one.keep, fresh=one is alike[0])
+                self._note(look, keep=one.keep)
+                if one.keep and one is alike[0]:
+                    self._write(one.picture, look, segmenter)
             alike[0].seconds.append((time.perf_counter() - begun) / len(pictures))
         return True
 
@@ -476,7 +490,9 @@ class Looking:
                     continue  # every task has its own labels
                 if controls and controls[0].choice != choice_of(one):
                     continue  # evidence holds what one model saw
-                look = look or self._look(picture, choice_of(one), segmenter, keep=False)
+                look = look or self._look(
+                    picture, choice_of(one), segmenter, keep=False, let_by=self._let_by
+                )
                 self._let_by()
                 scores = self._scores(look, one, segmenter, keep=False)
                 self._let_by()
@@ -586,21 +602,49 @@ class Looking:
                     logger.warning("label config of %s: %s", plan.version, warning)
 
     def _look(
-        self, picture: Picture, choice: ModelChoice, segmenter: Segmenter, *, keep: bool = True
+        self,
+        picture: Picture,
+        choice: ModelChoice,
+        segmenter: Segmenter,
+        *,
+        keep: bool = True,
+        let_by: LetBy = let_nobody_by,
+        afterwards: ExitStack | None = None,
     ) -> Look:
+        """What the model sees; people are let by between its steps. Written to the store in the
+        end of `afterwards`, if given: the writing thread slows down whoever computes."""
         look = self._seen_before(picture, choice, segmenter, keep)
-        if look is None:
-            pixels = picture.unpack()
-            key = (picture.digest, picture.page, choice)
-            with self._meters.stage("look"):
-                state = segmenter.observe(pixels)
-            look = Look(key, state, (pixels.shape[0], pixels.shape[1]))
-            self.looks += 1
-            self._meters.looked(1, self._device)
-            self._note(picture, look, segmenter, keep=keep, fresh=True)
-        else:
-            self._note(picture, look, segmenter, keep=keep, fresh=False)
+        if look is not None:
+            self._note(look, keep=keep)
+            return look
+        pixels = picture.unpack()
+        key = (picture.digest, picture.page, choice)
+        state = self._observed(segmenter, pixels, let_by)
+        look = Look(key, state, (pixels.shape[0], pixels.shape[1]))
+        self.looks += 1
+        self._meters.looked(1, self._device)
+        self._note(look, keep=keep)
+        if keep and afterwards is not None:
+            afterwards.callback(self._write, picture, look, segmenter)
+        elif keep:
+            self._write(picture, look, segmenter)
         return look
+
+    def _observed(
+        self, segmenter: Segmenter, pixels: UInt8[np.ndarray, "height width 3"], let_by: LetBy
+    ) -> ImageState:
+        begun, away = time.perf_counter(), 0.0
+
+        def others_go_first() -> None:
+            nonlocal away
+            away += let_by()
+
+        try:
+            if isinstance(segmenter, InSteps):
+                return finished(segmenter.observe_in_steps(pixels), between=others_go_first)
+            return segmenter.observe(pixels)
+        finally:
+            self._meters.stage_took("look", time.perf_counter() - begun - away)
 
     def _seen_before(
         self, picture: Picture, choice: ModelChoice, segmenter: Segmenter, keep: bool
@@ -612,19 +656,19 @@ class Looking:
         self._meters.asked_cache("looks", found if look is not None else "nowhere")
         return look
 
-    def _note(
-        self, picture: Picture, look: Look, segmenter: Segmenter, *, keep: bool, fresh: bool
-    ) -> None:
-        """`fresh`: the model just looked; `keep`: somebody may click on the picture soon."""
-        if not keep:
-            return
-        if fresh and self._keeping is not None and not picture.passing:
+    def _note(self, look: Look, *, keep: bool) -> None:
+        """`keep`: somebody may click on the picture soon."""
+        if keep:
+            self._seen.put(look.key, look)
+            self._newest = look if self._keeps_newest else None
+
+    def _write(self, picture: Picture, look: Look, segmenter: Segmenter) -> None:
+        """To the store, so that it outlives the process."""
+        if self._keeping is not None and not picture.passing:
             place = (picture.digest, picture.page)
             self._keeping.keep_look(
                 picture.scope, place, segmenter, look.state, look.size_hw, nbytes=look.nbytes
             )
-        self._seen.put(look.key, look)
-        self._newest = look if self._keeps_newest else None
 
     def _from_store(
         self, key: tuple[str, int, ModelChoice], picture: Picture, segmenter: Segmenter

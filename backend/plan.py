@@ -118,9 +118,9 @@ class ConfigReader:
         return found
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Reading:
-    """A label config, and every control of it that has something to write."""
+    """A label config, and every control of it that has something to write; equal to itself only."""
 
     config: LabelConfig
     wanted: tuple[ControlVocabulary, ...]

@@ -4,9 +4,10 @@
 
 Starts the service as users do (`cliper serve`) and a small file server that plays Label Studio,
 and opens tasks one after the other, pictures nobody has asked for before, with every label of the
-demo. By turns the same pictures go through the model alone, in this process, while the service
-has nothing to do. Then one request with many pictures. Writes `results/proof-demo-predict.json`
-with the batches of `benchmarks.throughput` beside it; exit status 1 unless
+demo. By turns the same pictures go through the model alone, in this process, with the same words
+and numbers, while the service has nothing to do. Then one request with many pictures. Writes
+`results/proof-demo-predict.json` with the batches of `benchmarks.throughput` beside it; exit
+status 1 unless
 
 * half of the opened tasks are answered within 150 ms,
 * at most 15 % of that is spent outside of the model,
@@ -29,6 +30,7 @@ import torch
 from PIL import Image
 
 import cliper_model
+from backend.plan import ConfigReader
 from cliper_model import profiles
 from cliper_model.allocator import keep_freed_memory
 
@@ -61,7 +63,7 @@ def main() -> int:
     args = parser.parse_args()
     keep_freed_memory(os.environ)
     config = label_config("demo")
-    alone = Alone(args.side)
+    alone = Alone(args.side, config)
     opened: list[float] = []
     model: list[float] = []
     with file_server(args.side) as files, service("demo", files) as url:
@@ -117,16 +119,19 @@ def main() -> int:
 
 
 class Alone:
-    """The model without the service around it."""
+    """The model without the service around it: what it reads and decides by is the config's."""
 
-    def __init__(self, side: int) -> None:
+    def __init__(self, side: int, config: str) -> None:
         self.side = side
+        (asked,) = ConfigReader({}).read(config, {}).wanted
         self.labels: list[str] = profiles.demo_card()["labels"]
         self._thread = ThreadPoolExecutor(1)  # one for everything, as in the service
         self.model: Any = self._thread.submit(cliper_model.load, "demo", device="cpu").result()
         self.threads = self._thread.submit(torch.get_num_threads).result()
-        self.vocabulary = self._thread.submit(self.model.read, self.labels).result()
-        self.decision = self.model.decision(self.vocabulary.preset)
+        self.vocabulary = self._thread.submit(
+            self.model.read, asked.labels, background=asked.background, preset=asked.preset
+        ).result()
+        self.decision = asked.decision(self.model.decision(asked.preset))
 
     def picture(self, number: int) -> Any:
         return np.asarray(Image.open(BytesIO(picture(number, self.side))).convert("RGB"))

@@ -8,9 +8,9 @@ Nothing is remembered between calls: whatever the next step needs travels in the
 """
 
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ BLOCK_PIXELS = 1_000_000  # counted at once, in 8 bytes each
 
 REST_NAMES = frozenset({"background", "other", "void", "unlabeled", "unlabelled", "ignore"})
 MOST_SMOOTH = 50  # pixels; the largest radius outlines are rounded with
+
+Outcome = TypeVar("Outcome")
 
 
 def canonical_word(word: str) -> str:
@@ -426,6 +428,33 @@ class Batching(Segmenter, Protocol):
     def bucket(self, size_hw: tuple[int, int]) -> Hashable:
         """Pictures of the same bucket may be looked at together; None: such a picture never is."""
         ...
+
+
+@runtime_checkable
+class InSteps(Segmenter, Protocol):
+    """A Segmenter whose look at a picture can be interrupted, so that others need not wait for the
+    end of it."""
+
+    def observe_in_steps(self, image: Image) -> Generator[None, None, ImageState]:
+        """The state `observe` gives, to the bit.
+
+        Between two steps nothing runs, little is held, and other pictures may be looked at. Raises
+        as `observe`, in whichever step.
+        """
+        ...
+
+
+def finished(
+    steps: Generator[None, None, Outcome], *, between: Callable[[], object] = lambda: None
+) -> Outcome:
+    """What steps lead to, all of them taken, with a call of `between` between any two."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            outcome: Outcome = end.value
+            return outcome
+        between()
 
 
 @runtime_checkable

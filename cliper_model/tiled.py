@@ -19,7 +19,7 @@ masks          at most most_pixels; 4 bytes each, three times while specks are g
 400 MB         blocks of pixels on their way through `decide`, bands of the picture, one look's maps
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Generator, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -35,12 +35,14 @@ from .segmenter import (
     Decision,
     Identity,
     ImageState,
+    InSteps,
     Label,
     Learner,
     Scores,
     Segmentation,
     Segmenter,
     Vocabulary,
+    finished,
     state_of_kind,
 )
 from .shapes import Image
@@ -305,21 +307,28 @@ class Tiled:
 
         What the method is shown is never larger than `LOOK_PIXELS`, by averaging areas.
         """
+        return finished(self.observe_in_steps(image))
+
+    def observe_in_steps(self, image: Image) -> Generator[None, None, ImageState]:
+        """`observe`, tile by tile, and every tile in the steps that the method knows."""
         if not isinstance(image, np.ndarray) or image.ndim != 3:
-            return self.inner.observe(image)  # says what is wrong, or knows what it is
+            return (yield from self._steps(image))  # says what is wrong, or knows what it is
         size_hw = (image.shape[0], image.shape[1])
         if not self.plan.is_large(size_hw):
-            return self.inner.observe(image)
+            return (yield from self._steps(image))
         image = rgb_array(image)
         grid = self.plan.grid(size_hw)
         if self.whole_because is not None or len(grid) == 1:
             grid = Grid((), ())
+        context = yield from self._look(image)
+        seen = []
+        for top, left, bottom, right in grid.boxes:
+            yield
+            seen.append((yield from self._look(image[top:bottom, left:right])))
         return TiledState(
             size_hw=self.plan.masks_hw(size_hw),
-            context=self._look(image),
-            tiles=tuple(
-                self._look(image[top:bottom, left:right]) for top, left, bottom, right in grid.boxes
-            ),
+            context=context,
+            tiles=tuple(seen),
             grid=grid,
             picture_hw=size_hw,
         )
@@ -337,9 +346,15 @@ class Tiled:
             return None
         return self.inner.bucket(size_hw)
 
-    def _look(self, part: Image) -> ImageState:
+    def _look(self, part: Image) -> Generator[None, None, ImageState]:
         small = tiles.shrink(part, most_pixels=LOOK_PIXELS)
-        return self.inner.observe(np.ascontiguousarray(small))
+        return (yield from self._steps(np.ascontiguousarray(small)))
+
+    def _steps(self, image: Image) -> Generator[None, None, ImageState]:
+        """Of the method; a single one where it knows no others."""
+        if isinstance(self.inner, InSteps):
+            return (yield from self.inner.observe_in_steps(image))
+        return self.inner.observe(image)
 
     # -- scores -----------------------------------------------------------------------
 

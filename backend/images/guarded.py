@@ -21,7 +21,7 @@ from urllib.parse import quote, urljoin, urlsplit
 import certifi
 
 from ..errors import AddressRefused, ImageTooLarge, Unreachable
-from .reserved import host_of, is_public
+from .reserved import host_of, is_address, is_public
 
 Address = tuple[str, int]
 Origin = tuple[str, str, int]  # scheme, host, port
@@ -209,6 +209,8 @@ class GuardedHttp:
     def _found(self, where: Origin, deadline: float) -> list[str]:
         """Look a name up on a thread of its own: the system's look-up knows no time limit."""
         _, host, port = where
+        if is_address(host):  # it means itself
+            return [host]
         late = Unreachable(f"the name {host!r} was not resolved in time")
         answer: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
 

@@ -71,6 +71,11 @@ def is_public(address: str) -> bool:
     return not any(ip in range_ for range_ in RESERVED_V4)
 
 
+def is_address(host: str) -> bool:
+    """Whether a host, as `host_of` writes it, is an IP address and no name."""
+    return ":" in host or NUMBER.fullmatch(host.rpartition(".")[2]) is not None
+
+
 def host_of(text: str) -> str:
     """A host in one spelling: lower case, international names as they travel, no dot at the end.
 

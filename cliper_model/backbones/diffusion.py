@@ -4,7 +4,7 @@ Only what the two tapped layers need is run: VAE encoder, down blocks, middle bl
 blocks, and the last up block until the queries and keys of its second attention.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .. import allocator
+from ..segmenter import finished
 from ..shapes import Image
 from ..stages import refine
 from ..stages.cards import kernels
@@ -173,25 +174,25 @@ class DiffusionBackbone:
     def links_of_many(self, images: Sequence[Image]) -> list[Links]:
         """`links` of pictures of any sizes, which the network sees as equal squares, together;
         and the levels of their maps."""
-        squares = torch.cat(
-            [to_diffusion_square(image, side=self._side, device=self._sees_on) for image in images]
-        )
-        latent = self.encode(squares)
-        self.give_back_after(squares)
-        shape = (1, *latent.shape[1:])
-        noise = torch.cat([self.draw_noise(shape) for _ in images])  # seeded: everyone's the same
-        second, first, seen = self._tapped(self.add_noise(latent, noise))
-        links = []
-        for number in range(len(images)):
-            queries = torch.cat([second.queries[number], first.queries[number]])
-            keys = torch.cat([second.keys[number], first.keys[number]])
-            if seen is None:
-                levels = refine.levels(queries, keys)
-            else:
-                others = refine.levels(second.queries[number], second.keys[number])
-                levels = refine.join_levels(others, seen[number])
-            links.append(Links(queries, keys, levels))
-        self.give_back_after(squares)
+        return finished(self.links_in_steps(images))
+
+    def links_in_steps(self, images: Sequence[Image]) -> Generator[None, None, list[Links]]:
+        """`links_of_many`: the autoencoder, half of the U-Net, and the other half with levels."""
+        with torch.no_grad():
+            squares = torch.cat(
+                [to_diffusion_square(one, side=self._side, device=self._sees_on) for one in images]
+            )
+            latent = self.encode(squares)
+            self.give_back_after(squares)
+            shape = (1, *latent.shape[1:])
+            noise = torch.cat([self.draw_noise(shape) for _ in images])  # seeded: all are the same
+        yield
+        with torch.no_grad():
+            half = self._down(self.add_noise(latent, noise))
+        yield
+        with torch.no_grad():
+            links = self._up(half).links()
+            self.give_back_after(squares)
         return links
 
     def encode(self, pixels: Float[Tensor, "b 3 side side"]) -> Float[Tensor, "b 4 h w"]:
@@ -240,19 +241,18 @@ class DiffusionBackbone:
         self, latent: Float[Tensor, "b 4 h w"]
     ) -> tuple[Float[Tensor, "b heads n width"], Float[Tensor, "b heads n width"]]:
         """`taps` of several pictures in one pass."""
-        second, first, _ = self._tapped(latent)
-        queries = torch.cat([second.queries, first.queries], dim=1)
-        return queries, torch.cat([second.keys, first.keys], dim=1)
+        taps = self._tapped(latent)
+        queries = torch.cat([taps.second.queries, taps.first.queries], dim=1)
+        return queries, torch.cat([taps.second.keys, taps.first.keys], dim=1)
 
-    def _tapped(
-        self, latent: Float[Tensor, "b 4 h w"]
-    ) -> tuple["_Heads", "_Heads", list[refine.Levels] | None]:
-        """Of the second attention of the last up block, then of the first, and of the first's
-        maps what is known of them when they are already computed."""
-        unet = self._unet
+    def _tapped(self, latent: Float[Tensor, "b 4 h w"]) -> "_Taps":
+        """One U-Net pass."""
+        return self._up(self._down(latent))
+
+    def _down(self, latent: Float[Tensor, "b 4 h w"]) -> "_Half":
+        """The first half of the U-Net, the block in the middle included."""
+        unet, embedding = self._unet, self._embedding()
         prompt = self._empty_prompt.to(latent.device, latent.dtype).expand(len(latent), -1, -1)
-        embedding = self._embedding()
-
         hidden = by_kernels.convolved(unet.conv_in, latent)
         skips = [hidden]
         for block in unet.down_blocks:
@@ -266,6 +266,12 @@ class DiffusionBackbone:
         hidden = _residual(first, hidden, embedding)
         for transformer, resnet in zip(unet.mid_block.attentions, others, strict=True):
             hidden = _residual(resnet, _transformed(transformer, hidden, prompt), embedding)
+        return _Half(hidden, skips, embedding, prompt)
+
+    def _up(self, half: "_Half") -> "_Taps":
+        """The second half, until the second attention of its last block; uses up what it takes."""
+        unet, hidden, skips = self._unet, half.hidden, half.skips
+        embedding, prompt = half.embedding, half.prompt
         for block in unet.up_blocks[:-1]:
             for resnet, transformer in _layers(block):
                 hidden = torch.cat([hidden, skips.pop()], dim=1)
@@ -282,7 +288,41 @@ class DiffusionBackbone:
         tapped = last.attentions[1]
         inner = tapped.transformer_blocks[0]
         second = _heads(inner.attn1, inner.norm1(_entered(tapped, hidden)))
-        return second, heads, seen
+        return _Taps(second, heads, seen)
+
+
+@dataclass(frozen=True)
+class _Half:
+    """What the first half of the U-Net leaves to the second."""
+
+    hidden: Float[Tensor, "b c h w"]
+    skips: list[Float[Tensor, "b c h w"]]
+    embedding: Float[Tensor, "1 channels"]
+    prompt: Float[Tensor, "b tokens width"]
+
+
+@dataclass(frozen=True)
+class _Taps:
+    """Of the second attention of the last up block, and of the first; and of the first's maps what
+    is known of them when they are already computed."""
+
+    second: "_Heads"
+    first: "_Heads"
+    seen: list[refine.Levels] | None
+
+    def links(self) -> list[Links]:
+        """One of every picture."""
+        second, first, links = self.second, self.first, list[Links]()
+        for number in range(len(second.queries)):
+            queries = torch.cat([second.queries[number], first.queries[number]])
+            keys = torch.cat([second.keys[number], first.keys[number]])
+            if self.seen is None:
+                levels = refine.levels(queries, keys)
+            else:
+                others = refine.levels(second.queries[number], second.keys[number])
+                levels = refine.join_levels(others, self.seen[number])
+            links.append(Links(queries, keys, levels))
+        return links
 
 
 class _Known(nn.Module):

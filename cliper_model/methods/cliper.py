@@ -5,7 +5,7 @@ docs/specs/cliper.md.
 """
 
 import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Generator, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -21,7 +21,7 @@ from ..backbones.clip import ATTENTION_TYPES, ClipBackbone, Seen
 from ..backbones.diffusion import DiffusionBackbone, Links
 from ..presets import Preset
 from ..profiles import Profile
-from ..segmenter import Identity, ImageState, Scores, Vocabulary
+from ..segmenter import Identity, ImageState, Scores, Vocabulary, finished
 from ..shapes import Image
 from ..stages import attention as attend
 from ..stages import classify, coarse, edges, places, refine, resize, transfer, windows
@@ -151,10 +151,15 @@ class Cliper(Method):
 
         A PIL image is taken as published only: resized in its own mode, RGB afterwards.
         """
+        return finished(self.observe_in_steps(image))
+
+    def observe_in_steps(self, image: Image | PilImage.Image) -> Generator[None, None, CliperState]:
+        """`observe`: the autoencoder, one half of the U-Net, the other, and CLIP."""
         pixels, grid_hw = self._clip_input(image)
         if isinstance(image, PilImage.Image):
             image = np.asarray(image.convert("RGB"))
-        (links,) = self._diffusion_links([image])  # first: what takes most finds most room
+        (links,) = yield from self._diffusion_steps([image])  # what takes most finds most room
+        yield
         return self._state(image, pixels, grid_hw, self.look(pixels), links)
 
     def observe_many(self, images: Sequence[Image]) -> list[ImageState]:
@@ -166,7 +171,9 @@ class Cliper(Method):
         buckets = {self.bucket((image.shape[0], image.shape[1])) for image in images}
         if len(buckets) != 1 or None in buckets:
             return [self.observe(image) for image in images]
-        links = self._diffusion_links(images)  # a card computes while pictures are resized
+        links = finished(
+            self._diffusion_steps(images)
+        )  # a card computes while pictures are resized
         inputs = self._clip_inputs(images, threads=RESIZERS if self._on_a_card else 1)
         if len({grid_hw for _, grid_hw in inputs}) == 1:
             looks = self._look_at_many(torch.cat([pixels for pixels, _ in inputs]))
@@ -289,11 +296,11 @@ class Cliper(Method):
         )
         return torch.stack([patches for patches, _ in looks]), merged
 
-    def _diffusion_links(self, images: Sequence[Image]) -> list[Links]:
+    def _diffusion_steps(self, images: Sequence[Image]) -> Generator[None, None, list[Links]]:
         if self.diffusion is None or self.config.refinement in ("none", "similarity"):
             nothing = refine.Levels(torch.zeros(0, 0), torch.zeros(0, 0))
             return [Links(torch.zeros(0, 0, 0), torch.zeros(0, 0, 0), nothing) for _ in images]
-        return self.diffusion.links_of_many(images)
+        return (yield from self.diffusion.links_in_steps(images))
 
     def _fine_features(self, image: Image) -> Float[Tensor, "channels fine_h fine_w"]:
         """Features of the whole picture as CLIP sees it, whole cells of their source."""

@@ -3,7 +3,7 @@
 import json
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from backend.batching import ON_A_GPU, REMEMBERED_BUCKETS, Batches
 from backend.device import Lane
 from backend.labelstudio.tasks import PredictRequest, Task
 from backend.looking import Looking
+from backend.metrics.meters import Meters
 from backend.model_pool import ModelChoice
 from backend.outcomes import NotPredicted, Outcome, Predicted
 from backend.predictor import Predictor
@@ -438,6 +439,51 @@ def test_between_the_steps_of_a_result_others_may_come_in():
 
     assert steps == ["look", "by", "score", "by", "by"]
     assert spent["model"] < 0  # the time of others is not this picture's
+
+
+def test_people_go_by_in_the_middle_of_a_look():
+    steps: list[str] = []
+
+    class Stepping(ColourSegmenter):
+        def observe_in_steps(self, image: np.ndarray) -> Generator[None, None, Any]:
+            steps.append("first half")
+            yield
+            steps.append("second half")
+            return self.observe(image)
+
+    def let_by() -> float:
+        steps.append("by")
+        return 1000.0
+
+    predictor = predictor_of(album_of(TALL), Stepping())
+    took: list[float] = []
+    looking = predictor.crew.workers[0].looking = Looking(
+        state_bytes=0, brush_megapixels=1, let_by=let_by, meters=Taking(took)
+    )
+    predictor.desk(CONFIG)
+    until(lambda: nothing_unasked(predictor), "words read and advice on the log")
+    steps.clear()
+    (outcome,) = predictor.predict(
+        PredictRequest(tasks=tuple(tasks_of(album_of(TALL))), label_config=CONFIG)
+    )
+    predictor.close()
+
+    assert isinstance(outcome, Predicted)
+    assert steps[:3] == ["first half", "by", "second half"]
+    assert looking.looks == 1
+    assert took[0] < 0  # the time of others is not the look's
+
+
+class Taking(Meters):
+    """Notes how long looks took."""
+
+    def __init__(self, took: list[float]) -> None:
+        super().__init__()
+        self.took = took
+
+    def stage_took(self, name: str, seconds: float) -> None:
+        if name == "look":
+            self.took.append(seconds)
 
 
 # -- large pictures ---------------------------------------------------------------------------

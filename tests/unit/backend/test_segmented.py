@@ -1,6 +1,7 @@
 """`Looking.segmented`: what would be written of a picture, and what led there."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -115,6 +116,41 @@ def test_others_go_first_between_its_steps_and_it_looks_once():
 
     assert len(others) == 2 * 2 * 2  # twice, two controls, before scores and before a decision
     assert len(segmenter.looks) == 1
+
+
+class Notes:
+    """Stands for the store; it never knows a look."""
+
+    def __init__(self, order: list[str]) -> None:
+        self.order = order
+
+    def look(self, *asked: object) -> None:
+        return None
+
+    def keep_look(self, *told: object, nbytes: int) -> None:
+        self.order.append("write")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_look_is_written_once_nobody_waits_for_the_result(fails: bool):
+    order: list[str] = []
+
+    class Noting(ColourSegmenter):
+        def score(self, state: Any, vocabulary: Any) -> Any:
+            order.append("score")
+            if fails:
+                raise ValueError("no idea")
+            return super().score(state, vocabulary)
+
+    one = looking(keeping=Notes(order), let_by=lambda: order.append("by") or 0.0)
+    view, segmenters = view_of(brush_config(["red"])), {ModelChoice(): Noting()}
+    if fails:
+        with pytest.raises(CouldNotPredict, match="the model failed on this picture"):
+            one.result(picture(), view, segmenters, seed="")
+    else:
+        one.result(picture(), view, segmenters, seed="")
+
+    assert order == (["by", "score", "write"] if fails else ["by", "score", "by", "by", "write"])
 
 
 def test_what_is_not_kept_is_looked_at_again():

@@ -106,6 +106,23 @@ CONFIG = brush_config(LABELS, 'model_background="sky"')
 CONTROL = label_config.parse(CONFIG).controls[0].from_name
 
 
+def test_a_config_is_planned_anew_only_where_something_else_was_learnt() -> None:
+    teacher = Teacher()
+    predictor = predictor_of(teacher)
+    desks = [predictor.desk_of(CONFIG, PROJECT) for _ in range(2)]
+    teacher.learned["p12"] = learned()
+    desks += [predictor.desk_of(CONFIG, PROJECT) for _ in range(2)]
+    desks.append(predictor.desk_of(CONFIG, "13.1795190531"))
+    predictor.close()
+
+    before, again, taught, still, elsewhere = (desk.plan for desk in desks)
+    assert again is before
+    assert still is taught
+    assert taught.version != before.version == elsewhere.version
+    assert taught.wanted[0].lesson is not None
+    assert elsewhere.wanted[0].lesson is None
+
+
 @pytest.fixture(scope="module")
 def plain() -> Predicted:
     return predicted({}, CONFIG)

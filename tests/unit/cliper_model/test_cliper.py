@@ -12,7 +12,7 @@ from cliper_model import presets, prompts
 from cliper_model.backbones.tiny import tiny_clip, tiny_diffusion
 from cliper_model.errors import BadImage
 from cliper_model.methods.cliper import Cliper, CliperConfig
-from cliper_model.segmenter import Identity, Label
+from cliper_model.segmenter import Identity, InSteps, Label, finished
 from cliper_model.stages import attention
 
 IDENTITY = Identity(method="cliper", revision=1, profile="tiny")
@@ -220,6 +220,23 @@ def test_pictures_seen_together_give_the_states_they_give_alone(kind: str, pictu
             else:
                 assert getattr(found, name) == value
     assert not torch.equal(together[0].patches, together[1].patches)
+
+
+def test_other_pictures_may_be_looked_at_between_two_steps_of_a_look(picture: Any) -> None:
+    method = build(tiny_diffusion())
+    image, other = picture(50, 70), picture(90, 40)
+    alone, alone_too = method.observe(image), method.observe(other)
+    between: list[bytes] = []
+
+    def look() -> None:
+        assert torch.is_grad_enabled()  # as it was outside
+        between.append(method.observe(other).to_bytes())
+
+    assert isinstance(method, InSteps)
+    found = finished(method.observe_in_steps(image), between=look)
+
+    assert found.to_bytes() == alone.to_bytes()
+    assert between == [alone_too.to_bytes()] * 3  # autoencoder, half a U-Net, the other half, CLIP
 
 
 def test_pictures_of_other_buckets_are_looked_at_one_after_the_other(picture: Any) -> None:

@@ -1,6 +1,6 @@
 """Large pictures through a method that looks at colours: what is cut, merged, kept and bounded."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -21,6 +21,7 @@ from cliper_model.segmenter import (
     Segmentation,
     Segmenter,
     Vocabulary,
+    finished,
 )
 from cliper_model.stages.decide import decide
 from cliper_model.tiled import (
@@ -178,6 +179,28 @@ def test_a_large_picture_is_seen_once_as_a_whole_and_in_a_few_tiles() -> None:
     assert len(inner.looks) == len(state.tiles) + 1
     assert inner.looks[0] == (150, 300)
     assert set(inner.looks[1:]) == {(b - t, r - x) for t, x, b, r in state.grid.boxes}
+
+
+class Stepping(Colours):
+    """Looks in three steps."""
+
+    def observe_in_steps(self, image: Any) -> Generator[None, None, ImageState]:
+        yield
+        yield
+        return self.observe(image)
+
+
+@pytest.mark.parametrize(("kind", "steps"), [(Colours, 1), (Stepping, 3)])
+def test_a_large_picture_is_looked_at_in_steps(kind: type[Colours], steps: int) -> None:
+    tiled, image = Tiled(kind(), PLAN), painted(150, 300)
+    alone = Tiled(Colours(), PLAN).observe(image)
+    assert isinstance(alone, TiledState)
+    between: list[int] = []
+
+    found = finished(tiled.observe_in_steps(image), between=lambda: between.append(1))
+
+    assert found.to_bytes() == alone.to_bytes()
+    assert len(between) == steps * (len(alone.tiles) + 1) - 1
 
 
 @pytest.mark.parametrize("size_hw", [(60, 1200), (1200, 60), (2, 6000), (1, 10_001), (101, 100)])

@@ -124,6 +124,33 @@ def test_the_checked_address_is_the_one_connected_to(internet: Internet, server:
     assert internet.connected == [(PUBLIC, 80)]
 
 
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("http://93.184.216.34/", PUBLIC),
+        ("http://127.0.0.1/", "127.0.0.1"),
+        ("http://[2606:4700:0::1111]/", "2606:4700::1111"),
+    ],
+)
+def test_an_address_is_not_looked_up_and_checked_all_the_same(
+    internet: Internet, server: FileServer, url: str, address: str
+):
+    def resolve(host: str, port: int) -> list[str]:
+        raise AssertionError("looked up")
+
+    internet.host("anybody", address, server)
+    server.put("/", b"ok")
+    http = GuardedHttp(trusted=None, max_bytes=100, resolve=resolve, connect=internet.connect)
+
+    if is_public(address):
+        assert http.get(url, timeout=30).body == b"ok"
+        assert internet.connected == [(address, 80)]
+    else:
+        with pytest.raises(AddressRefused, match="is a private or reserved address"):
+            http.get(url, timeout=30)
+        assert not internet.connected
+
+
 def test_every_address_of_a_name_is_tried(internet: Internet, server: FileServer):
     internet.host("localhost", "127.0.0.1", server)
     internet.names["localhost"] = ["::1", "127.0.0.1", "127.0.0.1"]
