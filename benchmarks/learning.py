@@ -313,7 +313,7 @@ def scores_of(method: Cliper, state: CliperState, words: Sequence[Vocabulary]) -
             strength=strength.astype(np.float32),
             presence=preset.presence(strength.astype(np.float32)),
             size_hw=state.size_hw,
-            agreement=places.agreement(before, refined),
+            agreement=float(places.agreement(before, refined)),
         )
         found.append(edges.sharpen(scores, state.guide, rule=method.config.edge_aware))
     return found

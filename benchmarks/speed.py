@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -83,7 +83,7 @@ def main() -> int:
     weights = args.cache.absolute()
     if args.child:
         who, row = args.child
-        serve({"ours": Ours, "published": Theirs}[who](weights, ROWS[row], args.device))
+        serve(SIDES[who](weights, ROWS[row], args.device))
         return 0
     subprocess.run(
         [sys.executable, "-m", "benchmarks.true_size", "--cache", str(weights), "--write"],
@@ -170,12 +170,20 @@ def compare(weights: Path, name: str, picture: Path, rounds: int, device: str) -
 
 
 def compare_on_card(
-    weights: Path, name: str, picture: Path, rounds: int, device: str
+    weights: Path,
+    name: str,
+    picture: Path,
+    rounds: int,
+    device: str,
+    child: "type[Child] | None" = None,
 ) -> dict[str, Any]:
-    """One row of the table: many pictures at once, against one by the published form."""
-    row = ROWS[name]
-    with tempfile.TemporaryDirectory() as folder, Child("ours", name, weights, device) as ours:
-        with Child("published", name, weights, device) as theirs:
+    """One row of the table: many pictures at once, against one by the published form.
+
+    `child`: who computes for "ours" and for "published"; None: a process each.
+    """
+    row, child = ROWS[name], child or Child
+    with tempfile.TemporaryDirectory() as folder, child("ours", name, weights, device) as ours:
+        with child("published", name, weights, device) as theirs:
             rows = Path(folder) / "rows.npy"
             ours.ask("words", rows=str(rows))
             question = {"picture": str(picture), "rows": str(rows)}
@@ -359,7 +367,9 @@ class Ours(Sitting):
         self.model = cast(Any, model).with_numbers(crop=0)
         self.vocabulary = self.model.read(CLASSES)
         self.other = self.model.read(OTHERS)
-        self.decision = self.model.decision(self.vocabulary.preset)
+        preset = self.model.decision(self.vocabulary.preset)
+        # random weights believe in no label; here all are there, as they are in the published form
+        self.decision = replace(preset, presence_threshold=0.0)
 
     def words(self, rows: str) -> dict[str, Any]:
         import torch
@@ -464,6 +474,9 @@ class Theirs(Sitting):
 
     def _segment(self, image: Any, rows: Any) -> Any:
         return self.model.segment(image, rows, len(CLASSES), self.preset)
+
+
+SIDES: dict[str, Callable[[Path, Row, str], Sitting]] = {"ours": Ours, "published": Theirs}
 
 
 def opened(picture: str) -> Any:

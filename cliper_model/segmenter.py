@@ -2,7 +2,7 @@
 
     observe(image) -> ImageState        the network looks once; never sees a word
     score(state, vocabulary) -> Scores  cheap; runs again when words or thresholds change
-    decide(scores, decision) -> Segmentation   plain numpy; never runs the network
+    decide(scores, decision) -> Segmentation   cheap; never runs the network
 
 Nothing is remembered between calls: whatever the next step needs travels in the value.
 """
@@ -230,7 +230,8 @@ class Scores:
     give on a coarse grid, for display. With `clusters`, every pixel belongs to the strongest
     cluster and the most frequent label of a cluster takes all of it (CLIPtrase).
     `agreement` is the share of places where refinement left the strongest label as it was; None
-    where nothing was refined. `coarse` are the maps before refinement; None likewise.
+    where nothing was refined. `coarse` are the maps before refinement; None likewise. `device` is
+    the graphics card that made the maps, where pixels are labelled fastest; None: a processor did.
     """
 
     labels: tuple[str, ...]
@@ -243,6 +244,7 @@ class Scores:
     clusters: Float[np.ndarray, "clusters h2 w2"] | None = None
     agreement: float | None = None
     coarse: Float[np.ndarray, "classes coarse_h coarse_w"] | None = None
+    device: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -103,7 +103,7 @@ CARD = """\
 
 On a CUDA card of compute capability 8.0 or later CLIPer's attention is computed by kernels of its own (`cliper_model/stages/kernels.py`, in Triton, which comes with torch's CUDA builds): maps of the diffusion model are made a tile at
 a time and used there, once more for every question about other words, and never lie in memory; CLIP's attention is added up as it is computed, and all layers pass through the last block at once. Between two convolutions memory is passed
-once. Pictures of a batch go through both networks together, and are resized by several threads while the card is at the diffusion model.
+once. Pictures of a batch go through both networks together, and are resized by several threads while the card is at the diffusion model. Pixels are labelled on the card, with the result a processor has to the bit; outlines are rounded, and crumbs and holes dealt with, on the processor.
 
 The kernels are compiled while the model is loaded, and kept on disk (`TRITON_CACHE_DIR`), so no request waits for that; it takes a C compiler, which the [GPU image](../how-to/run-in-containers.md) has. Before they are used each is run on the card and
 compared with torch. Where one cannot be used, or gives something else, everything is computed by torch, which is slower; the log and `fallbacks` in `/health` say so, and why.

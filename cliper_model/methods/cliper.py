@@ -105,10 +105,10 @@ class CliperState(ImageState):
 
 @dataclass(frozen=True)
 class _Scored:
-    """Coarse maps, refined maps and strength of a picture, on their way from a card."""
+    """Coarse maps, refined maps and strength of a picture, on their way from a card; and what share
+    of places refinement left as it was, where there is any."""
 
     state: CliperState
-    is_refined: bool
     coming: transfer.Coming
 
 
@@ -355,10 +355,11 @@ class Cliper(Method):
         rough = self.coarse(state, layer_maps, preset)
         refined = self.refined(state, rough, floor=preset.attention_floor)
         strength = (rough.amax(dim=(-2, -1)) + refined.amax(dim=(-2, -1))) / 2
-        return _Scored(state, refined is not rough, transfer.Coming.of(rough, refined, strength))
+        agreement = () if refined is rough else (places.agreement(rough, refined),)
+        return _Scored(state, transfer.Coming.of(rough, refined, strength, *agreement))
 
     def _told(self, scored: "_Scored", vocabulary: Vocabulary) -> Scores:
-        state, (rough, refined, strength) = scored.state, scored.coming.arrived()
+        state, (rough, refined, strength, *agreement) = scored.state, scored.coming.arrived()
         strengths = strength.numpy().astype(np.float32)
         scores = Scores(
             labels=vocabulary.labels,
@@ -367,8 +368,9 @@ class Cliper(Method):
             presence=self._presets(vocabulary.preset).presence(strengths),
             size_hw=state.size_hw,
             rest=vocabulary.rest,
-            agreement=places.agreement(rough, refined) if scored.is_refined else None,
-            coarse=rough.numpy().astype(np.float32) if scored.is_refined else None,
+            agreement=float(agreement[0]) if agreement else None,
+            coarse=rough.numpy().astype(np.float32) if agreement else None,
+            device=str(self.clip.device) if self._on_a_card else None,
         )
         return edges.sharpen(scores, state.guide, rule=self.config.edge_aware)
 

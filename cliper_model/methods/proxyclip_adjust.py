@@ -5,6 +5,7 @@ below refer. By §3 the subtraction changes no label once a softmax over the sam
 what acts are the weights.
 """
 
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 
 import torch
@@ -51,10 +52,11 @@ class AdjustedProxyClip(ProxyClip):
         through = self.clip.run(tokens, -1, self.clip.layers, self.form)
         return self.clip.embed(through, self.form)[0]
 
-    def observe(self, image: Image) -> WindowedState:
-        state = super().observe(image)
+    def observe_in_steps(self, image: Image) -> Generator[None, None, WindowedState]:
+        state = yield from super().observe_in_steps(image)
         if self.config.published or len(state.boxes) == 1:
             return state
+        yield
         whole = resize.to_whole_cells(
             rgb_array(image), size_hw=self._glance_hw(state.input_hw), cell=self.clip.patch
         )

@@ -6,6 +6,7 @@ padding, the stitching and the scores are the same (proxyclip.md §5, §6).
 
 import math
 from abc import abstractmethod
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..backbones.clip import TowerForm
-from ..segmenter import ImageState, Scores, Vocabulary
+from ..segmenter import ImageState, Scores, Vocabulary, finished
 from ..shapes import Image
 from ..stages import canvas, edges, resize, windows
 from ..stages.rows import cosines, distinct, row_owners, row_scores
@@ -96,12 +97,18 @@ class WindowedMethod(Method):
         """Features of one crop in CLIP's normalisation."""
 
     def observe(self, image: Image) -> WindowedState:
+        return finished(self.observe_in_steps(image))
+
+    def observe_in_steps(self, image: Image) -> Generator[None, None, WindowedState]:
+        """`observe`, crop by crop."""
         picture = rgb_array(image)
         pixels = resize.normalise(self._resized(picture))
         size_hw = (int(pixels.shape[-2]), int(pixels.shape[-1]))
         plan = self._plan(size_hw)
         looks, paddings = [], []
-        for window in plan:
+        for number, window in enumerate(plan):
+            if number:
+                yield
             part = pixels[:, :, window.top : window.bottom, window.left : window.right]
             padded, padding = self._padded(part)
             looks.append(self.look(padded))

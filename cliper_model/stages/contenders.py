@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from .bilinear import between, taps
 
 SMALLEST_SIDE = 48  # pixels of a tile
+TILE_VALUES = 131072  # of all labels in a tile; few labels get larger tiles, which are fewer
 CELLS = 2  # of the maps along a tile, where they are large
 SLACK = np.float32(1e-6)  # share by which rounding may pass the range
 
@@ -39,12 +40,14 @@ class Contenders:
         tuple[slice, slice, Float[np.ndarray, " classes"], Float[np.ndarray, " classes"]]
     ]:
         """Rows and columns of every tile, and bounds from below and above of every label in it."""
-        for rows in _spans(self._size_hw[0], cells=self._maps.shape[1]):
+        labels, h, w = self._maps.shape
+        least = max(SMALLEST_SIDE, round((TILE_VALUES / labels) ** 0.5))
+        for rows in _spans(self._size_hw[0], cells=h, least=least):
             band = self._maps[:, self._down[0][rows][0] : self._down[1][rows][-1] + 1]
             lowest, highest = band.min(axis=1), band.max(axis=1)
             lowest -= SLACK * np.abs(lowest)
             highest += SLACK * np.abs(highest)
-            for columns in _spans(self._size_hw[1], cells=self._maps.shape[2]):
+            for columns in _spans(self._size_hw[1], cells=w, least=least):
                 near = slice(self._across[0][columns][0], self._across[1][columns][-1] + 1)
                 yield rows, columns, lowest[:, near].min(axis=1), highest[:, near].max(axis=1)
 
@@ -77,7 +80,7 @@ class Contenders:
         return np.asarray(over * (1 - down) + under * down, self._maps.dtype)
 
 
-def _spans(length: int, *, cells: int) -> Iterator[slice]:
-    side = max(SMALLEST_SIDE, CELLS * length // cells)
+def _spans(length: int, *, cells: int, least: int) -> Iterator[slice]:
+    side = max(least, CELLS * length // cells)
     for start in range(0, length, side):
         yield slice(start, min(start + side, length))

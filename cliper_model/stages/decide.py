@@ -1,4 +1,6 @@
-"""Class maps or row logits -> label map: numpy only, so a slider costs no network.
+"""Class maps or row logits -> label map: a slider costs no network.
+
+In numpy; where a card made the maps, pixels are labelled there, with the same result to the bit.
 
 Source: cliper §9; proxyclip §5 for row logits; cliptrase §4 for the vote of clusters.
 """
@@ -12,6 +14,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from ..segmenter import Decision, RowLogits, Scores, Segmentation
 from .bilinear import between, taps
 from .contenders import Contenders
+from .on_card import OnCard
 from .tidy import tidy
 
 OVERLAP_SHARE = 0.5  # of the likeliest label's probability
@@ -98,8 +101,14 @@ def scale_to_strength(
     strength: Float[np.ndarray, " classes"],
 ) -> Float[np.ndarray, "classes rows width"]:
     """Each map's maximum becomes the class's published score (specification §9 step 3)."""
-    factor = strength / (largest + np.float32(1e-5))
-    return block * factor[:, None, None]
+    return block * strength_factor(strength, largest=largest)[:, None, None]
+
+
+def strength_factor(
+    strength: Float[np.ndarray, " classes"], *, largest: Float[np.ndarray, " classes"]
+) -> Float[np.ndarray, " classes"]:
+    """What `scale_to_strength` multiplies by."""
+    return strength / (largest + np.float32(1e-5))
 
 
 def label_block(
@@ -158,8 +167,14 @@ def stretch(
     largest: Float[np.ndarray, " classes"],
 ) -> Float[np.ndarray, "classes rows width"]:
     """Per class: subtract the minimum, divide by what is then the maximum (`is_normalize`)."""
-    span = (largest - smallest) + np.float32(1e-6)
-    return (scaled - smallest[:, None, None]) / span[:, None, None]
+    return (scaled - smallest[:, None, None]) / stretch_span(smallest, largest)[:, None, None]
+
+
+def stretch_span(
+    smallest: Float[np.ndarray, " classes"], largest: Float[np.ndarray, " classes"]
+) -> Float[np.ndarray, " classes"]:
+    """What `stretch` divides by."""
+    return (largest - smallest) + np.float32(1e-6)
 
 
 def decide(scores: Scores, decision: Decision) -> Segmentation:
@@ -176,9 +191,11 @@ def decide(scores: Scores, decision: Decision) -> Segmentation:
     present = scores.presence > thresholds
     segmentation = _decide_among(scores, decision, present)
     smallest_area = decision.per_label("min_area", count) * scores.size_hw[0] * scores.size_hw[1]
-    specks = (segmentation.areas > 0) & (segmentation.areas < smallest_area)
-    if specks.any():
-        segmentation = _decide_among(scores, decision, present & ~specks)
+    if smallest_area.any():
+        areas = segmentation.areas
+        specks = (areas > 0) & (areas < smallest_area)
+        if specks.any():
+            segmentation = _decide_among(scores, decision, present & ~specks)
     return tidy(
         segmentation,
         min_piece=tuple(decision.per_label("min_piece", count)),
@@ -235,6 +252,8 @@ def _decide_pixels(
     scores: Scores, decision: Decision, present: Bool[np.ndarray, " classes"]
 ) -> Segmentation:
     if present.any() and _leaves_losers_out(scores, decision):
+        if scores.device is not None and present.all():
+            return _decide_on_card(scores, decision, scores.device)
         return _decide_tiles(scores, decision, present)
     count, (height, width) = len(scores.labels), scores.size_hw
     label_map = np.zeros((height, width), np.int32)
@@ -320,6 +339,31 @@ def _decide_tiles(
         won = np.take_along_axis(block, np.maximum(winners - 1, 0)[None], axis=0)[0]
         sure[rows, columns] = few.certainty_of(won, winners)
         label_map[rows, columns] = np.concatenate([[0], labels + 1])[winners]
+    return _of_pixels(scores, label_map, sure)
+
+
+def _decide_on_card(scores: Scores, decision: Decision, device: str) -> Segmentation:
+    """As `_decide_tiles`, to the bit, where every label is there."""
+    card = OnCard(scores.maps, size_hw=scores.size_hw, device=device)
+    scale = _Scale.between(*card.extremes(), scores=scores, decision=decision)
+    span = scale.span
+    label_map, sure = card.labelled(
+        floors=scale.floors[:, 0, 0],
+        factor=strength_factor(scores.strength, largest=scale.largest),
+        span=None if span is None else (span[0], stretch_span(*span)),
+        largest=scale.largest + np.float32(1e-5),
+        background=decision.background,
+        background_threshold=decision.background_threshold,
+    )
+    return _of_pixels(scores, label_map, sure)
+
+
+def _of_pixels(
+    scores: Scores,
+    label_map: Int[np.ndarray, "height width"],
+    sure: Float[np.ndarray, "height width"],
+) -> Segmentation:
+    """`sure`: certainty of the label that won, at every pixel."""
     tally = _Tally(len(scores.labels))
     for rows in _row_blocks(scores.maps, scores.size_hw):
         tally.add(sure[rows], label_map[rows])
@@ -385,7 +429,7 @@ class _Scale:
         """`smallest` and `largest` value of every label over all pixels."""
         shares = decision.per_label("mask_threshold", len(scores.labels)).astype(np.float32)
         strength = scores.strength if scores.rows is None else None
-        factor = np.float32(1) if strength is None else strength / (largest + np.float32(1e-5))
+        factor = np.float32(1) if strength is None else strength_factor(strength, largest=largest)
         return cls(
             floors=(shares * largest)[:, None, None],
             largest=largest,
@@ -438,10 +482,11 @@ class _Tally:
         self, certainty: Float[np.ndarray, "rows width"], winners: Int[np.ndarray, "rows width"]
     ) -> None:
         """Count label numbers."""
-        count, found = len(self._sums), winners > 0
-        labels = winners[found] - 1
-        self._sums += np.bincount(labels, weights=certainty[found], minlength=count)
-        self._areas += np.bincount(labels, minlength=count)
+        count = len(self._sums) + 1
+        numbers = winners.ravel().astype(np.intp)  # what bincount does itself, much slower
+        weights = certainty.ravel().astype(np.float64)
+        self._sums += np.bincount(numbers, weights=weights, minlength=count)[1:]
+        self._areas += np.bincount(numbers, minlength=count)[1:]
 
     def add_layers(
         self,

@@ -96,11 +96,11 @@ def outcome_logits(
 
 def agreement(
     rough: Float[Tensor, "classes h w"], refined: Float[Tensor, "classes h2 w2"]
-) -> float:
+) -> Float[Tensor, ""]:
     """Share of places where refinement leaves the strongest label as it was."""
     size_hw = (refined.shape[-2], refined.shape[-1])
     before = resize_maps(rough, size_hw=size_hw).argmax(dim=0)
-    return float((before == refined.argmax(dim=0).to(before.device)).float().mean())
+    return (before == refined.argmax(dim=0).to(before.device)).float().mean()
 
 
 def signals(

@@ -238,8 +238,10 @@ def test_a_prediction_by_kernels_is_the_plain_one(monkeypatch: pytest.MonkeyPatc
     alone = [model.score(model.observe(picture), words) for picture in pictures()]
     at_once = model.score_many(model.observe_many(pictures()), words)
 
+    card = str(model.clip.device) if model.clip.device.type == "cuda" else None
     for wanted, *found in zip(plain, together, alone, at_once, strict=True):
         for one in found:
+            assert one.device == card
             np.testing.assert_allclose(one.coarse, wanted.coarse, atol=1e-5)
             np.testing.assert_allclose(one.maps, wanted.maps, atol=1e-4)
     assert set(launched) == {one for name, one in vars(kernels).items() if name.endswith("_kernel")}

@@ -13,7 +13,14 @@ from cliper_model.methods.clip import PlainClip
 from cliper_model.methods.proxyclip import ProxyClip, ProxyClipConfig
 from cliper_model.methods.proxyclip_adjust import AdjustConfig, AdjustedProxyClip
 from cliper_model.methods.windowed import WindowedConfig
-from cliper_model.segmenter import Identity, RowLogits, Scores, Vocabulary
+from cliper_model.segmenter import (
+    Identity,
+    InSteps,
+    RowLogits,
+    Scores,
+    Vocabulary,
+    finished,
+)
 from cliper_model.stages import canvas, resize
 from cliper_model.stages import decide as deciding
 from cliper_model.stages.decide import vote
@@ -335,6 +342,24 @@ def test_the_class_token_of_the_whole_picture_weighs_words_alike_in_every_crop(p
 
     assert (ours.class_features == ours.class_features[0]).all()
     assert not torch.allclose(theirs.class_features[0], theirs.class_features[1])
+
+
+def test_crops_are_looked_at_one_by_one_and_others_in_between(picture: Any):
+    config = AdjustConfig(short_side=64, crop=64, stride=32)
+    method = AdjustedProxyClip(tiny_clip(), tiny_features(), config, **PARTS)
+    image, other = picture(64, 160), picture(64, 64)
+    alone, alone_too = method.observe(image), method.observe(other).to_bytes()
+    between: list[bytes] = []
+
+    def look() -> None:
+        between.append(method.observe(other).to_bytes())
+
+    assert isinstance(method, InSteps)
+    found = finished(method.observe_in_steps(image), between=look)
+
+    assert found.to_bytes() == alone.to_bytes()
+    assert between == [alone_too] * len(alone.boxes)  # the whole picture comes last
+    assert len(alone.boxes) == 4
 
 
 def test_subtraction_alone_changes_no_label_and_weights_do_what_weights_with_it_do(picture: Any):

@@ -1,0 +1,107 @@
+"""The comparison that a graphics card is measured by, on the processor with small weights."""
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks import published, record, speed
+from cliper_model.methods.cliper import Cliper
+
+MOST_AT_ONCE = 2
+
+
+class Here(speed.Child):
+    """Computes in this process; what is asked and answered goes through JSON all the same."""
+
+    def __init__(self, who: str, row: str, weights: Path, device: str) -> None:
+        self.side = speed.SIDES[who](weights, speed.ROWS[row], device)
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def ask(self, what: str, **told: str) -> dict[str, Any]:
+        answer = getattr(self.side, what)(**json.loads(json.dumps(told)))
+        return dict(json.loads(json.dumps(answer)))
+
+
+@pytest.fixture
+def small(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Few pictures at once, small squares, and memory for two."""
+    monkeypatch.setattr(speed, "WARM", 1)
+    monkeypatch.setattr(speed, "BATCHES", (1, MOST_AT_ONCE, 4))
+    monkeypatch.setattr(published, "SIDE", 128)
+    row = replace(speed.ROWS["standard"], dtype="bfloat16")
+    monkeypatch.setitem(speed.ROWS, "standard", row)
+    observe_many = Cliper.observe_many
+
+    def bounded(self: Cliper, images: Any) -> Any:
+        if len(images) > MOST_AT_ONCE:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return observe_many(self, images)
+
+    monkeypatch.setattr(Cliper, "observe_many", bounded)
+    return folder
+
+
+def a_picture(path: Path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_a_card_is_measured_at_as_many_pictures_as_its_memory_holds(
+    small: Path, tmp_path: Path
+) -> None:
+    picture = a_picture(tmp_path / "photo.png")
+
+    row = speed.compare_on_card(small, "standard", picture, 2, "cpu", Here)
+
+    assert list(row["images_per_second_by_batch"]) == ["1", "2"]  # four had no room
+    assert row["ours"]["at_once"] in (1, MOST_AT_ONCE)
+    assert row["ours"]["dtype"] == "bfloat16"
+    assert len(row["pairs"]) == 2
+    assert row["times_faster"] == pytest.approx(
+        row["ours"]["images_per_second"] / row["published"]["images_per_second"], rel=0.05
+    )
+    assert 0 < row["share_of_bfloat16_peak"] < 1
+    assert row["gflops_an_image"] > 0
+    assert 0 <= row["equal_pixels"] <= 1
+    assert row["other_thresholds_seconds"] < row["other_words_seconds"]
+    assert {"CLIP", "scores", "VAE encoder", "U-Net"} <= set(row["stages"])
+    assert row["passed"] == all(row["bounds"].values())
+    assert list(row["bounds"]) == ["10 times the pictures", "other words cost a twentieth"]
+
+
+def test_figures_of_a_card_go_into_a_file_of_their_own_and_a_missed_bound_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def compare(*told: Any) -> dict[str, Any]:
+        asked.append(told)
+        return {"passed": told[1] == "best"}
+
+    monkeypatch.setattr(speed, "compare_on_card", compare)
+    monkeypatch.setattr(speed, "write_clip", lambda weights, names: None)
+    monkeypatch.setattr(speed, "subprocess", SimpleNamespace(run=lambda *_, **__: None))
+    monkeypatch.setenv("COMMIT", "0123abc")
+    monkeypatch.setattr(record, "write", partial(record.write, results=tmp_path))
+    for rows, status in ((["best"], 0), (["standard", "best"], 1)):
+        monkeypatch.setattr(
+            "sys.argv", ["speed", "--device", "cuda:0", "--cache", str(tmp_path), "--rows", *rows]
+        )
+        assert speed.main() == status
+
+    assert [one[1] for one in asked] == ["best", "standard", "best"]
+    assert {one[4] for one in asked} == {"cuda:0"}
+    written = json.loads((tmp_path / "proof-speed-cuda.json").read_text())
+    assert written["rows"] == {"standard": {"passed": False}, "best": {"passed": True}}
+    assert "proof-speed-cuda.json" in capsys.readouterr().out
