@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cliper_model import Decision, ImageState, Scores, Segmentation, Segmenter, Vocabulary, decide
 from cliper_model.errors import CliperError, WeightsError
-from cliper_model.segmenter import InSteps, finished
+from cliper_model.segmenter import InSteps
 from cliper_model.stages import places
 
 from . import advice, prompting
@@ -264,7 +264,7 @@ class Looking:
             away += gone
             return gone
 
-        with ExitStack() as afterwards, failures_as_ours(self._answers):
+        with failures_as_ours(self._answers), ExitStack() as afterwards:
             painted: list[Painted] = []
             size_hw = (0, 0)
             for each in self._segmented(
@@ -619,7 +619,9 @@ class Looking:
             return look
         pixels = picture.unpack()
         key = (picture.digest, picture.page, choice)
-        state = self._observed(segmenter, pixels, let_by)
+        state = self._observed(segmenter, pixels, let_by, lambda: self._remembered(key))
+        if isinstance(state, Look):
+            return state
         look = Look(key, state, (pixels.shape[0], pixels.shape[1]))
         self.looks += 1
         self._meters.looked(1, self._device)
@@ -631,18 +633,28 @@ class Looking:
         return look
 
     def _observed(
-        self, segmenter: Segmenter, pixels: UInt8[np.ndarray, "height width 3"], let_by: LetBy
-    ) -> ImageState:
+        self,
+        segmenter: Segmenter,
+        pixels: UInt8[np.ndarray, "height width 3"],
+        let_by: LetBy,
+        known: Callable[[], Look | None],
+    ) -> ImageState | Look:
+        """The state; or the look of somebody who went by and looked at the same, by `known`."""
         begun, away = time.perf_counter(), 0.0
-
-        def others_go_first() -> None:
-            nonlocal away
-            away += let_by()
-
         try:
-            if isinstance(segmenter, InSteps):
-                return finished(segmenter.observe_in_steps(pixels), between=others_go_first)
-            return segmenter.observe(pixels)
+            if not isinstance(segmenter, InSteps):
+                return segmenter.observe(pixels)
+            steps = segmenter.observe_in_steps(pixels)
+            while True:
+                try:
+                    next(steps)
+                except StopIteration as end:
+                    state: ImageState = end.value
+                    return state
+                gone = let_by()
+                away += gone
+                if gone and (look := known()) is not None:
+                    return look
         finally:
             self._meters.stage_took("look", time.perf_counter() - begun - away)
 

@@ -43,7 +43,8 @@ MIB = 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A profile, its CLIP model, how many times faster it has to be, and its number format."""
+    """A profile, its CLIP model, how many times faster it has to be, its number format, and whether
+    its memory is bounded."""
 
     profile: str
     clip: str
@@ -51,6 +52,7 @@ class Row:
     times: float
     dtype: str | None = None  # the profile's own
     share: float | None = None  # of a card's peak, aimed at
+    little_memory: bool = True
 
 
 ROWS = {
@@ -59,7 +61,14 @@ ROWS = {
     "fast-int8": Row(
         profile="fast", clip="ViT-B-16-quickgelu", refine=False, times=2.5, dtype="int8"
     ),
-    "best": Row(profile="best", clip="ViT-L-14-quickgelu", refine=True, times=6.0, share=0.35),
+    "best": Row(
+        profile="best",
+        clip="ViT-L-14-quickgelu",
+        refine=True,
+        times=6.0,
+        share=0.35,
+        little_memory=False,
+    ),
 }
 ABOVE_FLOOR = 1.5  # times; every stage, where the row is not as many times faster
 MEMORY = (1 / 3, 3.2 * 1000)  # of the published form's peak, or megabytes
@@ -149,8 +158,9 @@ def compare(weights: Path, name: str, picture: Path, rounds: int, device: str) -
         f"{row.times:g} times faster, or every stage within {ABOVE_FLOOR:g} of its floor": (
             published / mine >= row.times or near
         ),
-        "memory": peak <= max(MEMORY[0] * published_peak, MEMORY[1]),
     }
+    if row.little_memory:
+        bounds["memory"] = peak <= max(MEMORY[0] * published_peak, MEMORY[1])
     if row.refine:
         bounds["other words cost a tenth"] = words <= CHANGED_WORDS * mine
     return {

@@ -278,6 +278,8 @@ class Decision:
             raise ValueError(
                 f"background must be 'threshold', 'quadratic' or 'none', got {self.background!r}"
             )
+        threshold = float(self.background_threshold)  # numpy's own numbers compare otherwise
+        object.__setattr__(self, "background_threshold", threshold)
         for name in ("presence_threshold", "mask_threshold", "largest_hole"):
             for number in _numbers(getattr(self, name)):
                 if not 0.0 <= number <= 1.0:
@@ -440,8 +442,9 @@ class InSteps(Segmenter, Protocol):
     def observe_in_steps(self, image: Image) -> Generator[None, None, ImageState]:
         """The state `observe` gives, to the bit.
 
-        Between two steps nothing runs, little is held, and other pictures may be looked at. Raises
-        as `observe`, in whichever step.
+        Between two steps nothing begins, little is held, and other pictures may be looked at; a
+        card may still be at work on what the steps before gave it. Raises as `observe`, in
+        whichever step.
         """
         ...
 

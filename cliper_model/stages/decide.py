@@ -5,10 +5,12 @@ In numpy; where a card made the maps, pixels are labelled there, with the same r
 Source: cliper §9; proxyclip §5 for row logits; cliptrase §4 for the vote of clusters.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int, UInt8
 
 from ..segmenter import Decision, RowLogits, Scores, Segmentation
@@ -16,6 +18,8 @@ from .bilinear import between, taps
 from .contenders import Contenders
 from .on_card import OnCard
 from .tidy import tidy
+
+logger = logging.getLogger(__name__)
 
 OVERLAP_SHARE = 0.5  # of the likeliest label's probability
 BLOCK_VALUES = 8_000_000  # values held at once while upsampling: 32 MB of float32
@@ -253,7 +257,10 @@ def _decide_pixels(
 ) -> Segmentation:
     if present.any() and _leaves_losers_out(scores, decision):
         if scores.device is not None and present.all():
-            return _decide_on_card(scores, decision, scores.device)
+            try:
+                return _decide_on_card(scores, decision, scores.device)
+            except torch.OutOfMemoryError:  # full of what was seen of pictures; numpy needs none
+                logger.info("no room to label pixels on %s: done on the processor", scores.device)
         return _decide_tiles(scores, decision, present)
     count, (height, width) = len(scores.labels), scores.size_hw
     label_map = np.zeros((height, width), np.int32)

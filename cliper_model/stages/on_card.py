@@ -14,7 +14,8 @@ from torch import Tensor
 
 from .bilinear import taps
 
-BLOCK_VALUES = 16_000_000  # enlarged at once: 64 MB of float32, and as much for each of its steps
+BLOCK_VALUES = 16_000_000  # in memory at once and step, 4 bytes each
+PER_PIXEL = 8  # values beside those of the labels: numbers of the winner, in 8 bytes, and its share
 
 
 class OnCard:
@@ -31,7 +32,8 @@ class OnCard:
         self._device, self._size_hw = torch.device(device), size_hw
         self._maps = self._there(maps)
         self._down, self._across = taps(maps.shape[1], size_hw[0]), taps(maps.shape[2], size_hw[1])
-        rows = max(1, BLOCK_VALUES // (len(maps) * size_hw[1]))
+        source_rows = max(1.0, maps.shape[1] / size_hw[0])  # per row, where maps are the finer
+        rows = max(1, int(BLOCK_VALUES / ((len(maps) + PER_PIXEL) * size_hw[1] * source_rows)))
         self._blocks = [
             slice(start, min(start + rows, size_hw[0])) for start in range(0, size_hw[0], rows)
         ]

@@ -1,6 +1,6 @@
 """What a click means: points and a box pick out of a label's map what somebody points at.
 
-Numpy only, like `decide`: a click never runs the network.
+A click never runs the network.
 
     the label's usual mask, as `decide` gives it among the other labels, its presence aside
     box        nothing outside; where the usual mask has hardly anything inside, the strong

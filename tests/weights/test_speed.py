@@ -68,16 +68,65 @@ def test_a_card_is_measured_at_as_many_pictures_as_its_memory_holds(
     assert row["ours"]["at_once"] in (1, MOST_AT_ONCE)
     assert row["ours"]["dtype"] == "bfloat16"
     assert len(row["pairs"]) == 2
-    assert row["times_faster"] == pytest.approx(
-        row["ours"]["images_per_second"] / row["published"]["images_per_second"], rel=0.05
-    )
     assert 0 < row["share_of_bfloat16_peak"] < 1
     assert row["gflops_an_image"] > 0
     assert 0 <= row["equal_pixels"] <= 1
-    assert row["other_thresholds_seconds"] < row["other_words_seconds"]
     assert {"CLIP", "scores", "VAE encoder", "U-Net"} <= set(row["stages"])
-    assert row["passed"] == all(row["bounds"].values())
-    assert list(row["bounds"]) == ["10 times the pictures", "other words cost a twentieth"]
+
+
+@pytest.mark.parametrize(
+    ("together", "words", "bounds"), [(0.8, 0.004, [True, True]), (0.9, 0.006, [False, False])]
+)
+def test_what_a_card_is_judged_by(
+    together: float, words: float, bounds: list[bool], tmp_path: Path
+) -> None:
+    """Ours 0.1 s for one, eight pictures in 0.8 or 0.9 s; the published form 1 s for one."""
+    answers: dict[tuple[str, str], Any] = {
+        ("ours", "cold"): {"seconds": 0.1},
+        ("published", "cold"): {"seconds": 1.0},
+        ("ours", "changed"): {"words": words, "thresholds": 0.001},
+        ("ours", "peak"): {"megabytes": 4000},
+        ("published", "peak"): {"megabytes": 9000},
+        ("ours", "work"): {"flops": 16e12},
+        ("ours", "stages"): {
+            "setting": {"dtype": "float16"},
+            "peaks": {"bfloat16_gflops": 80_000},
+            "stages": {},
+        },
+    }
+
+    class Told(speed.Child):
+        def __init__(self, who: str, row: str, weights: Path, device: str) -> None:
+            self.who = who
+
+        def __exit__(self, *_: object) -> None:
+            return
+
+        def ask(self, what: str, **asked: str) -> dict[str, Any]:
+            if what == "together":  # eight are the fastest, and sixteen have no room
+                times = {"1": 0.2, "2": 0.3, "4": 0.5, "8": together}
+                return {"seconds": times.get(asked["count"])}
+            if what == "masks":
+                path = tmp_path / f"{self.who}.npy"
+                np.save(path, np.arange(4) if self.who == "ours" else np.array([0, 1, 2, 0]))
+                return {"path": str(path)}
+            return dict(answers.get((self.who, what), {}))
+
+    row = speed.compare_on_card(tmp_path, "best", tmp_path / "photo.png", 3, "cuda", Told)
+
+    assert row["ours"]["at_once"] == 8
+    assert row["ours"]["images_per_second"] == round(8 / together, 1)
+    assert row["published"]["images_per_second"] == 1.0
+    assert row["times_faster"] == pytest.approx(8 / together, abs=0.005)
+    assert row["images_per_second_by_batch"] == {
+        "1": 5.0, "2": 6.7, "4": 8.0, "8": round(8 / together, 1)
+    }  # fmt: skip
+    assert row["equal_pixels"] == 0.75
+    assert row["other_words_share_of_cold"] == pytest.approx(words / 0.1)
+    assert row["gflops_an_image"] == 2000
+    assert row["share_of_bfloat16_peak"] == pytest.approx(2e12 * 8 / together / 80e12, abs=5e-4)
+    assert list(row["bounds"].values()) == bounds
+    assert row["passed"] is all(bounds)
 
 
 def test_figures_of_a_card_go_into_a_file_of_their_own_and_a_missed_bound_is_an_error(

@@ -1,6 +1,7 @@
 """`Looking.segmented`: what would be written of a picture, and what led there."""
 
 import json
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ from backend.errors import CouldNotPredict
 from backend.labelstudio.regions import FORMATS
 from backend.labelstudio.tasks import Task
 from backend.looking import Looking, Picture
+from backend.metrics.meters import Meters
 from backend.model_pool import ModelChoice
+from backend.outcomes import ImageResult
 from backend.painting import masks
 from backend.plan import ConfigReader, View
 from cliper_model import decide
@@ -128,21 +131,31 @@ class Notes:
         return None
 
     def keep_look(self, *told: object, nbytes: int) -> None:
-        self.order.append("write")
+        self.order.append("to the store")
+
+
+class Stages(Meters):
+    """Notes which stages were measured, in their order."""
+
+    def __init__(self, order: list[str]) -> None:
+        super().__init__()
+        self.order = order
+
+    def stage_took(self, name: str, seconds: float) -> None:
+        self.order.append(name)
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_look_is_written_once_nobody_waits_for_the_result(fails: bool):
+def test_a_look_goes_to_the_store_after_the_masks_are_made(fails: bool):
     order: list[str] = []
 
     class Noting(ColourSegmenter):
         def score(self, state: Any, vocabulary: Any) -> Any:
-            order.append("score")
             if fails:
                 raise ValueError("no idea")
             return super().score(state, vocabulary)
 
-    one = looking(keeping=Notes(order), let_by=lambda: order.append("by") or 0.0)
+    one = looking(keeping=Notes(order), meters=Stages(order))
     view, segmenters = view_of(brush_config(["red"])), {ModelChoice(): Noting()}
     if fails:
         with pytest.raises(CouldNotPredict, match="the model failed on this picture"):
@@ -150,7 +163,40 @@ def test_a_look_is_written_once_nobody_waits_for_the_result(fails: bool):
     else:
         one.result(picture(), view, segmenters, seed="")
 
-    assert order == (["by", "score", "write"] if fails else ["by", "score", "by", "by", "write"])
+    made = ["score"] if fails else ["score", "decide", "write"]
+    assert order == ["read", "look", *made, "to the store"]
+
+
+def test_whoever_goes_by_and_looks_at_the_same_picture_looks_for_both():
+    """A person asks with other words for what a batch is at."""
+    view, other = view_of(brush_config(["red"])), view_of(brush_config(["green", "blue"]))
+    people, found = ["somebody"], list[ImageResult]()
+
+    class Stepping(ColourSegmenter):
+        def observe_in_steps(self, image: np.ndarray) -> Generator[None, None, Any]:
+            yield
+            yield
+            return self.observe(image)
+
+    def let_by() -> float:
+        if people:
+            people.clear()
+            found.append(one.result(picture(), other, segmenters, seed=""))
+        return 1.0
+
+    order: list[str] = []
+    one = looking(keeping=Notes(order), let_by=let_by)
+    segmenter = Stepping()
+    segmenters = {ModelChoice(): segmenter}
+
+    result = one.result(picture(), view, segmenters, seed="")
+
+    assert one.looks == len(segmenter.looks) == 1
+    assert order == ["to the store"]
+    alone, alone_too = (
+        looking().result(picture(), asked, segmenters, seed="") for asked in (view, other)
+    )
+    assert (result, found[0]) == (alone, alone_too)
 
 
 def test_what_is_not_kept_is_looked_at_again():

@@ -82,6 +82,45 @@ def test_a_card_labels_every_pixel_as_numpy_does(
     np.testing.assert_array_equal(found.presence, wanted.presence)
 
 
+def test_a_full_card_leaves_pixels_to_numpy(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(self: on_card.OnCard) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(on_card.OnCard, "extremes", full)
+    scores = scores_of(3, 0)
+
+    with caplog.at_level("INFO"):
+        found = decide.decide(scores, Decision())
+
+    wanted = decide.decide(replace(scores, device=None), Decision())
+    np.testing.assert_array_equal(found.label_map, wanted.label_map)
+    assert f"no room to label pixels on {DEVICE}: done on the processor" in caplog.text
+
+
+def test_a_threshold_of_numpys_own_means_the_same_number() -> None:
+    maps = np.full((1, 4, 4), 0.7, np.float32)
+    scores = replace(scores_of(1, 0), maps=maps, strength=np.float32([0.7 + 7e-6]))
+    decision = Decision(background_threshold=np.float64(0.7))
+
+    found = decide.decide(scores, decision)
+
+    assert type(decision.background_threshold) is float
+    wanted = decide.decide(replace(scores, device=None), decision)
+    np.testing.assert_array_equal(found.label_map, wanted.label_map)
+
+
+def test_blocks_of_few_labels_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_card, "BLOCK_VALUES", 9 * 1000)
+
+    card = on_card.OnCard(np.zeros((1, 4, 4), np.float32), size_hw=(10, 1000), device=DEVICE)
+    finer = on_card.OnCard(np.zeros((1, 40, 4), np.float32), size_hw=(10, 100), device=DEVICE)
+
+    assert [rows.stop - rows.start for rows in card._blocks] == [1] * 10
+    assert [rows.stop - rows.start for rows in finer._blocks] == [2] * 5
+
+
 @pytest.mark.parametrize("what", ["overlap", "rows", "clusters", "no number", "nothing there"])
 def test_what_a_card_does_not_decide_numpy_does(what: str, used: list[int]) -> None:
     scores, decision = scores_of(3, 0), Decision(overlap=what == "overlap")
