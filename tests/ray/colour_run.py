@@ -6,17 +6,34 @@ python -m tests.ray.colour_run INPUT OUTPUT ACTORS
 import os
 import sys
 import time
+from typing import Any
 
 from backend.dataset import ray_engine
+from backend.dataset.fetching import DatasetFetching
 from backend.dataset.listing import listing_of
 from backend.dataset.output import Output, Run, Told
 from backend.dataset.painter import Painter
 from backend.dataset.places import place_of
+from backend.plan import Plan
 
-from ..doubles.colour_runs import CONFIG, fetching_of
+from ..doubles.colour_runs import CONFIG
+from ..doubles.colour_runs import fetching_of as quick_fetching
 from ..doubles.colour_runs import painter_of as quick
 
 A_LOOK = float(os.environ.get("A_LOOK", "0.02"))  # seconds: something is left to kill
+A_FETCH = float(os.environ.get("A_FETCH", "0"))  # likewise
+
+
+def fetching_of(spec: str) -> tuple[DatasetFetching, Plan]:
+    fetching, plan = quick_fetching(spec)
+    fetched = fetching.fetched
+
+    def slowly(*asked: Any) -> Any:
+        time.sleep(A_FETCH)
+        return fetched(*asked)
+
+    fetching.fetched = slowly  # type: ignore[method-assign]
+    return fetching, plan
 
 
 def painter_of(spec: str, threads: int | None) -> Painter:

@@ -12,9 +12,12 @@ COUNT = 240
 BROKEN = (7, 100)
 
 
-def begun(tmp_path: Path, pictures: Path) -> RayRun:
+SLOWLY = "0.2"  # seconds a fetch takes where somebody is to be killed before all is fetched
+
+
+def begun(tmp_path: Path, pictures: Path, **environment: str) -> RayRun:
     words = ["-m", "tests.ray.colour_run", str(pictures), str(tmp_path / "out"), "2"]
-    return started(words, tmp_path / "out", tmp_path / "log")
+    return started(words, tmp_path / "out", tmp_path / "log", **environment)
 
 
 @pytest.fixture
@@ -25,7 +28,7 @@ def pictures(tmp_path: Path) -> Path:
 def test_every_task_has_one_row_though_an_actor_a_worker_and_the_driver_are_killed(
     tmp_path: Path, pictures: Path
 ) -> None:
-    first = begun(tmp_path, pictures)
+    first = begun(tmp_path, pictures, A_FETCH=SLOWLY)
     try:
         first.kill_one(ACTOR)
         first.until(lambda: first.files() >= 2)
