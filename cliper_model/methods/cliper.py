@@ -171,9 +171,7 @@ class Cliper(Method):
         buckets = {self.bucket((image.shape[0], image.shape[1])) for image in images}
         if len(buckets) != 1 or None in buckets:
             return [self.observe(image) for image in images]
-        links = finished(
-            self._diffusion_steps(images)
-        )  # a card computes while pictures are resized
+        links = finished(self._diffusion_steps(images))  # a card goes on while we resize
         inputs = self._clip_inputs(images, threads=RESIZERS if self._on_a_card else 1)
         if len({grid_hw for _, grid_hw in inputs}) == 1:
             looks = self._look_at_many(torch.cat([pixels for pixels, _ in inputs]))

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from .bilinear import between, taps
 
 SMALLEST_SIDE = 48  # pixels of a tile
-TILE_VALUES = 131072  # of all labels in a tile; few labels get larger tiles, which are fewer
+TILE_VALUES = 131_072  # of all labels in a tile; few labels get larger tiles, which are fewer
 CELLS = 2  # of the maps along a tile, where they are large
 SLACK = np.float32(1e-6)  # share by which rounding may pass the range
 

@@ -12,8 +12,8 @@ CLIP = synthesise.SMALL_CLIP | {
 }
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def write_standard(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Small weights of the `standard` profile in a new folder; nothing is asked of a hub."""
     original = open_clip.get_model_config
     monkeypatch.setattr(
         open_clip,
@@ -21,10 +21,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         lambda name: CLIP if name == "ViT-B-16-quickgelu" else original(name),
     )
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setenv("MODEL_DIR", str(tmp_path / "weights"))
-    monkeypatch.setenv("DEVICE", "cpu")
-    root = tmp_path / "weights"
+    monkeypatch.setenv("HF_HUB_CACHE", str(root.parent / "hub"))
     synthesise.write_clip(root / "ViT-B-16-quickgelu" / "open_clip_model.safetensors", CLIP)
     synthesise.write_stable_diffusion(root / "stable-diffusion-2-1-base")
     return root
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path / "weights"))
+    monkeypatch.setenv("DEVICE", "cpu")
+    return write_standard(tmp_path / "weights", monkeypatch)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 from diffusers import AutoencoderTiny
@@ -26,13 +25,11 @@ from cliper_model.demo.scene_folder import write_scene_folder
 from cliper_model.errors import UnknownVae, UnneededVae, WeightsMismatch, WeightsMissing
 
 from . import synthesise
+from .conftest import write_standard
 from .flops import counting
 
 FILE = "diffusion_pytorch_model.safetensors"
 OWN = "stable-diffusion-2-1-base/vae/diffusion_pytorch_model.fp16.safetensors"
-CLIP = synthesise.SMALL_CLIP | {
-    "vision_cfg": {"image_size": 64, "layers": 3, "width": 128, "patch_size": 16}
-}
 
 
 @pytest.fixture
@@ -43,17 +40,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A weights folder with the `standard` profile and TAESD, all small."""
-    original = open_clip.get_model_config
-    monkeypatch.setattr(
-        open_clip,
-        "get_model_config",
-        lambda name: CLIP if name == "ViT-B-16-quickgelu" else original(name),
-    )
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    path = tmp_path / "weights"
-    synthesise.write_clip(path / "ViT-B-16-quickgelu" / "open_clip_model.safetensors", CLIP)
-    synthesise.write_stable_diffusion(path / "stable-diffusion-2-1-base")
+    path = write_standard(tmp_path / "weights", monkeypatch)
     synthesise.write_taesd(path / "taesd")
     return path
 
