@@ -98,6 +98,14 @@ def _linear(
     return functional.linear(tokens.to(weight.dtype), weight, bias)
 
 
+def _product(
+    tokens: Float[Tensor, "*n width"], weight: Tensor, bias: Tensor
+) -> Float[Tensor, "*n wide"]:
+    """`_linear` of many rows by the faster library."""
+    rows = tokens.to(weight.dtype).flatten(0, -2)
+    return product(rows, weight, bias).view(*tokens.shape[:-1], -1)
+
+
 def _mlp(
     mlp: Any, tokens: Float[Tensor, "*n width"], form: TowerForm = OWN_FORM
 ) -> Float[Tensor, "*n width"]:
@@ -144,6 +152,22 @@ def _per_head(
     tokens: Float[Tensor, "*batch n width"], heads: int
 ) -> Float[Tensor, "*batch heads n d"]:
     return tokens.unflatten(-1, (heads, -1)).transpose(-3, -2)
+
+
+def _side_by_side(
+    strided: Float[Tensor, "*pictures heads n d"],
+) -> Float[Tensor, "*pictures heads n d"]:
+    """In float32, a head's rows one after the other; in one step from both."""
+    return strided.new_empty(strided.shape, dtype=torch.float32).copy_(strided)
+
+
+def _few_at_once(
+    whole: Float[Tensor, "*pictures heads n d"], step: int
+) -> Sequence[Float[Tensor, "*some n d"]]:
+    """Views of so many heads of one picture, or of single ones without that axis."""
+    if whole.dim() > 3:
+        return [part for picture in whole for part in _few_at_once(picture, step)]
+    return whole.unbind() if step == 1 else whole.split(step)
 
 
 def _causal(hidden: Float[Tensor, "prompts length width"]) -> Float[Tensor, "length length"]:
@@ -239,12 +263,11 @@ class ClipBackbone:
         inputs = tokens.new_empty(self.layers, *tokens.shape)
         for normed, block in zip(inputs, vision.transformer.resblocks[:-1], strict=False):
             normed.copy_(_layer_norm(block.ln_1, tokens))
-            tokens = tokens + self._attend(block.attn, normed, accumulated).to(tokens.dtype)
+            tokens.add_(self._attend(block.attn, normed, accumulated))
             if isinstance(block.mlp, PackedMlp):
-                tokens = block.mlp.add_to(tokens)
+                block.mlp.add_to(tokens)
             else:
-                hidden = _mlp(block.mlp, _layer_norm(block.ln_2, tokens).to(self.dtype))
-                tokens = tokens + hidden.to(tokens.dtype)
+                tokens.add_(_mlp(block.mlp, _layer_norm(block.ln_2, tokens).to(self.dtype)))
         inputs[-1] = tokens
         return Seen(inputs, accumulated, grid_hw)
 
@@ -282,22 +305,21 @@ class ClipBackbone:
             whole = (one.view(-1, heads, count, one.shape[-1]) for one in projected)
             mixed = own.attend(*whole, accumulated.view(-1, heads, count, count))
             return layer.out_proj(mixed.view(*tokens.shape[:-1], -1))
-        queries, keys, values = (part.contiguous().flatten(0, -3) for part in projected)
-        queries, keys = attend.in_bits(queries.float()), keys.float()
-        within = attend.reach(queries, keys)
-        mixed = torch.empty_like(values)
-        wholes = (queries, keys, values, accumulated.flatten(0, -3), mixed)
-        step = 1 if takes_all_of_the_width() else attend.maps_at_once(wholes[3])
-        parts = [whole.unbind() if step == 1 else whole.split(step) for whole in wholes]
-        room = torch.empty_like(parts[3][0])
-        rounded = _room_for(room, values.dtype)
+        queries, keys = (_side_by_side(part) for part in projected[:2])
+        within = attend.reach(attend.in_bits_(queries), keys)
+        mixed = torch.empty_like(tokens, dtype=projected[2].dtype)
+        wholes = (queries, keys, projected[2], accumulated, _per_head(mixed, layer.num_heads))
+        maps = accumulated.flatten(0, -3)
+        step = 1 if takes_all_of_the_width() else attend.maps_at_once(maps)
+        parts = [_few_at_once(whole, step) for whole in wholes]
+        room = torch.empty_like(maps[0] if step == 1 else maps[:step])
+        rounded = _room_for(room, mixed.dtype)
         for these, those, weighed, total, out in zip(*parts, strict=True):
             bits = attend.products(these, those, out=room[: len(these)])
             weights = attend.softmax_(bits, reach=within)
             total.add_(weights)
             torch.matmul(_rounded(weights, rounded), weighed, out=out)
-        mixed = mixed.view(*tokens.shape[:-2], layer.num_heads, *mixed.shape[-2:])
-        return layer.out_proj(mixed.transpose(-3, -2).flatten(-2))
+        return layer.out_proj(mixed)
 
     # -- pictures, step by step: for methods that change single blocks ------------------
 
@@ -434,28 +456,25 @@ class ClipBackbone:
         )
         if attention_type == "fused-attn" and self._kernels is not None:
             return self._fused_by_kernels(seen, matrix, bias, epsilon=epsilon)
-        *before, count, _ = seen.inputs.shape
-        shape = (*before, heads, count, third // heads)
-        values = seen.inputs.new_empty(shape, dtype=matrix.dtype)
-        weight = laid_out(matrix)
-        for layer, own in zip(seen.inputs, values, strict=True):
-            normed = _layer_norm(block.ln_1, layer).to(matrix.dtype)
-            projected = product(normed.flatten(0, -2), weight, bias).view_as(normed)
-            own.copy_(_per_head(projected, heads))
-        mixed = torch.empty_like(values.transpose(-3, -2)).transpose(-3, -2)
+        inward, outward = laid_out(matrix), laid_out(block.attn.out_proj.weight)
+        values = [_product(_layer_norm(block.ln_1, layer), inward, bias) for layer in seen.inputs]
+        mixed = torch.empty_like(seen.inputs, dtype=matrix.dtype)
         last_map = torch.zeros_like(seen.accumulated[..., 0, :, :])
         for picture, part in self._in_turn(seen, attention_type):
             these: Any = (slice(None), *picture)
             own = Seen(seen.inputs[these], seen.accumulated[picture][part], seen.grid_hw)
             maps = self.layer_weights(own, attention_type=attention_type, epsilon=epsilon)
-            rounded = _room_for(own.accumulated, values.dtype)
+            rounded = _room_for(own.accumulated, matrix.dtype)
             for layer, weights in enumerate(maps):
-                here: Any = (layer, *picture, part)
-                mixed[here] = _rounded(weights, rounded) @ values[here]
+                weighed, out = (
+                    _per_head(whole[layer][picture], heads)[part] for whole in (values, mixed)
+                )
+                out.copy_(_rounded(weights, rounded) @ weighed)
             last_map[picture].add_(weights.sum(dim=0))
-        tokens = seen.accumulated.new_empty(*before, count, self.vision.proj.shape[1])
+        shape = (*mixed.shape[:-1], self.vision.proj.shape[1])
+        tokens = seen.accumulated.new_empty(shape)
         for one, embedded in zip(mixed, tokens, strict=True):
-            embedded.copy_(self._embedded(block.attn.out_proj(one.transpose(-3, -2).flatten(-2))))
+            embedded.copy_(self._embedded(_product(one, outward, block.attn.out_proj.bias)))
         return tokens, last_map / heads
 
     def _fused_by_kernels(

@@ -4,6 +4,7 @@ Only what the two tapped layers need is run: VAE encoder, down blocks, middle bl
 blocks, and the last up block until the queries and keys of its second attention.
 """
 
+import logging
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,10 +20,12 @@ from ..shapes import Image
 from ..stages import refine
 from ..stages.cards import kernels
 from ..stages.resize import to_diffusion_square
-from . import by_kernels
+from . import by_kernels, winograd
 from .blockwise import BlockwiseAttention, pays_in_blocks
-from .packed import PackedConv2d, can_be_packed, pack
+from .packed import OwnConv2d, can_be_packed, pack
 from .strips import entered
+
+logger = logging.getLogger(__name__)
 
 Latent = Callable[[Any, Tensor], Tensor]  # (VAE, pixels in [-1, 1]) -> what the U-Net takes
 
@@ -140,7 +143,16 @@ class DiffusionBackbone:
         if kernels(self.device) is not None:
             by_kernels.take_over(self._unet)
         if can_be_packed(self.device, self.dtype):
-            pack(self._vae)
+            large = self._on_large_maps()
+            if large:
+                logger.info("%d convolutions with half of the multiplications", len(large))
+
+            def cheaper(layer: nn.Module) -> nn.Module | None:
+                if isinstance(layer, nn.Conv2d) and id(layer) in large:
+                    return winograd.WinogradConv2d(layer)
+                return None
+
+            pack(self._vae, cheaper)
             pack(self._unet)
             self._largest = 0  # arrays are small, and lie where others lay before
             allocator.give_back_freed_memory()
@@ -149,6 +161,17 @@ class DiffusionBackbone:
                 BlockwiseAttention.take_over(self._vae)
                 BlockwiseAttention.take_over(self._unet)
         return self
+
+    def _on_large_maps(self) -> set[int]:
+        """Which convolutions of the autoencoder, by their `id`, are to be done with half of the
+        multiplications; none where that does not pay."""
+        side, found = self._side, set[int]()
+        blocks = getattr(self._vae.encoder, "down_blocks", ()) if winograd.pays() else ()
+        for block in blocks:
+            inner = (layer for resnet in block.resnets for layer in (resnet.conv1, resnet.conv2))
+            found |= {id(layer) for layer in inner if winograd.is_for(layer, side * side)}
+            side //= 2 ** len(block.downsamplers or ())
+        return found
 
     def _embedding(self) -> Float[Tensor, "1 channels"]:
         """Of the time step."""
@@ -390,7 +413,7 @@ def _residual(
     if resnet.conv_shortcut is not None:
         hidden, own = resnet.conv_shortcut(hidden), True
     result: Tensor
-    if own and isinstance(resnet.conv2, PackedConv2d):
+    if own and isinstance(resnet.conv2, OwnConv2d):
         result = resnet.conv2.add_to(hidden, inner)
     else:
         result = resnet.conv2(inner).add_(hidden)

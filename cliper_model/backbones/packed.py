@@ -9,7 +9,8 @@ import logging
 import math
 import mmap
 import os
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import torch
@@ -28,7 +29,23 @@ HOLE: Final = 2 * 2**20  # bytes; smaller weights leave holes that others fit in
 ALONE: Final[tuple[str, list[Any], str]] = ("none", [], "")  # nothing follows the product
 
 
-class PackedConv2d(nn.Module):
+class OwnConv2d(nn.Module, ABC):
+    """A convolution in the place of torch's."""
+
+    out_channels: int
+    is_three_by_three: bool  # and of stride and dilation 1, with the rows around it
+
+    @abstractmethod
+    def add_to(
+        self,
+        own: Float[Tensor, "b d y x"],
+        given: Float[Tensor, "b c h w"],
+        padding: tuple[int, int] | None = None,
+    ) -> Float[Tensor, "b d y x"]:
+        """Add what comes out to `own`, in place; `padding` in place of the layer's own."""
+
+
+class PackedConv2d(OwnConv2d):
     """A convolution; `weight` is for nobody else."""
 
     weight: Tensor
@@ -161,7 +178,7 @@ class PackedMlp(nn.Module):
         return type(mlp.gelu) in _FUSED and getattr(mlp.gelu, "approximate", "none") == "none"
 
     def add_to(self, tokens: Float[Tensor, "*n width"]) -> Float[Tensor, "*n width"]:
-        """Tokens and what their MLP gives, rounded as often as otherwise."""
+        """Add what their MLP gives to tokens, in place, rounded as often as otherwise."""
         multiply = torch.ops.mkldnn._linear_pointwise
         fc, out = self.c_fc.weight, self.c_proj.weight
         normed = functional.layer_norm(
@@ -169,7 +186,7 @@ class PackedMlp(nn.Module):
         ).to(fc.dtype)
         hidden = multiply(normed, fc, self.bias, *self._how)
         given: Tensor = multiply(hidden, out, self.bias_out, *ALONE)
-        return tokens.add(given.to(tokens.dtype), alpha=1 / self._steep)
+        return tokens.add_(given, alpha=1 / self._steep)
 
 
 _FUSED: Final[dict[type, tuple[float, tuple[Any, ...]]]] = {
@@ -212,16 +229,21 @@ def passing(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
 
 
 @torch.no_grad()
-def pack(network: nn.Module) -> nn.Module:
+def pack(
+    network: nn.Module, instead: Callable[[nn.Module], nn.Module | None] = lambda layer: None
+) -> nn.Module:
     """Put such layers in the place of a network's own. One by one, and what each leaves behind is
     given back, so that at no time there are two of all weights; large ones first, so that others
-    fit where these were on their way. Nothing can be loaded into it or moved afterwards."""
+    fit where these were on their way. Nothing can be loaded into it or moved afterwards.
+
+    `instead` may give another layer in the place of one.
+    """
     found = list(_packable(network))
     found.sort(key=lambda one: -_weight_of(getattr(*one)).nbytes)
     for parent, name in found:
         layer = getattr(parent, name)
         left = _weight_of(layer).nbytes
-        setattr(parent, name, _packed(layer))
+        setattr(parent, name, instead(layer) or _packed(layer))
         del layer
         if left >= HOLE:
             allocator.give_back_freed_memory()

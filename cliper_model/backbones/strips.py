@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .. import allocator
-from .packed import PackedConv2d
+from .packed import OwnConv2d, PackedConv2d
 
 ROWS: Final = 64  # of a strip; a power of two, since every level halves it
 ROWS_GIVEN: Final = (0, 1)  # padding of a convolution that is given the rows around its own
@@ -68,10 +68,10 @@ def _can_be_cut(resnet: Any) -> bool:
 
 
 def _is_usual(layer: nn.Module) -> bool:
-    return isinstance(layer, PackedConv2d) and layer.is_three_by_three
+    return isinstance(layer, OwnConv2d) and layer.is_three_by_three
 
 
-def _convolved(layer: PackedConv2d, strips: Strips) -> Strips:
+def _convolved(layer: OwnConv2d, strips: Strips) -> Strips:
     return [layer(rows, padding=ROWS_GIVEN) for rows in _with_neighbours(strips, above=1)]
 
 

@@ -68,6 +68,11 @@ def in_bits(queries: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width
     return queries * (BITS * queries.shape[-1] ** -0.5)
 
 
+def in_bits_(queries: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
+    """`in_bits`, in place."""
+    return queries.mul_(BITS * queries.shape[-1] ** -0.5)
+
+
 def reach(queries: Float[Tensor, "*n width"], keys: Float[Tensor, "*m width"]) -> float:
     """What no product of theirs is beyond (Cauchy and Schwarz). Infinity where it would have to be
     waited for, and NaN, which is not within anything, where they are not numbers."""

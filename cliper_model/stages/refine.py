@@ -59,7 +59,7 @@ def mix(
     mixed = torch.empty_like(values)
     rows, strongest = (keys.new_zeros(keys.shape[:-1], dtype=torch.float32) for _ in range(2))
     for one in np.ndindex(*keys.shape[:2]):
-        weighed = laid_out(values[one].mT)
+        weighed = values[one].contiguous().mT
         for part, weights in _maps(queries[one], keys[one], Levels(rows[one], strongest[one])):
             here: Any = (*one, part)
             mixed[here] = product(weights.to(values.dtype), weighed)
@@ -77,7 +77,7 @@ def attend_in_blocks(
     """
     mixed = torch.empty_like(values)
     for one in np.ndindex(*keys.shape[:2]):
-        weighed = laid_out(values[one].mT)
+        weighed = values[one].contiguous().mT
         for part, powers, _ in _powers(queries[one], keys[one]):
             here: Any = (*one, part)
             sums = powers.sum(dim=-1, keepdim=True)
@@ -114,8 +114,8 @@ def _powers(
 ) -> Iterator[tuple[slice, Float[Tensor, "rows n"], float | Float[Tensor, " rows"]]]:
     """Exponentials of one head's logits `q kᵀ / √d`, block by block, as `powers_` gives them."""
     scaled, keys = in_bits(queries.float()), keys.float()
-    within, compared = reach(scaled, keys), laid_out(keys)
-    step = at_once(len(keys), keys.device)
+    within, step = reach(scaled, keys), at_once(len(keys), keys.device)
+    compared = laid_out(keys) if step < len(scaled) else keys
     room = scaled.new_empty(min(step, len(keys)), len(keys))
     for start in range(0, len(scaled), step):
         block = scaled[start : start + step]
