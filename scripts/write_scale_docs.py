@@ -128,7 +128,11 @@ def measured_table() -> str:
             (f"`{name}`: a picture on one core", f"{one.core_seconds:.2f} s", "proof-speed")
         )
         found.append(
-            (f"`{name}`: operations of a picture", f"{one.tflop:.2f} TFLOP", "proof-speed")
+            (
+                f"`{name}`: operations of a picture on a card",
+                f"{one.tflop:.2f} TFLOP",
+                "proof-speed",
+            )
         )
     return table(("what", "figure", "from"), [(a, b, linked(c)) for a, b, c in found])
 
