@@ -101,7 +101,7 @@ def _linear(
 def _product(
     tokens: Float[Tensor, "*n width"], weight: Tensor, bias: Tensor
 ) -> Float[Tensor, "*n wide"]:
-    """`_linear` of many rows by the faster library."""
+    """`_linear` by `stages.products`, whose library may have laid out the weight."""
     rows = tokens.to(weight.dtype).flatten(0, -2)
     return product(rows, weight, bias).view(*tokens.shape[:-1], -1)
 

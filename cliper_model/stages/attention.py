@@ -65,12 +65,16 @@ def powers_(
 
 def in_bits(queries: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
     """Scaled so that products with keys are logits to the base of two."""
-    return queries * (BITS * queries.shape[-1] ** -0.5)
+    return queries * _to_bits(queries.shape[-1])
 
 
 def in_bits_(queries: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
     """`in_bits`, in place."""
-    return queries.mul_(BITS * queries.shape[-1] ** -0.5)
+    return queries.mul_(_to_bits(queries.shape[-1]))
+
+
+def _to_bits(width: int) -> float:
+    return BITS * width**-0.5
 
 
 def reach(queries: Float[Tensor, "*n width"], keys: Float[Tensor, "*m width"]) -> float:
