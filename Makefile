@@ -55,7 +55,7 @@ prove: setup label-studio browser redis haproxy ## full-size proofs, written to 
 	$(PYTHON) -m benchmarks.prove $(ARGS)
 
 prove-card: setup ## what a CUDA card does: kernels, speed, precision, in benchmarks/results/*-cuda.json
-	$(PYTHON) -m pytest tests/unit/cliper_model/test_kernels.py tests/unit/cliper_model/test_on_card.py
+	$(PYTHON) -m pytest $(addprefix tests/unit/cliper_model/test_,kernels.py on_card.py recordings.py)
 	missed=0; for proof in 'speed --rows standard best' precision bench; do \
 	  $(PYTHON) -m benchmarks.$$proof --device cuda || missed=1; done; exit $$missed
 

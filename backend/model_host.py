@@ -105,7 +105,11 @@ class ModelHost:
 
     @property
     def status(self) -> ModelStatus:
-        return self._status
+        """With details as they are now: a fallback may have come since."""
+        status, segmenter = self._status, self._segmenter
+        if status.state != READY or segmenter is None:
+            return status
+        return replace(status, details=dict(self._source.describe(segmenter)))
 
     def identity(self) -> Identity:
         """What masks depend on. Raises ModelLoading or ModelFailed."""

@@ -62,6 +62,7 @@ class Settings:
     vae: str | None = None  # encoder in place of Stable Diffusion's own
     device: str | None = None
     dtype: str | None = None
+    cuda_graphs: bool = True  # what a card is asked again is started at once
     model_dir: Path | None = None
     options: Mapping[str, Any] = field(default_factory=dict)  # `model_*` for all label configs
     batch: int | None = None  # pictures looked at together; None: by the device
@@ -112,6 +113,7 @@ class Settings:
             vae=read.choice("VAE", VAES),
             device=read.devices("DEVICE"),
             dtype=read.choice("DTYPE", DTYPES),
+            cuda_graphs=read.switch("CUDA_GRAPHS", cls.cuda_graphs),
             model_dir=read.path("MODEL_DIR"),
             options=read.options(),
             batch=read.number("BATCH", cls.batch, lowest=1, highest=64, kind=int),

@@ -525,6 +525,9 @@ def real_model(
             student=settings.student,
             **choice(name),
         )
+        recordings = getattr(method, "recordings", None)
+        if recordings is not None and not settings.cuda_graphs and _is_on_a_card(method):
+            recordings.leave("CUDA_GRAPHS says so")
         return _tiled(method, above=tiles)
 
     return ModelSource(
@@ -548,6 +551,10 @@ def tile_plan(above: float) -> "TilePlan":
         above_megapixels=above,
         most_pixels=max(standard.most_pixels, int(above * MEGA)),
     )
+
+
+def _is_on_a_card(method: Any) -> bool:
+    return bool(method.clip.device.type == "cuda")
 
 
 def _tiled(method: Segmenter, *, above: float) -> Segmenter:
@@ -582,17 +589,20 @@ def _describe(segmenter: Segmenter, settings: Settings) -> Mapping[str, Any]:
         "threads": torch.get_num_threads(),
         "fallbacks": [
             *(str(note) for note in getattr(diffusion, "differences", ())),
-            *_without_kernels(backbone),
+            *_slower_on_a_card(segmenter, backbone),
         ],
     }
 
 
-def _without_kernels(backbone: Any) -> tuple[str, ...]:
-    """Why a card computes without kernels of our own, where it does."""
+def _slower_on_a_card(segmenter: Segmenter, backbone: Any) -> tuple[str, ...]:
+    """Why a card computes without kernels of our own, or starts each by itself, where it does."""
     from cliper_model.stages import cards
 
-    missing = cards.found(backbone.device).missing if backbone else None
-    return (missing,) if missing else ()
+    if backbone is None:
+        return ()
+    recordings = getattr(segmenter, "recordings", None)
+    found = (cards.found(backbone.device).missing, getattr(recordings, "missing", None))
+    return tuple(missing for missing in found if missing)
 
 
 def _why_this_precision(backbone: Any, segmenter: Segmenter, settings: Settings) -> str:

@@ -4,6 +4,7 @@ The floor of a stage is the time that the hardware cannot save (`benchmarks/floo
 is the most it makes at one time, its results included; weights and inputs were there before.
 """
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from cliper_model.methods.cliper import Cliper, CliperState
 from cliper_model.segmenter import Vocabulary
 from cliper_model.shapes import Image
 from cliper_model.stages import refine, resize
+from cliper_model.stages.recordings import Recordings
 
 from . import floors, memory
 
@@ -49,6 +51,8 @@ def stages_of(
     """Every stage that computes on the device, ready to run again and again."""
     pixels, _ = model._clip_input(image)
     state = model.observe(image)
+    model = copy.copy(model)
+    model.recordings = Recordings()  # a card computes what it is asked first: it is seen, counted
     work: dict[str, Callable[[], object]] = {
         "CLIP": lambda: model.look(pixels),
         "scores": lambda: model.score(state, vocabulary),

@@ -251,6 +251,10 @@ class Tiled:
         return getattr(self.inner, "features", None)
 
     @property
+    def recordings(self) -> Any:
+        return getattr(self.inner, "recordings", None)
+
+    @property
     def config(self) -> Any:
         return getattr(self.inner, "config", None)
 

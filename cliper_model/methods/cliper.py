@@ -7,8 +7,8 @@ docs/specs/cliper.md.
 import math
 from collections.abc import Generator, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,13 +25,16 @@ from ..segmenter import Identity, ImageState, Scores, Vocabulary, finished
 from ..shapes import Image
 from ..stages import attention as attend
 from ..stages import classify, coarse, edges, places, refine, resize, transfer, windows
+from ..stages.recordings import Recordings
 from .frame import Method, Parts, Presets, WordCheck, own_state, rgb_array
 
 REVISION = 3  # raise whenever the same inputs give other masks
 MOST_PLACES = 6400  # of a feature map that refines; their similarities take 160 MB
+PRESET = "objects"  # whose numbers a card is warmed up with
 LABELS_COMPILED_FOR = (1, 17, 33)  # one for every width that kernels have
 RESIZERS = 8  # threads that resize a batch for a card, which would wait for one the longest
 SMALLEST_CELL = 8  # pixels; a source that stretches its input says 1
+SPREADING = ("links", "queries", "keys", "row_levels", "strongest", "features")  # of a state
 REFINEMENTS = ("SFSA", "mean", "selection", "similarity", "none")
 
 
@@ -132,6 +135,7 @@ class Cliper(Method):
         """`diffusion` or `features` refine; without both the coarse maps are the answer."""
         super().__init__(clip, config, presets=presets, identity=identity, check_words=check_words)
         self.diffusion, self.features = diffusion, features
+        self.recordings = Recordings()
 
     @property
     def _on_a_card(self) -> bool:
@@ -143,6 +147,11 @@ class Cliper(Method):
         for labels in LABELS_COMPILED_FOR:
             rough = state.links.new_ones(labels, *state.grid_hw)
             self.refined(state, rough, floor=0.5)
+        preset = self._presets(PRESET)
+        layer_maps = rough.expand(self.clip.layers, *rough.shape).contiguous()
+        for _ in range(2):  # what is asked twice is recorded: whether it can be is known then
+            self._spread(state, layer_maps, preset).arrived()
+        self.recordings.forget()
 
     # -- pictures ---------------------------------------------------------------------
 
@@ -350,11 +359,31 @@ class Cliper(Method):
         state = own_state(state, CliperState)
         preset = self._presets(vocabulary.preset)
         layer_maps = self.layer_probabilities(state, vocabulary, scale=preset.logit_scale)
-        rough = self.coarse(state, layer_maps, preset)
-        refined = self.refined(state, rough, floor=preset.attention_floor)
-        strength = (rough.amax(dim=(-2, -1)) + refined.amax(dim=(-2, -1))) / 2
-        agreement = () if refined is rough else (places.agreement(rough, refined),)
-        return _Scored(state, transfer.Coming.of(rough, refined, strength, *agreement))
+        return _Scored(state, self._spread(state, layer_maps, preset))
+
+    def _spread(
+        self,
+        state: CliperState,
+        layer_maps: Float[Tensor, "layers classes h w"],
+        preset: Preset,
+    ) -> transfer.Coming:
+        """Coarse maps, refined maps, strength; and agreement where refinement runs."""
+
+        def compute(layer_maps: Tensor, *of_state: Tensor) -> tuple[Tensor, ...]:
+            given: dict[str, Any] = dict(zip(SPREADING, of_state, strict=True))
+            seen = replace(state, **given)
+            rough = self.coarse(seen, layer_maps, preset)
+            refined = self.refined(seen, rough, floor=preset.attention_floor)
+            strength = (rough.amax(dim=(-2, -1)) + refined.amax(dim=(-2, -1))) / 2
+            agreement = () if refined is rough else (places.agreement(rough, refined),)
+            return rough, refined, strength, *agreement
+
+        return self.recordings.run(
+            compute,
+            (layer_maps, *(getattr(state, name) for name in SPREADING)),
+            key=(self.config, preset.select_layer, preset.attention_floor),
+            take=lambda found: transfer.Coming.of(*found),
+        )
 
     def _told(self, scored: "_Scored", vocabulary: Vocabulary) -> Scores:
         state, (rough, refined, strength, *agreement) = scored.state, scored.coming.arrived()

@@ -158,3 +158,15 @@ def test_starting_twice_loads_once():
     host.join()
 
     assert loads == [1]
+
+
+def test_a_fallback_that_came_after_loading_is_told():
+    told = {"device": "cuda:0", "fallbacks": []}
+    host = ModelHost(colour_source(details=told), patience=30)
+    host.start()
+    host.join()
+    assert host.status.details["fallbacks"] == []
+
+    told["fallbacks"] = ["slower"]
+
+    assert host.status.details["fallbacks"] == ["slower"]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from backend import wiring
 from backend.errors import ImageError
 from backend.settings import Settings
 from backend.wiring import build, devices, pictures, real_model
@@ -59,6 +60,19 @@ def test_a_card_without_our_kernels_is_told_in_health(monkeypatch: pytest.Monkey
     monkeypatch.setattr(cards, "found", lambda device: cards.Found(missing=f"none on {device}"))
 
     assert source.describe(segmenter)["fallbacks"] == ["none on cpu"]
+
+
+@pytest.mark.parametrize(("graphs", "card"), [(False, True), (False, False), (True, True)])
+def test_a_card_that_is_to_start_every_kernel_by_itself_is_told_in_health(
+    graphs: bool, card: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(wiring, "_is_on_a_card", lambda method: card)
+    source = real_model(Settings(profile="demo", device="cpu", cuda_graphs=graphs))
+
+    told = source.describe(source.load("demo", lambda share: None))["fallbacks"]
+
+    slower = "scores are started kernel by kernel, which is slower (CUDA_GRAPHS says so)"
+    assert told == ([slower] if card and not graphs else [])
 
 
 @pytest.mark.parametrize(

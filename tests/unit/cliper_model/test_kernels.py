@@ -276,7 +276,7 @@ def test_before_the_first_picture_kernels_have_met_every_width(
 
     tiny().warm_up()
 
-    assert met == [16, 32, 64]
+    assert list(dict.fromkeys(met)) == [16, 32, 64]
     assert {min(kernels.MOST_CLASSES, kernels._wide(labels)) for labels in range(1, 1001)} == set(
         met
     )
