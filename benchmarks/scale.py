@@ -59,17 +59,19 @@ class Assumed:
 class Measured:
     """What was measured: seconds, bytes and operations of one picture.
 
-    core_seconds    of the model on one core
-    tflop           operations of the model on a card, which does all of a convolution's
-    unpack_seconds  on one core
-    unpacked_bytes  through the object store
-    row_bytes       as written
-    engine_share    of the plain engine's rate that two actors reach
-    driver_rate     tasks a second that one driver led at least: its workers shared its two cores
+    core_seconds     of the model on one core
+    tflop            operations of the model on a card, which does all of a convolution's
+    operations_from  names of the results that counted them
+    unpack_seconds   on one core
+    unpacked_bytes   through the object store
+    row_bytes        as written
+    engine_share     of the plain engine's rate that two actors reach
+    driver_rate      tasks a second that one driver led at least: its workers shared its two cores
     """
 
     core_seconds: float
     tflop: float
+    operations_from: tuple[str, ...]
     unpack_seconds: float
     unpacked_bytes: float
     row_bytes: float
@@ -82,7 +84,9 @@ class Measured:
         cores = int(speed["machine"]["cores"])
         row = speed["rows"][profile]
         operations = {name: sum(one["gflops"].values()) for name, one in row["stages"].items()}
+        told: tuple[str, ...] = ("proof-speed",)
         if ENCODER in operations:  # half of its multiplications are left out on a processor
+            told = ("proof-speed", "proof-encoders")
             operations[ENCODER] = _read("proof-encoders")["encoders"]["bfloat16"]["own"]["gflops"]
         sizes = _read("proof-data-sets-sizes")
         memory = _read("proof-data-sets-memory")
@@ -93,6 +97,7 @@ class Measured:
         return cls(
             core_seconds=cores * row["ours"]["seconds"],
             tflop=sum(operations.values()) / 1000,
+            operations_from=told,
             unpack_seconds=sizes["unpack_seconds"],
             unpacked_bytes=sizes["unpacked_bytes"],
             row_bytes=sizes["row_bytes"],

@@ -89,7 +89,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def measured_table() -> str:
     told = scale.Measured.of("standard")
     more = read("proof-data-sets-memory")["more_mib"]
-    overhead, memory, sizes = (f"proof-data-sets-{one}" for one in ("overhead", "memory", "sizes"))
+    overhead, memory, sizes = (
+        (f"proof-data-sets-{one}",) for one in ("overhead", "memory", "sizes")
+    )
     found = [
         (
             "two actors against the plain engine on two cores",
@@ -125,16 +127,16 @@ def measured_table() -> str:
     for name in PROFILES:
         one = scale.Measured.of(name)
         found.append(
-            (f"`{name}`: a picture on one core", f"{one.core_seconds:.2f} s", "proof-speed")
+            (f"`{name}`: a picture on one core", f"{one.core_seconds:.2f} s", ("proof-speed",))
         )
         found.append(
             (
                 f"`{name}`: operations of a picture on a card",
                 f"{one.tflop:.2f} TFLOP",
-                "proof-speed",
+                one.operations_from,
             )
         )
-    return table(("what", "figure", "from"), [(a, b, linked(c)) for a, b, c in found])
+    return table(("what", "figure", "from"), [(a, b, linked(*c)) for a, b, c in found])
 
 
 def hours_table(assumed: scale.Assumed) -> str:
@@ -226,7 +228,11 @@ def read(name: str) -> dict[str, Any]:
     return scale._read(name)
 
 
-def linked(name: str) -> str:
+def linked(*names: str) -> str:
+    return "; ".join(map(_linked, names))
+
+
+def _linked(name: str) -> str:
     told = json.loads((scale.RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     machine = told["machine"]
     where = f"{machine['cores']} cores of {machine['processor']}, {told['date']}"

@@ -15,6 +15,7 @@ from benchmarks.scale import (
 MEASURED = Measured(
     core_seconds=8.0,
     tflop=2.0,
+    operations_from=("a result",),
     unpack_seconds=0.01,
     unpacked_bytes=500_000,
     row_bytes=10_000,
