@@ -105,11 +105,12 @@ class ModelHost:
 
     @property
     def status(self) -> ModelStatus:
-        """With details as they are now: a fallback may have come since."""
+        """With fallbacks as they are now: one may have come since the model was loaded."""
         status, segmenter = self._status, self._segmenter
-        if status.state != READY or segmenter is None:
+        if status.state != READY or segmenter is None or "fallbacks" not in status.details:
             return status
-        return replace(status, details=dict(self._source.describe(segmenter)))
+        now = self._source.describe(segmenter)["fallbacks"]
+        return replace(status, details={**status.details, "fallbacks": now})
 
     def identity(self) -> Identity:
         """What masks depend on. Raises ModelLoading or ModelFailed."""

@@ -523,11 +523,9 @@ def real_model(
             progress=progress,
             shelf=shelf,
             student=settings.student,
+            cuda_graphs=settings.cuda_graphs,
             **choice(name),
         )
-        recordings = getattr(method, "recordings", None)
-        if recordings is not None and not settings.cuda_graphs and _is_on_a_card(method):
-            recordings.leave("CUDA_GRAPHS says so")
         return _tiled(method, above=tiles)
 
     return ModelSource(
@@ -551,10 +549,6 @@ def tile_plan(above: float) -> "TilePlan":
         above_megapixels=above,
         most_pixels=max(standard.most_pixels, int(above * MEGA)),
     )
-
-
-def _is_on_a_card(method: Any) -> bool:
-    return bool(method.clip.device.type == "cuda")
 
 
 def _tiled(method: Segmenter, *, above: float) -> Segmenter:

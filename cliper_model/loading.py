@@ -114,6 +114,7 @@ def load(
     published: bool = False,
     progress: Progress | None = None,
     shelf: RowShelf | None = None,
+    cuda_graphs: bool = True,
 ) -> Segmenter:
     """Bring a profile's weights into memory.
 
@@ -129,6 +130,7 @@ def load(
                noise, no epsilon, the duplicate row of a single label, one string per label,
                and a PIL image resized before it is RGB
     shelf      remembers text rows, so that a word is encoded once; None: every time
+    cuda_graphs  a card starts the kernels of scores at once where it was asked before; CLIPer alone
 
     Raises UnknownProfile, UnknownMethod, UnknownSource, UnneededSource, UnneededStudent,
     UnknownVae, UnneededVae, NoSuchDevice, UnfitPrecision, WeightsMissing, WeightsMismatch.
@@ -165,6 +167,7 @@ def load(
             student=Path(student) if student is not None else None,
             device=where,
             dtype=shop.dtype,
+            cuda_graphs=cuda_graphs,
         )
     )
     shop.progress(1.0)

@@ -109,8 +109,9 @@ once. Pictures of a batch go through both networks together, and are resized by 
 The kernels are compiled while the model is loaded, and kept on disk (`TRITON_CACHE_DIR`), so no request waits for that; it takes a C compiler, which the [GPU image](../how-to/run-in-containers.md) has. Before they are used each is run on the card and
 compared with torch. Where one cannot be used, or gives something else, everything is computed by torch, which is slower; the log and `fallbacks` in `/health` say so, and why.
 
-Other words about a picture are few numbers in many kernels, and to start them takes longer than to compute: what is asked a second time with maps of the same shapes is recorded as a CUDA graph, and started at once from then on. The latest
-4 are kept, each with its arrays (20 MB with Stable Diffusion 2.1 and 20 labels, by their sizes). A recording that finds something else than the kernels one by one is not used, and `fallbacks` says so; `CUDA_GRAPHS=false` does without.
+Other words about a picture are few numbers in many kernels, and to start them takes longer than to compute: what is asked a second time with maps of the same shapes is recorded as a CUDA graph, and started at once from then on. Four are kept,
+each with its arrays and what cuBLAS takes for it; all four make room when 64 questions had no use for them, or when memory runs out. A recording that finds something else than the kernels one by one is not used, and `fallbacks` in `/health` says so. It takes torch 2.15; `CUDA_GRAPHS=false` does without.
+**No graph was seen on a card yet**: what can be tested without one is (what is recorded, in what order, that nothing waits).
 
 **No figures of a card stand here: none was at hand when this version was done.** `make prove-card` measures yours, with random weights (5 GB of disk): pictures a second, at once as many as is fastest, against the published form at one in float16; the
 share of the card's measured bfloat16 peak; other words on a picture seen before; and how well masks agree with float32. It writes `benchmarks/results/*-cuda.json`.

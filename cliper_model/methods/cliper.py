@@ -25,6 +25,7 @@ from ..segmenter import Identity, ImageState, Scores, Vocabulary, finished
 from ..shapes import Image
 from ..stages import attention as attend
 from ..stages import classify, coarse, edges, places, refine, resize, transfer, windows
+from ..stages.cards import kernels
 from ..stages.recordings import Recordings
 from .frame import Method, Parts, Presets, WordCheck, own_state, rgb_array
 
@@ -34,7 +35,7 @@ PRESET = "objects"  # whose numbers a card is warmed up with
 LABELS_COMPILED_FOR = (1, 17, 33)  # one for every width that kernels have
 RESIZERS = 8  # threads that resize a batch for a card, which would wait for one the longest
 SMALLEST_CELL = 8  # pixels; a source that stretches its input says 1
-SPREADING = ("links", "queries", "keys", "row_levels", "strongest", "features")  # of a state
+SPREADING = ("links", "queries", "keys", "row_levels", "strongest")  # of a state
 REFINEMENTS = ("SFSA", "mean", "selection", "similarity", "none")
 
 
@@ -131,11 +132,15 @@ class Cliper(Method):
         presets: Presets,
         identity: Identity,
         check_words: WordCheck | None = None,
+        cuda_graphs: bool = True,
     ) -> None:
-        """`diffusion` or `features` refine; without both the coarse maps are the answer."""
+        """`diffusion` or `features` refine; without both the coarse maps are the answer.
+
+        cuda_graphs  a card starts what it is asked again all at once
+        """
         super().__init__(clip, config, presets=presets, identity=identity, check_words=check_words)
         self.diffusion, self.features = diffusion, features
-        self.recordings = Recordings()
+        self.recordings = Recordings(wanted=cuda_graphs)
 
     @property
     def _on_a_card(self) -> bool:
@@ -378,12 +383,20 @@ class Cliper(Method):
             agreement = () if refined is rough else (places.agreement(rough, refined),)
             return rough, refined, strength, *agreement
 
-        return self.recordings.run(
-            compute,
-            (layer_maps, *(getattr(state, name) for name in SPREADING)),
-            key=(self.config, preset.select_layer, preset.attention_floor),
-            take=lambda found: transfer.Coming.of(*found),
-        )
+        def take(found: tuple[Tensor, ...]) -> transfer.Coming:
+            return transfer.Coming.of(*found)
+
+        given = (layer_maps, *(getattr(state, name) for name in SPREADING))
+        if not self._has_many_kernels(state):
+            return take(compute(*given))
+        key = (self.config, preset.select_layer, preset.attention_floor)
+        return self.recordings.run(compute, given, key=key, take=take)
+
+    def _has_many_kernels(self, state: CliperState) -> bool:
+        """Whether scores are many small kernels, as the chain's are; others keep a card busy."""
+        heads, _, width = state.queries.shape
+        own = kernels(state.queries.device, width=width)
+        return heads > 0 and not state.features.numel() and own is not None
 
     def _told(self, scored: "_Scored", vocabulary: Vocabulary) -> Scores:
         state, (rough, refined, strength, *agreement) = scored.state, scored.coming.arrived()
@@ -511,6 +524,7 @@ def build(parts: Parts) -> Cliper:
         presets=parts.presets,
         identity=parts.identity,
         check_words=parts.check_words,
+        cuda_graphs=parts.cuda_graphs,
     )
     if model._on_a_card:
         model.warm_up()

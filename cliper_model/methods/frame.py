@@ -50,7 +50,8 @@ State = TypeVar("State", bound=ImageState)
 class Parts:
     """What a method may be built from; a network is brought into memory when it is called for.
 
-    `student` is the checkpoint of a trained student, for the method that needs one.
+    `student` is the checkpoint of a trained student, for the method that needs one; `cuda_graphs`
+    whether a card starts what it is asked again all at once.
     """
 
     profile: Profile
@@ -64,6 +65,7 @@ class Parts:
     student: Path | None
     device: str
     dtype: torch.dtype
+    cuda_graphs: bool = True
 
 
 class Method(ABC):

@@ -4,6 +4,7 @@ To start a kernel takes a processor longer than the kernel takes a card, where n
 those of scores. A CUDA graph starts all of them at once.
 """
 
+import contextlib
 import logging
 import threading
 from collections import OrderedDict
@@ -20,8 +21,11 @@ Compute = Callable[..., Tensors]
 Answer = TypeVar("Answer")
 
 MOST = 4  # recordings kept: each holds what it is given, what it finds, and what is between
-REMEMBERED = 64  # questions that were asked once
+PATIENCE = 64  # questions none of which was recorded, before all recordings make room for others
 NEAR = 1e-3  # of the largest value; kernels and their order are the same
+LEAST_TORCH = (2, 15)  # older ones may spoil a card's memory where a recording fails or ends
+NO_MEMORY = "out of memory"  # in errors of libraries and of the driver that are no OutOfMemoryError
+_ONE_AT_A_TIME = threading.Lock()  # what torch asks of recording, in one process
 
 
 class Recording(Protocol):
@@ -52,8 +56,11 @@ class CudaRecording:
             self._graph.capture_begin(capture_error_mode="thread_local")  # other threads go on
             try:
                 self._found = compute(*self._given)
-            finally:
-                self._graph.capture_end()
+            except BaseException:
+                with contextlib.suppress(RuntimeError):  # says only that something went wrong
+                    self._graph.capture_end()
+                raise
+            self._graph.capture_end()
         now.wait_stream(aside)
 
     def play(self, given: Tensors, take: Callable[[Tensors], Answer]) -> Answer:
@@ -79,37 +86,51 @@ class Recorder:
         self._aside: dict[torch.device, Any] = {}
 
     def __call__(self, compute: Compute, given: Tensors) -> Recording:
+        """Raises RuntimeError for a torch that is too old."""
+        version = tuple(int(part) for part in torch.__version__.split(".")[:2])
+        if version < LEAST_TORCH:
+            least = ".".join(map(str, LEAST_TORCH))
+            raise RuntimeError(f"torch {torch.__version__} is older than {least}")
         device = given[0].device
-        if device not in self._aside:
-            self._aside[device] = torch.cuda.Stream(device)
-        return CudaRecording(compute, given, aside=self._aside[device])
+        with _ONE_AT_A_TIME:
+            if device not in self._aside:
+                self._aside[device] = torch.cuda.Stream(device)
+            return CudaRecording(compute, given, aside=self._aside[device])
 
 
 class Recordings:
-    """The latest of them, by what was asked. Share it between threads."""
+    """A few of them, by what was asked. Share it between threads.
 
-    def __init__(self, record: Callable[[Compute, Tensors], Recording] | None = None) -> None:
-        """`record` makes one; None: a `Recorder` does. It is asked for on cards alone."""
+    They are given up together: what libraries keep for them is shared, and a card takes memory of
+    single ones back late. So shapes that come in turn, more than there is room for, do not push one
+    another out.
+    """
+
+    def __init__(
+        self,
+        record: Callable[[Compute, Tensors], Recording] | None = None,
+        *,
+        wanted: bool = True,
+    ) -> None:
+        """`record` makes one; None: a `Recorder` does. It is asked for on cards alone, and never
+        unless recordings are `wanted`."""
         self._record = record or Recorder()
-        self._kept: OrderedDict[Hashable, Recording] = OrderedDict()
+        self._wanted = wanted
+        self._kept: dict[Hashable, Recording] = {}
         self._asked: OrderedDict[Hashable, None] = OrderedDict()
+        self._unplayed = 0  # questions since one was played, where there is no room for more
         self._lock = threading.Lock()
         self._missing: str | None = None
 
     @property
     def missing(self) -> str | None:
-        """Why nothing is recorded any more, in words; None where all is well."""
+        """Why nothing is recorded any more, in words; None where all is well or none is wanted."""
         return self._missing
-
-    def leave(self, why: str) -> None:
-        """Record nothing any more."""
-        self._missing = f"scores are started kernel by kernel, which is slower ({why})"
-        self.forget()
-        logger.warning("%s", self._missing)
 
     def forget(self) -> None:
         """Give up their memory."""
-        self._kept.clear()
+        with self._lock:
+            self._forget()
 
     def run(
         self,
@@ -119,25 +140,26 @@ class Recordings:
         key: Hashable,
         take: Callable[[Tensors], Answer],
     ) -> Answer:
-        """What `take` makes of what `compute` finds.
+        """What `take` makes of what `compute` finds; it must use nothing of a card that is not
+        `given`, but what stays as long as these recordings.
 
         key  whatever else that depends on: with the same, and tensors of the same shapes, the
              second question is recorded, and all after it are played
         """
-        if self._missing is not None or not self._is_for(given):
+        if not self._wanted or not self._is_for(given):
             return take(compute(*given))
-        whole = (key, given[0].device, *((one.shape, one.dtype, one.stride()) for one in given))
+        given = tuple(one.contiguous() for one in given)
+        whole = (key, given[0].device, *((one.shape, one.dtype) for one in given))
         with self._lock:
+            if self._missing is not None:
+                return take(compute(*given))
             recording = self._kept.get(whole)
             if recording is not None:
-                self._kept.move_to_end(whole)
+                self._unplayed = 0
                 return recording.play(given, take)
-            if whole not in self._asked:
-                self._asked[whole] = None
-                _shorten(self._asked, REMEMBERED)
-                return take(compute(*given))
-            found = compute(*given)
-            self._add(whole, compute, given, found)
+            found = self._computed(compute, given)
+            if self._is_worth_it(whole):
+                self._add(whole, compute, given, found)
             return take(found)
 
     def _is_for(self, given: Tensors) -> bool:
@@ -145,30 +167,61 @@ class Recordings:
         there = (one.device == device for one in given if one.numel())
         return device.type == "cuda" and all(there)
 
+    def _computed(self, compute: Compute, given: Tensors) -> Tensors:
+        """Once more without recordings where they leave no room."""
+        try:
+            return compute(*given)
+        except torch.OutOfMemoryError:
+            if not self._kept:
+                raise
+            self._forget()
+            return compute(*given)
+
+    def _is_worth_it(self, whole: Hashable) -> bool:
+        """Whether it was asked lately, and there is room."""
+        if len(self._kept) >= MOST:
+            self._unplayed += 1
+            if self._unplayed < PATIENCE:
+                return False
+            self._forget()
+        if whole in self._asked:
+            del self._asked[whole]
+            return True
+        self._asked[whole] = None
+        while len(self._asked) > MOST:
+            self._asked.popitem(last=False)
+        return False
+
     def _add(self, whole: Hashable, compute: Compute, given: Tensors, wanted: Tensors) -> None:
         """A recording, unless it finds something else than it should."""
-        del self._asked[whole]
         try:
             recording = self._record(compute, given)
             right = recording.play(given, lambda found: _near(found, wanted))
-        except torch.OutOfMemoryError:  # full of what was seen of pictures
-            logger.info("no room to record what is asked again; asked kernel by kernel")
-            self.forget()
         except Exception as error:  # whatever torch or the driver raises
             logger.debug("recording", exc_info=True)
-            said = str(error).splitlines()
-            self.leave(f"{type(error).__name__}: {said[0] if said else ''}")
+            said = (str(error).splitlines() or [""])[0]
+            if isinstance(error, torch.OutOfMemoryError) or NO_MEMORY in said.lower():
+                logger.info("no room to record what is asked again: asked kernel by kernel")
+                self._forget()
+                torch.cuda.empty_cache()  # of what nobody uses, which a recording cannot take
+            else:
+                self._leave(f"{type(error).__name__}: {said}")
         else:
             if right:
                 self._kept[whole] = recording
-                _shorten(self._kept, MOST)
             else:
-                self.leave("a recording found something else")
+                self._leave("a recording found something else")
 
+    def _leave(self, why: str) -> None:
+        """Record nothing any more."""
+        self._missing = f"scores are started kernel by kernel, which is slower ({why})"
+        self._forget()
+        logger.warning("%s", self._missing)
 
-def _shorten(kept: OrderedDict[Hashable, Any], most: int) -> None:
-    while len(kept) > most:
-        kept.popitem(last=False)
+    def _forget(self) -> None:
+        self._kept.clear()
+        self._asked.clear()
+        self._unplayed = 0
 
 
 def _near(found: Tensors, wanted: Tensors) -> bool:

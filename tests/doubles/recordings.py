@@ -8,21 +8,28 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from cliper_model.stages.recordings import Answer, Compute, Tensors
 
-WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "lift_fresh", "unique"}
+WAITING = {
+    "_local_scalar_dense", "nonzero", "masked_select", "lift_fresh", "_unique2", "equal",
+    "is_nonzero",
+}  # fmt: skip
 """Operations that a recording cannot hold: they wait for a card, or bring numbers to it."""
 
 
 class NothingWaits(TorchDispatchMode):
-    """Raises RuntimeError at such an operation, as a card does."""
+    """Raises RuntimeError at such an operation, as a card does; so it is with masks as indices."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         name = func.overloadpacket.__name__
-        if name in WAITING:
+        masked = name.startswith("index") and any(
+            isinstance(leaf, Tensor) and leaf.dtype == torch.bool for leaf in tree_leaves(args[1:])
+        )
+        if name in WAITING or masked:
             raise RuntimeError(f"operation not permitted when stream is capturing: {name}")
         return func(*args, **(kwargs or {}))
 
@@ -46,9 +53,14 @@ class Again:
 
 @dataclass
 class Calls:
-    """`torch.cuda` without a card: what a recording asks of it, in order."""
+    """`torch.cuda` without a card: what a recording asks of it, in order.
+
+    `seen` is asked when a graph is played.
+    """
 
     made: list[str] = field(default_factory=list)
+    seen: Callable[[], str] = lambda: ""
+    ends: bool = True
 
     def current_stream(self, device: Any) -> "Stream":
         return Stream("now", self)
@@ -98,9 +110,11 @@ class Graph:
 
     def capture_end(self) -> None:
         self.calls.made.append("end")
+        if not self.calls.ends:
+            raise RuntimeError("failed due to a previous error during capture")
 
     def replay(self) -> None:
-        self.calls.made.append("replay")
+        self.calls.made.append(f"replay {self.calls.seen()}".strip())
 
 
 def doubled(given: Tensor, *others: Tensor) -> Tensors:

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from backend import wiring
 from backend.errors import ImageError
 from backend.settings import Settings
 from backend.wiring import build, devices, pictures, real_model
@@ -62,17 +61,22 @@ def test_a_card_without_our_kernels_is_told_in_health(monkeypatch: pytest.Monkey
     assert source.describe(segmenter)["fallbacks"] == ["none on cpu"]
 
 
-@pytest.mark.parametrize(("graphs", "card"), [(False, True), (False, False), (True, True)])
-def test_a_card_that_is_to_start_every_kernel_by_itself_is_told_in_health(
-    graphs: bool, card: bool, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(wiring, "_is_on_a_card", lambda method: card)
-    source = real_model(Settings(profile="demo", device="cpu", cuda_graphs=graphs))
+def test_a_card_that_records_nothing_any_more_is_told_in_health():
+    source = real_model(Settings(profile="demo", device="cpu"))
+    segmenter = source.load("demo", lambda share: None)
+    assert source.describe(segmenter)["fallbacks"] == []
 
-    told = source.describe(source.load("demo", lambda share: None))["fallbacks"]
+    segmenter.recordings._leave("no room for graphs")
 
-    slower = "scores are started kernel by kernel, which is slower (CUDA_GRAPHS says so)"
-    assert told == ([slower] if card and not graphs else [])
+    slower = "scores are started kernel by kernel, which is slower (no room for graphs)"
+    assert source.describe(segmenter)["fallbacks"] == [slower]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_graphs_are_recorded_unless_the_setting_says_no(wanted: bool):
+    source = real_model(Settings(profile="demo", device="cpu", cuda_graphs=wanted))
+
+    assert source.load("demo", lambda share: None).recordings._wanted == wanted
 
 
 @pytest.mark.parametrize(

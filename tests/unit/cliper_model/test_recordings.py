@@ -1,6 +1,8 @@
 """What a card is asked again, recorded and played: on a card if there is one, else by doubles."""
 
+import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from cliper_model import presets
 from cliper_model.backbones.tiny import tiny_clip, tiny_diffusion
+from cliper_model.methods import cliper
 from cliper_model.methods.cliper import Cliper, CliperConfig
 from cliper_model.segmenter import Identity
 from cliper_model.stages import kernels, recordings, refine
@@ -77,8 +80,7 @@ def test_other_shapes_formats_and_keys_are_other_questions() -> None:
     kept = Recordings(record)
     given = drawn(3, 4, seed=0)
     questions: list[tuple[Tensor, str]] = [
-        (given, "a"), (given[:2], "a"), (given.half(), "a"), (given.T.contiguous().T, "a"),
-        (given, "b"),
+        (given, "a"), (given[:2], "a"), (given.half(), "a"), (given, "b")
     ]  # fmt: skip
 
     for one, key in questions:
@@ -89,23 +91,40 @@ def test_other_shapes_formats_and_keys_are_other_questions() -> None:
         assert torch.equal(asked(kept, one, key=key)[0], one * 2)
     assert record.made == len(questions)
 
+    turned = given.T.contiguous().T  # lies otherwise in memory, and is the same question
+    assert torch.equal(asked(kept, turned, key="a")[0], given * 2)
+    assert record.made == len(questions)
 
-def test_only_the_latest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recordings, "MOST", 2)
-    monkeypatch.setattr(recordings, "REMEMBERED", 3)
+
+def test_what_comes_in_turn_does_not_push_one_another_out() -> None:
     record = Noting()
     kept, given = Recordings(record), drawn(4, seed=0)
 
-    for key in "aabbaccbb":  # "b" was used the longest ago when "c" came: it is new again
-        asked(kept, given, key=key)
-    assert record.made == 4
-    asked(kept, given, key="c")
-    assert record.made == 4
+    for _ in range(20):
+        for key in range(recordings.MOST + 2):  # more than are remembered
+            assert torch.equal(asked(kept, given, key=key)[0], given * 2)
+    assert record.made == 0
+    assert len(kept._asked) == recordings.MOST
 
-    for key in "defgd":  # more than are remembered
-        asked(kept, given, key=key)
-    assert record.made == 4
-    assert len(kept._asked) == 3
+    for key in range(recordings.MOST):
+        asked(kept, given, key=key), asked(kept, given, key=key)
+    for _ in range(2 * recordings.PATIENCE):
+        for key in range(2 * recordings.MOST):
+            asked(kept, given, key=key)
+    assert record.made == recordings.MOST == len(kept._kept)
+
+
+def test_what_nobody_asks_any_more_makes_room_for_others() -> None:
+    record = Noting()
+    kept, given = Recordings(record), drawn(4, seed=0)
+    for key in range(recordings.MOST):
+        asked(kept, given, key=key), asked(kept, given, key=key)
+
+    for _ in range(recordings.PATIENCE + 1):
+        assert torch.equal(asked(kept, given, key="new")[0], given * 2)
+
+    assert record.made == recordings.MOST + 1
+    assert len(kept._kept) == 1
 
 
 def test_what_holds_numbers_of_its_recording_is_found_out_and_told(
@@ -154,12 +173,15 @@ def test_numbers_that_are_none_are_equal_where_they_should_be() -> None:
     assert kept.missing is None
 
 
-def test_without_room_it_is_computed_and_tried_again_later() -> None:
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError(), RuntimeError("CUDA error: out of memory\nmore")]
+)
+def test_without_room_it_is_computed_and_tried_again_later(error: Exception) -> None:
     full = True
 
     def record(compute: Any, given: Any) -> Any:
         if full:
-            raise torch.OutOfMemoryError
+            raise error
         return Noting()(compute, given)
 
     kept, given = Recordings(record), drawn(4, seed=0)
@@ -174,16 +196,48 @@ def test_without_room_it_is_computed_and_tried_again_later() -> None:
     assert kept.missing is None
 
 
-def test_whoever_says_so_gets_no_recordings(caplog: pytest.LogCaptureFixture) -> None:
-    record = Noting()
-    kept, given = Recordings(record), drawn(4, seed=0)
+def test_recordings_make_room_for_what_is_computed_without() -> None:
+    kept, given = Recordings(Noting()), drawn(4, seed=0)
+    asked(kept, given), asked(kept, given)
+    assert len(kept._kept) == 1
 
-    kept.leave("CUDA_GRAPHS says so")
+    def large(given: Tensor) -> tuple[Tensor, ...]:
+        if kept._kept:
+            raise torch.OutOfMemoryError
+        return (given * 3,)
+
+    assert torch.equal(asked(kept, given, key="large", compute=large)[0], given * 3)
+    assert kept.missing is None
+
+    def too_large(given: Tensor) -> tuple[Tensor, ...]:
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(torch.OutOfMemoryError):
+        asked(kept, given, key="too large", compute=too_large)
+
+
+def test_whoever_wants_none_gets_no_recordings() -> None:
+    record = Noting()
+    kept, given = Recordings(record, wanted=False), drawn(4, seed=0)
 
     for _ in range(3):
         assert torch.equal(asked(kept, given)[0], given * 2)
+
     assert record.made == 0
-    assert "(CUDA_GRAPHS says so)" in caplog.text
+    assert kept.missing is None
+
+
+def test_a_torch_that_is_too_old_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch, "__version__", "2.11.0+cu128")
+    kept, given = Recordings(), drawn(4, seed=0)
+
+    for _ in range(3):
+        assert torch.equal(asked(kept, given)[0], given * 2)
+
+    assert kept.missing is not None
+    assert "torch 2.11.0+cu128 is older than 2.15" in caplog.text
 
 
 def test_a_processor_records_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,42 +251,49 @@ def test_a_processor_records_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert record.made == 0
 
 
-def test_a_graph_is_recorded_aside_and_played_when_its_last_answer_is_taken(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """What is asked of a card, wherever this is."""
     calls = Calls()
     for name in ("current_stream", "Stream", "stream", "CUDAGraph", "Event"):
         monkeypatch.setattr(torch.cuda, name, getattr(calls, name))
-    recorder = Recorder()
-    recording = recorder(doubled, (torch.ones(3),))
+    return calls
 
+
+def test_a_graph_is_recorded_aside_and_played_when_its_last_answer_is_taken(calls: Calls) -> None:
+    def compute(given: Tensor) -> tuple[Tensor, ...]:
+        calls.made.append(f"compute with {given.tolist()}")
+        return (given * 2,)
+
+    recording = Recorder()(compute, (torch.ones(2),))
+
+    assert isinstance(recording, CudaRecording)
+    zeros = "compute with [0.0, 0.0]"
     assert calls.made == [
-        "aside waits for now", "on aside", "begin thread_local", "end", "off aside",
+        "aside waits for now", "on aside", zeros, "begin thread_local", zeros, "end", "off aside",
         "now waits for aside",
     ]  # fmt: skip
-    assert isinstance(recording, CudaRecording)
-    assert torch.equal(recording._given[0], torch.zeros(3))
+
     calls.made.clear()
+    calls.seen = lambda: f"with {recording._given[0].tolist()}"
+    for number in (5.0, 6.0):
+        recording.play((torch.full((2,), number),), lambda found: calls.made.append("take"))
 
-    for _ in range(2):
-        recording.play((torch.full((3,), 5.0),), lambda found: calls.made.append("take"))
-
-    assert torch.equal(recording._given[0], torch.full((3,), 5.0))
-    first = ["replay", "take", "taken on now"]
-    assert calls.made == [*first, "now waits for what was taken", *first]
+    assert calls.made == [
+        "replay with [5.0, 5.0]", "take", "taken on now",
+        "now waits for what was taken", "replay with [6.0, 6.0]", "take", "taken on now",
+    ]  # fmt: skip
 
 
-def test_a_graph_that_cannot_be_recorded_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = Calls()
-    for name in ("current_stream", "Stream", "stream", "CUDAGraph"):
-        monkeypatch.setattr(torch.cuda, name, getattr(calls, name))
+def test_a_graph_that_cannot_be_recorded_is_ended_and_says_why(calls: Calls) -> None:
+    calls.ends = False
 
     def breaks(given: Tensor) -> tuple[Tensor, ...]:
         if "begin thread_local" in calls.made:
-            raise RuntimeError("no")
+            raise RuntimeError("why")
         return (given,)
 
-    with pytest.raises(RuntimeError, match="no"):
+    with pytest.raises(RuntimeError, match="why"):
         Recorder()(breaks, (torch.ones(3),))
 
     assert calls.made[-1] == "end"
@@ -251,12 +312,22 @@ def model_of(**config: Any) -> Cliper:
     )
 
 
-@pytest.mark.parametrize("config", [{}, {"refinement": "none"}, {"crop": 32}])
+@pytest.fixture
+def many_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The chain is many of them wherever this is; computed as torch does where it is no card."""
+    if not HAS_CARD:
+        monkeypatch.setattr(cliper, "kernels", lambda device, width: kernels)
+
+
+@pytest.mark.usefixtures("many_kernels")
+@pytest.mark.parametrize(
+    "config",
+    [{}, {"crop": 32}, {"refinement": "mean"}, {"refinement": "selection"}, {"only_layer": -2}],
+)
 def test_scores_are_those_that_are_not_recorded(config: dict[str, Any]) -> None:
     model, record = model_of(**config), Noting()
-    plain = model.with_numbers()
-    plain.recordings = Recordings()
-    plain.recordings.leave("plain")
+    plain = copy.copy(model)
+    plain.recordings = Recordings(wanted=False)
     model.recordings = Recordings(record)
     drawing = np.random.default_rng(0)
     states = [
@@ -290,22 +361,37 @@ def test_nothing_waits_between_the_kernels_of_the_chain(monkeypatch: pytest.Monk
     assert len(launched) == 4
 
 
+def test_scores_of_few_kernels_are_not_recorded() -> None:
+    for model in (model_of(refinement="none"), *([] if HAS_CARD else [model_of()])):
+        record = Noting()
+        model.recordings = Recordings(record)
+        state = model.observe(np.zeros((60, 80, 3), np.uint8))
+        words = model.read(["a", "b"])
+        for _ in range(3):
+            model.score(state, words)
+        assert record.made == 0
+
+
+@pytest.mark.usefixtures("many_kernels")
 def test_other_numbers_are_recorded_for_themselves() -> None:
-    model = model_of(refinement="none")
+    model = model_of()
     model.recordings = Recordings(Noting())
     state = model.observe(np.zeros((60, 80, 3), np.uint8))
-    words, others = model.read(["a", "b"]), model.read(["a", "b"], preset="whole-scene")
+    words = model.read(["a", "b"])
     one_layer = model.with_numbers(only_layer=-2)
+    strict = model.with_numbers(
+        presets=lambda name: replace(presets.get(name, "tiny"), attention_floor=0.9)
+    )
 
-    for _ in range(2):
-        first, second = model.score(state, words), model.score(state, others)
-        third = one_layer.score(state, words)
+    for _ in range(3):
+        maps = [one.score(state, words).maps for one in (model, one_layer, strict)]
 
     assert len(model.recordings._kept) == 3
-    assert not np.allclose(first.maps, third.maps)
-    assert first.maps.shape == second.maps.shape
+    assert not np.allclose(maps[0], maps[1])
+    assert not np.allclose(maps[0], maps[2])
 
 
+@pytest.mark.usefixtures("many_kernels")
 def test_a_model_that_is_warmed_up_knows_whether_it_can_be_recorded() -> None:
     def cannot(compute: Any, given: Any) -> Any:
         raise RuntimeError("this driver records nothing")
