@@ -217,7 +217,7 @@ def again() -> str:
         key=lambda pair: pair[1],
     )
     return (
-        "In another run of `standard`, right after it "
+        "In another run of `standard` "
         "([proof-speed-again](../../benchmarks/results/proof-speed-again.json)), ours was "
         f"{standard['times_faster']:.1f} times faster, and what was furthest from its floor in any "
         f"round, {stage}, at {worst:.2f} times. Times differ by as much as that from one hour to "
