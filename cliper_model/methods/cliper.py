@@ -35,7 +35,7 @@ PRESET = "objects"  # whose numbers a card is warmed up with
 LABELS_COMPILED_FOR = (1, 17, 33)  # one for every width that kernels have
 RESIZERS = 8  # threads that resize a batch for a card, which would wait for one the longest
 SMALLEST_CELL = 8  # pixels; a source that stretches its input says 1
-SPREADING = ("links", "queries", "keys", "row_levels", "strongest")  # of a state
+SPREADING = ("links", "queries", "keys", "row_levels", "strongest")  # what it reads of a state
 REFINEMENTS = ("SFSA", "mean", "selection", "similarity", "none")
 
 
