@@ -1,6 +1,8 @@
 """A Redis that goes away in the middle of everything, and comes back."""
 
+import itertools
 import random
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 
 from ..doubles.redis_server import RedisServer
 from ..doubles.studio_server import Call, Fault
+from ..doubles.waiting import PATIENCE
 from .conftest import MakeSite
 from .test_replicas import predicted, ready, version_of
 
@@ -26,21 +29,21 @@ def test_predictions_go_on_and_all_that_was_acknowledged_is_settled_when_redis_i
     life = site.life()
     ready(life)
     version = version_of(life, site.work)
-    asked = 0
+    calls, gone = itertools.count(1), threading.Event()
 
     def in_the_middle_of_the_job(call: Call) -> Fault | None:
-        nonlocal asked
-        asked += 1
-        if asked == 4:
+        if next(calls) == 4:
             own_redis.stop()
+            gone.set()
         return None
 
     site.server.before = in_the_middle_of_the_job
     assert site.ask(life)
-    for _ in range(8):
+    for _ in range(4):
         site.correct(chance, life)
-    own_redis.stop()
-    site.correct(chance, life)
+    assert gone.wait(PATIENCE)
+    for _ in range(5):
+        site.correct(chance, life)
 
     assert predicted(life, site.work)[0] == version  # type: ignore[index]
     assert version_of(life, site.work) == version
