@@ -63,6 +63,7 @@ class Settings:
     device: str | None = None
     dtype: str | None = None
     cuda_graphs: bool = True  # what a card is asked again is started at once
+    winograd: bool = True  # convolutions with half of the multiplications, where that is faster
     model_dir: Path | None = None
     options: Mapping[str, Any] = field(default_factory=dict)  # `model_*` for all label configs
     batch: int | None = None  # pictures looked at together; None: by the device
@@ -114,6 +115,7 @@ class Settings:
             device=read.devices("DEVICE"),
             dtype=read.choice("DTYPE", DTYPES),
             cuda_graphs=read.switch("CUDA_GRAPHS", cls.cuda_graphs),
+            winograd=read.switch("WINOGRAD", cls.winograd),
             model_dir=read.path("MODEL_DIR"),
             options=read.options(),
             batch=read.number("BATCH", cls.batch, lowest=1, highest=64, kind=int),

@@ -524,6 +524,7 @@ def real_model(
             shelf=shelf,
             student=settings.student,
             cuda_graphs=settings.cuda_graphs,
+            winograd=settings.winograd,
             **choice(name),
         )
         return _tiled(method, above=tiles)
@@ -581,11 +582,26 @@ def _describe(segmenter: Segmenter, settings: Settings) -> Mapping[str, Any]:
         "dtype": backbone.number_format if backbone else None,
         "dtype_because": _why_this_precision(backbone, segmenter, settings) if backbone else None,
         "threads": torch.get_num_threads(),
+        "convolutions": getattr(diffusion, "convolutions", None),
+        "cuda_graphs": _records(segmenter),
         "fallbacks": [
             *(str(note) for note in getattr(diffusion, "differences", ())),
             *_slower_on_a_card(segmenter, backbone),
         ],
     }
+
+
+def _records(segmenter: Segmenter) -> bool | None:
+    """Whether a card starts scores that are asked again at once; None where there are none that it
+    could: on a processor, and without refinement by a diffusion model."""
+    from cliper_model.stages import cards
+
+    diffusion = getattr(segmenter, "diffusion", None)
+    recordings = getattr(segmenter, "recordings", None)
+    if diffusion is None or recordings is None or diffusion.device.type != "cuda":
+        return None
+    able = cards.found(diffusion.device).missing is None
+    return bool(able and recordings.wanted and recordings.missing is None)
 
 
 def _slower_on_a_card(segmenter: Segmenter, backbone: Any) -> tuple[str, ...]:

@@ -115,6 +115,7 @@ def load(
     progress: Progress | None = None,
     shelf: RowShelf | None = None,
     cuda_graphs: bool = True,
+    winograd: bool = True,
 ) -> Segmenter:
     """Bring a profile's weights into memory.
 
@@ -131,6 +132,8 @@ def load(
                and a PIL image resized before it is RGB
     shelf      remembers text rows, so that a word is encoded once; None: every time
     cuda_graphs  a card starts the kernels of scores at once where it was asked before; CLIPer alone
+    winograd   the autoencoder's convolutions on large maps in bfloat16 take half of the
+               multiplications where that is faster, and round a little more; not if `published`
 
     Raises UnknownProfile, UnknownMethod, UnknownSource, UnneededSource, UnneededStudent,
     UnknownVae, UnneededVae, NoSuchDevice, UnfitPrecision, WeightsMissing, WeightsMismatch.
@@ -153,6 +156,7 @@ def load(
         digests=known.weights,
         progress=progress or (lambda _: None),
         shelf=shelf,
+        winograd=winograd,
     )
     segmenter = registry.builder(chosen.method)(
         Parts(
@@ -255,6 +259,7 @@ class _Shop:
     digests: Mapping[str, str]
     progress: Progress
     shelf: RowShelf | None
+    winograd: bool
 
     def clip(self) -> ClipBackbone:
         """The profile's CLIP; the same one whoever asks."""
@@ -292,7 +297,9 @@ class _Shop:
         if self.profile.features is not None:
             return None
         backbone = self._diffusion()
-        return None if backbone is None else backbone.settle()
+        if backbone is None:
+            return None
+        return backbone.settle(halve=self.winograd and not self.published)
 
     def _diffusion(self) -> DiffusionBackbone | None:
         if self.profile.diffusion is None:

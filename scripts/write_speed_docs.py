@@ -62,7 +62,7 @@ BITS = """\
 `DTYPE` unset means float16 on a CUDA card, as the authors ran it; for CLIPer bfloat16 on a processor with units for it (`amx_bf16`, `avx512_bf16`), except for the demo weights, which gain little;
 float32 elsewhere, so for all other methods and feature sources. `/health` says which, and why (`dtype_because`). In bfloat16 only the products of CLIP's vision tower and the diffusion networks are rough: LayerNorms, what flows between CLIP's blocks, the
 text tower and everything behind the networks compute in float32. On a processor that multiplies bfloat16 in AVX-512 of another maker than Intel, the autoencoder's convolutions on maps of 128 x 128 and more are done with half of
-the multiplications (Winograd's F(4, 3), `cliper_model/backbones/winograd.py`); it rounds a little more, and has rows of its own below. Matrices of the text tower stay in their safetensors file until words are encoded; of other files they are kept in float16 where it holds them exactly. What that costs was measured with the demo weights alone, on drawn scenes with all labels asked; on your own pictures `cliper evaluate`
+the multiplications (Winograd's F(4, 3), `cliper_model/backbones/winograd.py`); it rounds a little more, and has rows of its own below; `convolutions` in `/health` says where, and `WINOGRAD=false` does without. Matrices of the text tower stay in their safetensors file until words are encoded; of other files they are kept in float16 where it holds them exactly. What that costs was measured with the demo weights alone, on drawn scenes with all labels asked; on your own pictures `cliper evaluate`
 tells, with `DTYPE` set to one and to the other:
 
 """  # noqa: E501 - a page

@@ -82,6 +82,7 @@ class DiffusionBackbone:
         self._latent = latent
         convolutions = (part for part in vae.modules() if isinstance(part, nn.Conv2d))
         self._largest = next((int(one.out_channels) for one in convolutions), 0)  # channels
+        self._halved = False
         self._gathered = allocator.Gathered()
 
     @property
@@ -113,6 +114,12 @@ class DiffusionBackbone:
         return self._side
 
     @property
+    def convolutions(self) -> str:
+        """How the autoencoder's are computed: "winograd" where those on large maps take half of
+        the multiplications, else "direct"."""
+        return "winograd" if self._halved else "direct"
+
+    @property
     def _sees_on(self) -> torch.device:
         """Where pictures become squares: a card does it on the way, from bytes."""
         return self.device if self.device.type == "cuda" else torch.device("cpu")
@@ -123,10 +130,11 @@ class DiffusionBackbone:
         return _levels_known(self._unet.up_blocks[-1].attentions[0].transformer_blocks[0])
 
     @torch.no_grad()
-    def settle(self) -> "DiffusionBackbone":
+    def settle(self, *, halve: bool = True) -> "DiffusionBackbone":
         """Compute now what depends on the time step and the prompt alone, and give up the weights
         behind it: 50 million of Stable Diffusion's; and lay out the others as the processor takes
         them. The networks are of use at this step only afterwards, to nobody else.
+        `halve`: convolutions on large maps with half of the multiplications, where that pays.
         Specification §13 form 3.
         """
         embedding = self._embedding()
@@ -143,8 +151,9 @@ class DiffusionBackbone:
         if kernels(self.device) is not None:
             by_kernels.take_over(self._unet)
         if can_be_packed(self.device, self.dtype):
-            large = self._on_large_maps()
+            large = self._on_large_maps() if halve else set[int]()
             if large:
+                self._halved = True
                 logger.info("%d convolutions with half of the multiplications", len(large))
 
             def cheaper(layer: nn.Module) -> nn.Module | None:

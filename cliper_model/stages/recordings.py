@@ -123,6 +123,11 @@ class Recordings:
         self._missing: str | None = None
 
     @property
+    def wanted(self) -> bool:
+        """Whether anything may be recorded at all."""
+        return self._wanted
+
+    @property
     def missing(self) -> str | None:
         """Why nothing is recorded any more, in words; None where all is well or none is wanted."""
         return self._missing

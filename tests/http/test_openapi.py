@@ -47,7 +47,7 @@ SECRET = "0123456789abcdef-secret"  # the example of the document
 DETAILS = {  # all that a real model says of itself
     "method": "cliper", "features": None, "vae": "own", "device": "cpu", "dtype": "float32",
     "dtype_because": "a processor computes in it", "large_pictures": "at once", "threads": 1,
-    "fallbacks": [],
+    "convolutions": "direct", "cuda_graphs": True, "fallbacks": [],
 }  # fmt: skip
 FREE = ("progress", "result")  # what is in them depends on how far a job is
 

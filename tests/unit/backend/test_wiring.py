@@ -1,13 +1,16 @@
 """Settings -> the real objects."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+import cliper_model
 from backend.errors import ImageError
 from backend.settings import Settings
 from backend.wiring import build, devices, pictures, real_model
+from cliper_model.backbones import diffusion, winograd
 from cliper_model.errors import (
     CliperError,
     NoSuchDevice,
@@ -17,6 +20,7 @@ from cliper_model.errors import (
     UnneededSource,
 )
 from cliper_model.stages import cards
+from cliper_model.stages.recordings import Recordings
 
 
 def test_an_unknown_profile_is_refused_before_anything_starts():
@@ -76,7 +80,75 @@ def test_a_card_that_records_nothing_any_more_is_told_in_health():
 def test_graphs_are_recorded_unless_the_setting_says_no(wanted: bool):
     source = real_model(Settings(profile="demo", device="cpu", cuda_graphs=wanted))
 
-    assert source.load("demo", lambda share: None).recordings._wanted == wanted
+    assert source.load("demo", lambda share: None).recordings.wanted == wanted
+
+
+class OnACard:
+    """What a model on a card tells: one with refinement by a diffusion model."""
+
+    def __init__(self, *, wanted: bool = True) -> None:
+        self.clip = self.diffusion = SimpleNamespace(
+            device=torch.device("cuda:0"), number_format="float16", convolutions="direct"
+        )
+        self.identity = cliper_model.identity("demo")
+        self.recordings = Recordings(wanted=wanted)
+
+
+def test_health_says_whether_a_card_starts_scores_at_once(monkeypatch: pytest.MonkeyPatch):
+    found = cards.Found(kernels=object())
+    monkeypatch.setattr(cards, "found", lambda device: found)
+    describe = real_model(Settings(profile="standard")).describe
+    graphs, none_wanted = OnACard(), OnACard(wanted=False)
+
+    def told(one: object) -> object:
+        return describe(one)["cuda_graphs"]  # type: ignore[arg-type]
+
+    assert (told(graphs), told(none_wanted)) == (True, False)
+    graphs.recordings._leave("no room for graphs")
+    assert told(graphs) is False
+    found = cards.Found(missing="none of our kernels")
+    assert told(OnACard()) is False
+    on_cpu = real_model(Settings(profile="demo", device="cpu"))
+    assert told(on_cpu.load("demo", lambda share: None)) is None
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_half_of_the_multiplications_unless_the_setting_says_no(
+    wanted: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(winograd, "pays", lambda: True)
+    monkeypatch.setattr(winograd, "LEAST_CHANNELS", 1)
+    monkeypatch.setattr(winograd, "LEAST_POSITIONS", 1)
+    monkeypatch.setattr(diffusion, "can_be_packed", lambda device, dtype: True)
+    settings = Settings(profile="demo", device="cpu", dtype="float32", winograd=wanted)
+    source = real_model(settings)
+
+    segmenter = source.load("demo", lambda share: None)
+
+    vae = segmenter.diffusion.vae  # type: ignore[attr-defined]
+    halved = [one for one in vae.modules() if isinstance(one, winograd.WinogradConv2d)]
+    assert bool(halved) == wanted
+    told = source.describe(segmenter)
+    assert told["convolutions"] == ("winograd" if wanted else "direct")
+
+
+def test_published_figures_are_made_with_all_multiplications(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(winograd, "pays", lambda: True)
+    monkeypatch.setattr(winograd, "LEAST_CHANNELS", 1)
+    monkeypatch.setattr(winograd, "LEAST_POSITIONS", 1)
+    monkeypatch.setattr(diffusion, "can_be_packed", lambda device, dtype: True)
+
+    model = cliper_model.load("demo", device="cpu", dtype="float32", published=True)
+
+    assert model.diffusion.convolutions == "direct"
+
+
+def test_a_model_without_an_autoencoder_has_none_to_tell_of():
+    source = real_model(Settings(profile="demo", method="maskclip", device="cpu"))
+
+    told = source.describe(source.load("demo", lambda share: None))
+
+    assert (told["convolutions"], told["cuda_graphs"]) == (None, None)
 
 
 @pytest.mark.parametrize(

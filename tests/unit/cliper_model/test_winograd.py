@@ -128,6 +128,7 @@ def test_an_autoencoder_has_it_on_its_large_maps(
     expected = [WinogradConv2d if pays else packed.PackedConv2d] * 2
     assert found == [{kind} for kind in expected] + [{packed.PackedConv2d}] * (len(found) - 2)
     assert not any(isinstance(part, WinogradConv2d) for part in own.unet.modules())
+    assert own.settle().convolutions == ("winograd" if pays else "direct")
     pixels = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(5)) * 2 - 1
     wanted, latent = plain.encode(pixels), own.encode(pixels)
     torch.testing.assert_close(latent, wanted, rtol=1e-3, atol=1e-4)
