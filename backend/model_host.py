@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[float], None]  # share done, from 0 to 1
 
 DOWNLOADING, LOADING, READY, FAILED = "downloading", "loading", "ready", "failed"
+CHANGING = ("fallbacks", "cuda_graphs")  # of what a model says of itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +106,13 @@ class ModelHost:
 
     @property
     def status(self) -> ModelStatus:
-        """With fallbacks as they are now: one may have come since the model was loaded."""
+        """With what may have changed since the model was loaded as it is now."""
         status, segmenter = self._status, self._segmenter
-        if status.state != READY or segmenter is None or "fallbacks" not in status.details:
+        if status.state != READY or segmenter is None:
             return status
-        now = self._source.describe(segmenter)["fallbacks"]
-        return replace(status, details={**status.details, "fallbacks": now})
+        told = self._source.describe(segmenter)
+        now = {name: told[name] for name in CHANGING if name in told}
+        return replace(status, details={**status.details, **now})
 
     def identity(self) -> Identity:
         """What masks depend on. Raises ModelLoading or ModelFailed."""
