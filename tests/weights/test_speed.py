@@ -129,6 +129,65 @@ def test_what_a_card_is_judged_by(
     assert row["passed"] is all(bounds)
 
 
+def stage(above: float) -> dict[str, float]:
+    return {"above_floor": above}
+
+
+@pytest.mark.parametrize(
+    ("ours", "floors", "peak", "words", "bounds"),
+    [
+        (0.5, [1.4, 1.6, 1.7], 3000, 0.05, [True, True, True]),  # by time
+        (0.6, [1.9, 1.3, 1.4], 3201, 0.06, [True, False, True]),  # by the floor's median
+        (0.6, [1.4, 1.6, 1.7], 3200, 0.061, [False, True, False]),
+    ],
+)
+def test_what_a_processor_is_judged_by(
+    ours: float, floors: list[float], peak: int, words: float, bounds: list[bool], tmp_path: Path
+) -> None:
+    """The published form takes 4 s; the first round does not count, and stages are asked of a
+    process that looks at no whole picture."""
+    every = iter([9.0, *floors])
+    asked: list[list[str]] = []
+    answers: dict[tuple[str, str], Any] = {
+        ("ours", "cold"): {"seconds": ours},
+        ("published", "cold"): {"seconds": 4.0},
+        ("ours", "changed"): {"words": words, "thresholds": 0.001},
+        ("ours", "peak"): {"megabytes": peak},
+        ("published", "peak"): {"megabytes": 9000},
+    }
+
+    class Told(speed.Child):
+        def __init__(self, who: str, row: str, weights: Path, device: str) -> None:
+            self.who, self.asked = who, list[str]()
+            asked.append(self.asked)
+
+        def __exit__(self, *_: object) -> None:
+            return
+
+        def ask(self, what: str, **told: str) -> dict[str, Any]:
+            self.asked.append(what)
+            if what == "stages":
+                stages = {"CLIP": stage(next(every)), "scores": stage(1.0)}
+                return {"setting": {"dtype": "bfloat16"}, "peaks": {"x": 1.0}, "stages": stages}
+            if what == "masks":
+                path = tmp_path / f"{self.who}.npy"
+                np.save(path, np.arange(4) if self.who == "ours" else np.array([0, 1, 2, 0]))
+                return {"path": str(path)}
+            return dict(answers.get((self.who, what), {}))
+
+    row = speed.compare(tmp_path, "standard", tmp_path / "photo.png", 3, "cpu", Told)
+
+    assert [one for one in asked if "stages" in one] == [["stages"] * 4]
+    assert row["times_faster"] == pytest.approx(4 / ours, abs=0.005)
+    assert row["pairs"] == [[ours, 4.0]] * 3
+    assert row["equal_pixels"] == 0.75
+    assert row["ours"] == {"seconds": ours, "peak_mb": peak, "dtype": "bfloat16"}
+    assert row["stages"]["CLIP"]["above_floor_of_rounds"] == sorted(floors)
+    assert row["stages"]["CLIP"]["above_floor"] == sorted(floors)[1]
+    assert list(row["bounds"].values()) == bounds
+    assert row["passed"] is all(bounds)
+
+
 def test_figures_of_a_card_go_into_a_file_of_their_own_and_a_missed_bound_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
