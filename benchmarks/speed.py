@@ -285,8 +285,8 @@ def medians(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """
     stages = {}
     for name in rounds[0]["stages"]:
-        ordered = sorted((told["stages"][name] for told in rounds), key=_above_floor)
-        every = [_above_floor(one) for one in ordered]
+        found = [told["stages"][name] for told in rounds]
+        ordered, every = sorted(found, key=_above_floor), list(map(_above_floor, found))
         stages[name] = {**ordered[len(ordered) // 2], "above_floor_of_rounds": every}
     peaks = {
         name: statistics.median(told["peaks"][name] for told in rounds)
