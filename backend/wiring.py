@@ -583,7 +583,7 @@ def _describe(segmenter: Segmenter, settings: Settings) -> Mapping[str, Any]:
         "dtype_because": _why_this_precision(backbone, segmenter, settings) if backbone else None,
         "threads": torch.get_num_threads(),
         "convolutions": getattr(diffusion, "convolutions", None),
-        "cuda_graphs": _records(segmenter),
+        "cuda_graphs": _uses_cuda_graphs(segmenter),
         "fallbacks": [
             *(str(note) for note in getattr(diffusion, "differences", ())),
             *_slower_on_a_card(segmenter, backbone),
@@ -591,7 +591,7 @@ def _describe(segmenter: Segmenter, settings: Settings) -> Mapping[str, Any]:
     }
 
 
-def _records(segmenter: Segmenter) -> bool | None:
+def _uses_cuda_graphs(segmenter: Segmenter) -> bool | None:
     """Whether a card starts scores that are asked again at once; None where there are none that it
     could: on a processor, and without refinement by a diffusion model."""
     from cliper_model.stages import cards

@@ -100,7 +100,7 @@ runs, and for published figures. `DTYPE` is chosen as without it.
 """  # noqa: E501 - a page
 
 WITHIN = 1.5  # times the floor, what every stage aims at
-FAR = 60.0  # gigabytes a second; a machine that is shared with others gives 45 or 80
+SEPARATE_CACHES = 60.0  # gigabytes a second; who copies more does so through two caches
 
 CARD = """\
 
@@ -239,18 +239,20 @@ def by_bandwidth(row: Mapping[str, Any], stage: str) -> str:
     """How far a stage was from its floor in rounds of either kind, where there were both."""
     copied = [one["gigabytes_per_second"] for one in row["peaks_of_rounds"]]
     rounds = list(zip(copied, row["stages"][stage]["above_floor_of_rounds"], strict=True))
-    near, far = ([pair for pair in rounds if (pair[0] > FAR) == is_far] for is_far in (False, True))
-    if not near or not far:
+    shared, separate = (
+        [pair for pair in rounds if (pair[0] > SEPARATE_CACHES) == apart] for apart in (False, True)
+    )
+    if not shared or not separate:
         return ""
     (slow, little), (fast, much) = (
         (span([copied for copied, _ in kind]), statistics.median(above for _, above in kind))
-        for kind in (near, far)
+        for kind in (shared, separate)
     )
     return (
         f" Its rounds are of two kinds: where two threads copied {slow} GB/s, {stage} was at "
-        f"{little:.2f} in the median of {len(near)}, where they copied {fast}, at {much:.2f} in "
-        f"that of {len(far)}: as if the two cores then shared no cache, so that what one of them "
-        "has written reaches the other late."
+        f"{little:.2f} in the median of {len(shared)}, where they copied {fast}, at {much:.2f} in "
+        f"that of {len(separate)}: as if the two cores then shared no cache, so that what one of "
+        "them has written reaches the other late."
     )
 
 
